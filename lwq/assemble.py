@@ -1,0 +1,281 @@
+"""A run's record, put together from the results of its steps."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lwq import __version__
+from lwq.cache import Entry
+from lwq.files import link_or_copy, os_errors, sha256_file, write_atomic
+from lwq.metrics import Damage, Speed, TaskScore
+from lwq.pipeline import Machine
+from lwq.recipe import Recipe, Target
+from lwq.record import (
+    SCHEMA,
+    CardFacts,
+    Command,
+    FileFacts,
+    ModelFacts,
+    Provenance,
+    Record,
+    Row,
+    StepTime,
+    TextFacts,
+)
+from lwq.sources import Sources
+from lwq.steps import Step, baseline, convert, imatrix, select, statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A finished run: what was asked, what was given, what was done."""
+
+    recipe: Recipe
+    recipe_text: str
+    sources: Sources
+    machine: Machine
+    steps: tuple[Step, ...]
+    entries: Mapping[str, Entry]
+
+    def result(self, label: str) -> Any:
+        """The typed result of a step."""
+        step = self.step(label)
+        return step.result_of(self.entries[step.key])
+
+    def step(self, label: str) -> Step:
+        return next(s for s in self.steps if s.label == label)
+
+    def entry(self, label: str) -> Entry:
+        return self.entries[self.step(label).key]
+
+    def has(self, label: str) -> bool:
+        return any(s.label == label for s in self.steps)
+
+    def commands(self, *labels: str) -> tuple[Command, ...]:
+        """The tools' command lines of these steps, in order."""
+        found = ((label, argv) for label in labels if self.has(label) for argv in self.entry(label).commands)
+        return tuple(Command(step=label.split(":")[0], argv=argv) for label, argv in found)
+
+
+def assemble(run: Run) -> Record:
+    """The record of a finished run; the same entries give the same record."""
+    base: convert.Result = run.result("convert")
+    measured: statistics.Result = run.result("statistics")
+    first: baseline.Result = run.result("baseline:evaluation")
+    chosen: select.Result = run.result("select")
+    rows = (_base_row(run, base), *(_our_row(run, t) for t in run.recipe.targets), *_other_rows(run))
+    return Record(
+        schema=SCHEMA,
+        name=run.recipe.name,
+        recipe=run.recipe_text,
+        model=_model(run, base),
+        card=_card(run, base),
+        texts=tuple(_text(run, role) for role in run.recipe.texts()),
+        toolchain=run.machine.toolchain.facts,
+        baseline=first.perplexity,
+        floor=rows[0].evaluation.kld,
+        commands=run.commands("convert", "imatrix", "baseline:evaluation", "baseline:selection"),
+        rows=rows,
+        selection=chosen.selection,
+        tensor_statistics=measured.tensors,
+        layer_statistics=measured.layers,
+        provenance=_provenance(run),
+    )
+
+
+def _model(run: Run, base: convert.Result) -> ModelFacts:
+    source, entry = run.sources.model, run.entry("convert")
+    file = run.step("convert").inputs.file
+    return ModelFacts(
+        name=source.name,
+        source=source.found.label,
+        sha256=source.found.given.sha256,
+        architecture=base.facts.architecture,
+        n_layer=base.facts.n_layer,
+        n_params=base.facts.n_params,
+        base_type=run.recipe.base_type,
+        base_file=file,
+        base_sha256=str(entry.outputs[file]["sha256"]),
+        original_types=base.original_types,
+        was_quantized=base.was_quantized,
+        notes=base.notes,
+    )
+
+
+def _card(run: Run, base: convert.Result) -> CardFacts:
+    """The recipe's facts; what it leaves out, from the model's metadata."""
+    card, general = run.recipe.card, dict(base.general)
+    licence = card.licence or run.sources.model.licence or "".join(general.get("license", ()))
+    repositories = general.get("base_model.0.repo_url", ())
+    return CardFacts(
+        title=card.title or f"{run.sources.model.name} GGUF",
+        author=card.author,
+        licence=licence,
+        base_model=card.base_model or tuple(r.removeprefix("https://huggingface.co/") for r in repositories),
+        languages=card.languages or general.get("languages", ()),
+        tags=card.tags,
+        description=card.description,
+    )
+
+
+def _text(run: Run, role: str) -> TextFacts:
+    found, asked = run.sources.texts[role], run.recipe.texts()[role]
+    if role == "calibration":
+        collected: imatrix.Result = run.result("imatrix")
+        n_chunks = collected.n_chunks
+    else:
+        measured: baseline.Result = run.result(f"baseline:{role}")
+        n_chunks = measured.perplexity.n_chunks
+    return TextFacts(
+        role=role,  # type: ignore[arg-type]
+        file=found.given.name,
+        source=found.label,
+        sha256=found.given.sha256,
+        n_bytes=found.paths[0].stat().st_size,
+        n_ctx=asked.n_ctx,
+        n_chunks=n_chunks,
+    )
+
+
+def _measured(run: Run, name: str) -> dict[str, Any]:
+    """What is measured alike of every row."""
+    selection: Damage | None = None
+    if run.has(f"evaluate:{name}:selection"):
+        selection = run.result(f"evaluate:{name}:selection").damage
+    speed: tuple[Speed, ...] = run.result(f"bench:{name}").speed if run.has(f"bench:{name}") else ()
+    scores: tuple[TaskScore, ...] = tuple(run.result(f"tasks:{name}:{t.name}").score for t in run.recipe.tasks)
+    evaluation: Damage = run.result(f"evaluate:{name}:evaluation").damage
+    return {"name": name, "evaluation": evaluation, "selection": selection, "speed": speed, "tasks": scores}
+
+
+def _held(facts: FileFacts) -> dict[str, Any]:
+    kept = ("file_bytes", "n_params", "bpw", "types", "classes")
+    return {name: getattr(facts, name) for name in kept}
+
+
+def _row_commands(run: Run, name: str) -> tuple[Command, ...]:
+    labels = [s.label for s in run.steps if s.label.split(":")[1:2] == [name]]
+    return run.commands(*(label for label in labels if not label.startswith(("allocate", "inspect"))))
+
+
+def _base_row(run: Run, base: convert.Result) -> Row:
+    name, file = run.recipe.base_type.upper(), run.step("convert").inputs.file
+    return Row(
+        file=file,
+        origin="base",
+        ftype=name,
+        uses_imatrix=False,
+        tensor_type_patterns=(),
+        pruned_layers=(),
+        sha256=str(run.entry("convert").outputs[file]["sha256"]),
+        predicted_file_bytes=None,
+        commands=_row_commands(run, name),
+        tensor_types_file=None,
+        n_fallback=0,
+        **_held(base.facts),
+        **_measured(run, name),
+    )
+
+
+def _our_row(run: Run, target: Target) -> Row:
+    written, planned = run.result(f"quantize:{target.name}"), run.result(f"allocate:{target.name}")
+    file = run.step(f"quantize:{target.name}").inputs.file
+    return Row(
+        file=file,
+        origin="ours",
+        ftype=target.ftype,
+        uses_imatrix=target.imatrix,
+        tensor_type_patterns=target.tensor_types,
+        pruned_layers=target.prune_layers,
+        sha256=str(run.entry(f"quantize:{target.name}").outputs[file]["sha256"]),
+        predicted_file_bytes=written.predicted_file_bytes,
+        commands=_row_commands(run, target.name),
+        tensor_types_file=planned.tensor_types_file,
+        n_fallback=planned.allocation.n_fallback,
+        **_held(written.facts),
+        **_measured(run, target.name),
+    )
+
+
+def _other_rows(run: Run) -> tuple[Row, ...]:
+    return tuple(_other_row(run, name) for name in run.sources.third_party)
+
+
+def _other_row(run: Run, name: str) -> Row:
+    found = run.sources.third_party[name]
+    facts: FileFacts = run.result(f"inspect:{name}").facts
+    return Row(
+        file=found.given.name,
+        origin="third-party",
+        ftype=facts.types[0].name,
+        uses_imatrix=False,
+        tensor_type_patterns=(),
+        pruned_layers=(),
+        sha256=found.given.sha256,
+        predicted_file_bytes=None,
+        commands=_row_commands(run, name),
+        tensor_types_file=None,
+        n_fallback=0,
+        **_held(facts),
+        **_measured(run, name),
+    )
+
+
+def _provenance(run: Run) -> Provenance:
+    times = tuple(
+        StepTime(step=s.label, seconds=run.entries[s.key].seconds, tool_seconds=run.entries[s.key].tool_seconds)
+        for s in run.steps
+    )
+    return Provenance(
+        lwq_version=__version__,
+        finished=max(run.entries[s.key].finished for s in run.steps),
+        cpu=run.machine.cpu,
+        n_threads=run.machine.n_threads,
+        system=f"{platform.system()} {platform.machine()}",
+        steps=times,
+    )
+
+
+def publish_files(run: Run, folder: Path) -> None:
+    """Puts what the card's commands need beside it: GGUFs, imatrix, tensor types and texts.
+
+    Made files are hard links into the cache where the disk allows; files of rows that the recipe no
+    longer has are removed.
+    """
+    with os_errors("make the report folder", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    wanted = ("convert", "imatrix", *(f"{s}:{t.name}" for s in ("allocate", "quantize") for t in run.recipe.targets))
+    placed = set()
+    for label in wanted:
+        entry = run.entry(label)
+        for name, facts in entry.outputs.items():
+            _put(entry.path(name), folder / name, str(facts["sha256"]))
+            placed.add(name)
+    for found in run.sources.third_party.values():
+        _put(found.paths[0], folder / found.given.name, found.given.sha256)
+    for found in run.sources.texts.values():
+        write_atomic(folder / found.given.name, found.paths[0].read_bytes())
+    write_atomic(folder / f"{run.recipe.name}.toml", run.recipe_text)
+    for name in _rows_before(folder) - placed:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _put(source: Path, target: Path, sha256: str) -> None:
+    if target.exists() and (target.samefile(source) or sha256_file(target) == sha256):
+        return
+    link_or_copy(source, target)
+
+
+def _rows_before(folder: Path) -> set[str]:
+    """Files that the folder's last record says lwq made."""
+    try:
+        rows = json.loads((folder / "record.json").read_text(encoding="utf-8"))["rows"]
+        mine = [row for row in rows if row["origin"] == "ours"]
+        return {Path(str(name)).name for row in mine for name in (row["file"], row["tensor_types_file"]) if name}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

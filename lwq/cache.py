@@ -1,0 +1,216 @@
+"""Finished work by content address: step keys, lookup, publish, explain, collect garbage.
+
+An entry is a folder built under a temporary name and renamed; its ``step.json`` is written last and
+is the only mark of completeness. Nothing outside ``root`` is ever touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lwq.errors import FileError
+from lwq.files import lock, os_errors, sha256_file, write_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A complete cache entry: what ``step.json`` says, and where its files are."""
+
+    folder: Path
+    step: str
+    key: str
+    key_value: Mapping[str, Any]
+    """What the key is the hash of: step, version, tool, inputs."""
+    result: Any
+    """The step's result as JSON values."""
+    commands: tuple[tuple[str, ...], ...]
+    seconds: float
+    tool_seconds: float
+    finished: str
+    outputs: Mapping[str, Mapping[str, Any]]
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(int(facts["n_bytes"]) for facts in self.outputs.values())
+
+
+def canonical(value: Mapping[str, Any]) -> str:
+    """The one JSON text of a key's value: sorted, compact, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def key_of(value: Mapping[str, Any]) -> str:
+    """sha256 (hex) of the canonical JSON of a key's value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+class Cache:
+    """The entries under ``root/steps``, and what each recipe last used under ``root/ledger``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.steps = root / "steps"
+        self.ledger = root / "ledger"
+
+    def folder(self, step: str, key: str) -> Path:
+        return self.steps / f"{step}-{key[:24]}"
+
+    def lookup(self, step: str, key: str) -> Entry | None:
+        """The complete entry of that key, or None where it is absent, damaged or half-written."""
+        entry = _read(self.folder(step, key))
+        return entry if entry is not None and entry.key == key else None
+
+    def build(
+        self, step: str, value: Mapping[str, Any], work: Callable[[Path], Mapping[str, Any]]
+    ) -> tuple[Entry, bool]:
+        """The entry of a key, and whether ``work`` had to be done for it.
+
+        ``work`` fills the folder it is given and returns ``result``, ``commands``, ``seconds``,
+        ``tool_seconds`` and ``finished``; symbolic links it leaves at the top are inputs and dropped,
+        unless the result lists them under ``keep_links``.
+        """
+        key = key_of(value)
+        if entry := self.lookup(step, key):
+            return entry, False
+        with os_errors("make room for a step in the cache", self.steps):
+            self.steps.mkdir(parents=True, exist_ok=True)
+        with lock(self.steps / f".{step}-{key[:24]}.lock"):
+            if entry := self.lookup(step, key):
+                return entry, False
+            self._clear(step, key)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{step}-{key[:24]}.", dir=self.steps))
+            try:
+                facts = dict(work(temporary))
+                self._publish(temporary, step, key, value, facts)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        entry = self.lookup(step, key)
+        if entry is None:
+            raise FileError(
+                f"{self.folder(step, key)}: vanished while it was written",
+                hint="something else deletes files there; run again",
+            )
+        return entry, True
+
+    def _clear(self, step: str, key: str) -> None:
+        """Remove what killed runs left of this key; the caller holds its lock."""
+        for leftover in self.steps.glob(f".{step}-{key[:24]}.*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(self.folder(step, key), ignore_errors=True)
+
+    def _publish(
+        self, temporary: Path, step: str, key: str, value: Mapping[str, Any], facts: dict[str, Any]
+    ) -> None:
+        keep = set(facts.pop("keep_links", ()))
+        with os_errors("store the result of a step", temporary):
+            for link in [p for p in temporary.iterdir() if p.is_symlink() and p.name not in keep]:
+                link.unlink()
+            outputs = {p.relative_to(temporary).as_posix(): _seal(p) for p in _files(temporary)}
+            write_json(
+                temporary / "step.json",
+                {"schema": SCHEMA, "step": step, "key": key, "key_value": value, "outputs": outputs, **facts},
+            )
+            os.replace(temporary, self.folder(step, key))
+            _sync_folder(self.steps)
+
+    def remember(self, recipe: str, label: str, value: Mapping[str, Any]) -> None:
+        """Note the key value that a recipe's step last used, for ``why`` and for garbage collection."""
+        notes = dict(self.remembered(recipe))
+        if notes.get(label) != value:
+            write_json(self._ledger_path(recipe), {**notes, label: value})
+
+    def remembered(self, recipe: str) -> Mapping[str, Mapping[str, Any]]:
+        """Label → key value of a recipe's last run; empty where there was none."""
+        try:
+            notes = json.loads(self._ledger_path(recipe).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return notes if isinstance(notes, dict) else {}
+
+    def _ledger_path(self, recipe: str) -> Path:
+        self.ledger.mkdir(parents=True, exist_ok=True)
+        return self.ledger / f"{recipe}.json"
+
+    def entries(self) -> Iterator[Entry]:
+        """All complete entries, by name."""
+        for folder in sorted(self.steps.glob("[!.]*")):
+            if entry := _read(folder):
+                yield entry
+
+    def garbage(self) -> list[Path]:
+        """Folders that no recipe's last run used, and what killed runs left."""
+        used = set()
+        for ledger in self.ledger.glob("*.json"):
+            for value in self.remembered(ledger.stem).values():
+                used.add(self.folder(str(value.get("step")), key_of(value)).name)
+        return [p for p in sorted(self.steps.glob("*")) + sorted(self.steps.glob(".*-*.*")) if _dead(p, used)]
+
+    def remove(self, folder: Path) -> None:
+        """Delete one entry or leftover of this cache."""
+        if folder.parent != self.steps:
+            raise FileError(f"{folder}: is not in the cache {self.steps}")
+        with os_errors("remove a cache entry", folder):
+            shutil.rmtree(folder)
+
+
+def _dead(path: Path, used: set[str]) -> bool:
+    return path.is_dir() and not path.is_symlink() and path.name not in used
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    """Size and sha256 of an output, which is flushed to disk and made read-only (a link stays as it is)."""
+    if not path.is_symlink():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+    return {"sha256": sha256_file(path), "n_bytes": path.stat().st_size}
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(folder: Path) -> Entry | None:
+    try:
+        stored = json.loads((folder / "step.json").read_text(encoding="utf-8"))
+        if stored["schema"] != SCHEMA:
+            return None
+        if any((folder / n).stat().st_size != f["n_bytes"] for n, f in stored["outputs"].items()):
+            return None
+        return Entry(
+            folder=folder,
+            step=stored["step"],
+            key=stored["key"],
+            key_value=stored["key_value"],
+            result=stored["result"],
+            commands=tuple(tuple(argv) for argv in stored["commands"]),
+            seconds=stored["seconds"],
+            tool_seconds=stored["tool_seconds"],
+            finished=stored["finished"],
+            outputs=stored["outputs"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,40 @@
+"""The unexpected: one line for the user, a log file for the report."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import traceback
+from datetime import UTC, datetime
+from importlib import metadata
+
+from lwq import __version__
+from lwq.errors import LwqError
+from lwq.files import write_atomic
+from lwq.toolchain import home
+
+
+def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
+    """An error to show, after the traceback, versions and command line went to a log file."""
+    lines = [
+        f"lwq {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",
+        f"command: lwq {' '.join(arguments)}",
+        *(f"{name} {_version(name)}" for name in ("llama-cpp-python", "gguf", "numpy", "pydantic", "click")),
+        "",
+        "".join(traceback.format_exception(error)),
+    ]
+    path = home() / "log" / f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt"
+    what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, "\n".join(lines))
+    except (OSError, LwqError):
+        return LwqError(f"unexpected {what}", hint="\n".join(lines))
+    return LwqError(f"unexpected {what}", hint=f"a fault of lwq; please report it with {path}")
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "is not installed"

@@ -1,0 +1,87 @@
+"""What is happening, on stderr: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lwq.cache import Entry
+from lwq.process import echo
+
+
+class Progress:
+    """A ``pipeline.Watch`` for people."""
+
+    def __init__(self, n_steps: int, verbosity: int) -> None:
+        self.n_steps = n_steps
+        self.verbosity = verbosity
+        self.n_done = 0
+        self.n_run = 0
+        self.began = 0.0
+        self.live = sys.stderr.isatty() and verbosity >= 0
+        self.shown = 0
+
+    def started(self, label: str) -> None:
+        self.began = time.monotonic()
+        self._line(f"{self._count()} {label} …", keep=False)
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        if not self.live or not done:
+            return
+        spent = time.monotonic() - self.began
+        left = spent / done * max(0, total - done)
+        self._line(f"{self._count()} {label} {done}/{total}, about {clock(left)} left", keep=False)
+
+    def finished(self, label: str, entry: Entry, *, fresh: bool) -> None:
+        where = self._count()
+        self.n_done += 1
+        if not fresh:
+            if self.verbosity > 0:
+                self._line(f"{where} {label} (done before)")
+            return
+        self.n_run += 1
+        self._line(f"{where} {label} ✓ {clock(entry.seconds)}")
+        if self.verbosity > 0:
+            for argv in entry.commands:
+                self._line(f"    $ {echo(argv)}")
+
+    def note(self, text: str) -> None:
+        self._line(text)
+
+    def close(self) -> None:
+        self._line("", keep=False)
+
+    def _count(self) -> str:
+        return f"[{self.n_done + 1}/{self.n_steps}]"
+
+    def _line(self, text: str, *, keep: bool = True) -> None:
+        if self.verbosity < 0 or not (keep or self.live):
+            return
+        wipe = "\r" + " " * self.shown + "\r" if self.shown else ""
+        sys.stderr.write(wipe + text + ("\n" if keep and text else ""))
+        sys.stderr.flush()
+        self.shown = 0 if keep else len(text)
+
+
+@contextmanager
+def showing(n_steps: int, verbosity: int) -> Iterator[Progress]:
+    """A Progress whose live line is wiped at the end, whatever happens."""
+    progress = Progress(n_steps, verbosity)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+def clock(seconds: float) -> str:
+    """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"

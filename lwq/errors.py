@@ -1,0 +1,64 @@
+"""The one tree of errors; the CLI turns each into its exit code, its message and a hint."""
+
+from __future__ import annotations
+
+
+class LwqError(Exception):
+    """Something lwq can explain: what, where and why in the message, the way out in ``hint``."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LwqError):
+    """A command line, an option or an environment variable that cannot be obeyed."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe with faults; all of them, one a line, each with its path and value."""
+
+    def __init__(self, source: str, faults: tuple[str, ...], *, hint: str = "") -> None:
+        n = len(faults)
+        head = f"{source}: {n} mistake{'s' if n > 1 else ''}"
+        super().__init__("\n".join((head, *(f"  {fault}" for fault in faults))), hint=hint)
+        self.faults = faults
+
+
+class FileError(LwqError):
+    """A file that is missing, unreadable, unwritable or not what it claims to be."""
+
+
+class ModelError(FileError):
+    """A GGUF or a Hugging Face folder that cannot be used as a model."""
+
+
+class SpaceError(LwqError):
+    """Too little room on a disk, before or during the work."""
+
+
+class DownloadError(LwqError):
+    """A model, text or source tree that could not be fetched."""
+
+
+class ToolchainError(LwqError):
+    """llama.cpp is missing, half-built, of another commit, or lacks what lwq needs."""
+
+
+class ToolError(LwqError):
+    """A llama.cpp program failed; the message ends with its last lines of output."""
+
+
+class TranscriptError(ToolError):
+    """A llama.cpp program printed something of unknown shape, or not what it had to print."""
+
+
+class Interrupted(LwqError):
+    """The user (or the system) asked lwq to stop; finished pieces are kept."""
+
+    exit_code = 130

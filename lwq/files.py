@@ -1,0 +1,245 @@
+"""Atomic writes, hashes with a stat memo, locks, room on disk, and OS errors in words."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from lwq.errors import FileError, SpaceError
+
+OnBytes = Callable[[int, int], None]
+
+_HASH_PIECE_BYTES: Final = 8 << 20
+_RACY_SECONDS: Final = 0.1
+_LOCK_POLL_SECONDS: Final = 0.2
+_MEMO_TIMEOUT_SECONDS: Final = 30.0
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_WORDS: Final = {
+    errno.ENOENT: ("no such file or folder", "check the spelling of the path"),
+    errno.EACCES: ("permission denied", "check who owns it: `ls -ld` on it and on its folder"),
+    errno.EPERM: ("not permitted", "check who owns it: `ls -ld` on it and on its folder"),
+    errno.EROFS: ("the file system is read-only", "name a folder that can be written to"),
+    errno.EISDIR: ("is a folder, not a file", "name a file in it"),
+    errno.ENOTDIR: ("a part of this path is a file, not a folder", "check the path"),
+    errno.EEXIST: ("exists already", "move it away or name another"),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "use a shorter name"),
+    errno.EMFILE: ("too many open files", "raise the limit: `ulimit -n 4096`"),
+    errno.EIO: ("the disk reports an input/output error", "check the disk: `dmesg | tail`"),
+    errno.ELOOP: ("its symbolic links go round in a circle", "check it with `ls -l`"),
+}
+
+
+@contextmanager
+def os_errors(what: str, path: Path) -> Iterator[None]:
+    """Turns an OSError inside into a FileError or SpaceError that says what failed, where and why.
+
+    ``what`` is the activity in words, ``write the record``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            room = human_bytes(free_bytes(path))
+            raise SpaceError(
+                f"{path}: cannot {what}: no room left ({room} free there)",
+                hint="free some space (`lwq cache gc` drops what no recipe needs) or set LWQ_HOME to a larger disk",
+            ) from error
+        words, hint = _WORDS.get(error.errno or 0, (error.strerror or str(error), ""))
+        raise FileError(f"{path}: cannot {what}: {words}", hint=hint) from error
+
+
+def sha256_file(path: Path, *, memo: Path | None = None, on_progress: OnBytes | None = None) -> str:
+    """The sha256 of a file's bytes in hex, read anew only when its stat is not in ``memo``.
+
+    Args:
+        memo: sqlite file holding (path, size, mtime, inode) -> sha256; made when missing; any number
+            of processes may use it.
+        on_progress: gets (bytes done, bytes in all).
+    """
+    with os_errors("read it", path):
+        path = path.resolve(strict=True)
+        stat = path.stat()
+        known = _recall(memo, path, stat) if memo else None
+        if known is not None:
+            return known
+        started = time.time()
+        digest = _sha256(path, stat.st_size, on_progress)
+        after = path.stat()
+    # A file that changed while it was read, or just before (within the file system's clock tick), is not remembered.
+    if memo and _fingerprint(after) == _fingerprint(stat) and started - stat.st_mtime > _RACY_SECONDS:
+        _remember(memo, path, stat, digest)
+    return digest
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replaces the file in one move: readers see the old bytes or the new, also after a crash."""
+    raw = data.encode("utf-8") if isinstance(data, str) else data
+    with os_errors("write it", path), _beside(path) as temporary:
+        with open(temporary, "xb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whose bytes depend on the value only: sorted, indented, UTF-8, ending in a newline."""
+    write_atomic(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file."""
+    with os_errors("read it", path):
+        raw = path.read_bytes()
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        raise FileError(f"{path}: is not JSON: {error}", hint="it was cut short or edited; delete it") from error
+
+
+@contextmanager
+def lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Holds a lock that all processes of this machine respect and that dies with its holder.
+
+    ``on_wait`` is called once when another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    with os_errors("make the lock", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path)
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            if on_wait is not None:
+                on_wait()
+            held.acquire(poll_interval=_LOCK_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user can still write at ``path``, which need not exist yet."""
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def need_space(path: Path, n_bytes: int, what: str) -> None:
+    """Raises SpaceError unless ``n_bytes`` for ``what`` fit on the disk of ``path``."""
+    free = free_bytes(path)
+    if n_bytes > free:
+        raise SpaceError(
+            f"{path}: {what} needs {_gib(n_bytes)} and the disk has {_gib(free)} free",
+            hint=f"free {_gib(n_bytes - free)} (`lwq cache gc` drops what no recipe needs) "
+            "or set LWQ_HOME to a larger disk",
+        )
+
+
+def link_or_copy(src: Path, dst: Path) -> None:
+    """Makes ``dst`` the same file as ``src`` (a hard link), or a copy where links cannot be; replaces in one move."""
+    with os_errors("read it", src):
+        src = src.resolve(strict=True)
+    with os_errors(f"put {src.name} there", dst), _beside(dst) as temporary:
+        try:
+            os.link(src, temporary)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
+            need_space(dst, src.stat().st_size, f"a copy of {src.name}")
+            shutil.copyfile(src, temporary)
+        os.replace(temporary, dst)
+
+
+def human_bytes(n_bytes: int) -> str:
+    """A size for people: ``812 B``, ``1.50 KiB``, ``13.34 GiB``."""
+    value, unit = float(n_bytes), "B"
+    for larger in _UNITS:
+        if abs(value) < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{n_bytes} B" if unit == "B" else f"{value:.2f} {unit}"
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / (1 << 30):.2f} GiB"
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A free name in the same folder; nothing is left under it."""
+    temporary = path.parent / f".{path.name[:100]}.{os.getpid()}-{time.monotonic_ns()}.tmp"
+    try:
+        yield temporary
+    finally:  # also after a rename onto a hard link of itself, which leaves the old name in place
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename outlive a power cut, where the file system lets folders be synced."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path, n_bytes: int, on_progress: OnBytes | None) -> str:
+    digest, done = hashlib.sha256(), 0
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(_HASH_PIECE_BYTES):
+            digest.update(piece)
+            done += len(piece)
+            if on_progress is not None:
+                on_progress(done, n_bytes)
+    return digest.hexdigest()
+
+
+def _fingerprint(stat: os.stat_result) -> str:
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+
+
+def _recall(memo: Path, path: Path, stat: os.stat_result) -> str | None:
+    rows = _in_memo(memo, "SELECT sha256 FROM hashes WHERE path = ? AND stat = ?", str(path), _fingerprint(stat))
+    return rows[0] if rows else None
+
+
+def _remember(memo: Path, path: Path, stat: os.stat_result, digest: str) -> None:
+    _in_memo(memo, "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", str(path), _fingerprint(stat), digest)
+
+
+def _in_memo(memo: Path, statement: str, *values: str) -> tuple[str, ...]:
+    """First column of the rows; a memo that cannot be used is no reason to fail, only to hash again."""
+    import sqlite3
+
+    try:
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(memo, timeout=_MEMO_TIMEOUT_SECONDS)
+        try:
+            with database:
+                database.execute("CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stat TEXT, sha256 TEXT)")
+                return tuple(row[0] for row in database.execute(statement, values))
+        finally:
+            database.close()
+    except sqlite3.OperationalError:
+        return ()
+    except sqlite3.DatabaseError:  # not a database any more: it is ours, begin a new one
+        memo.unlink(missing_ok=True)
+        return ()
+    except OSError:
+        return ()

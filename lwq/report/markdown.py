@@ -1,0 +1,55 @@
+"""Any text made safe to stand in a Markdown card: as prose, as code, as a fenced block."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SPECIAL: Final = re.compile(r"[\\`*\[\]<>|~$&]")
+_LOOSE_UNDERSCORE: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+_BLOCK_START: Final = re.compile(r"^(?:#{1,6}(?=\s|$)|[-+](?=\s|$)|-{3,}|_{3,}|=+)")
+_NUMBERED: Final = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, control characters and double spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def plain(text: str) -> str:
+    """Markdown that shows exactly this text, also at the start of a paragraph or in a table cell."""
+    text = _SPECIAL.sub(lambda m: "\\" + m[0], one_line(text))
+    text = _LOOSE_UNDERSCORE.sub(r"\\_", text)
+    text = _BLOCK_START.sub(lambda m: "\\" + m[0], text) if not text.startswith("\\") else text
+    return _NUMBERED.sub(r"\1\\\2", text)
+
+
+def code(text: str) -> str:
+    """A code span that shows exactly this text."""
+    text = one_line(text)
+    if not text:
+        return ""
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if text[0] == "`" or text[-1] == "`" else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def code_cell(text: str) -> str:
+    """A code span for a table cell; plain text where Markdown readers disagree on the escaping."""
+    return plain(text) if "\\|" in text or text.endswith("\\") else code(text).replace("|", "\\|")
+
+
+def fence(text: str, language: str = "") -> str:
+    """A fenced block that shows these lines as they are."""
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
+
+
+def paragraphs(text: str) -> tuple[str, ...]:
+    """The text's paragraphs (split at empty lines), each as Markdown that shows it literally."""
+    return tuple(plain(part) for part in re.split(r"\n\s*\n", text) if part.strip())
+
+
+def either(items: tuple[str, ...]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -1,0 +1,128 @@
+"""The card's YAML front matter, as the Hugging Face Hub reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from lwq.metrics import Estimate
+from lwq.record import Record, Row, TextFacts
+from lwq.report.rows import alike, text_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_DATASET: Final = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)")
+_NAMED_LICENCES: Final = frozenset(
+    "afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0"
+    " bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5"
+    " cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0"
+    " cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0"
+    " cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0"
+    " etalab-2.0 eupl-1.1 eupl-1.2 fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0"
+    " grok2-community h-research intel-research isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2"
+    " llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 open-mdw openrail openrail++ osl-3.0"
+    " other pddl postgresql unknown unlicense wtfpl zlib".split()
+)
+
+
+def front_matter(record: Record) -> str:
+    """YAML without its fences: base model, licence, languages, tags and the scores as a model-index."""
+    from huggingface_hub import ModelCardData
+
+    card = record.card
+    base_model = [name for name in card.base_model if _REPOSITORY.fullmatch(name)]
+    results = list(_results(record))
+    data = ModelCardData(
+        base_model=base_model or None,
+        base_model_relation="quantized" if base_model else None,
+        datasets=_datasets(record) or None,
+        language=list(card.languages) or None,
+        **_licence(card.licence),
+        pipeline_tag="text-generation",
+        library_name="gguf",
+        quantized_by=card.author or None,
+        tags=tags(record),
+        model_name=record.model.name,
+        eval_results=results or None,
+    )
+    return data.to_yaml(line_break="\n")
+
+
+def tags(record: Record) -> list[str]:
+    """What is true of our files, then the recipe's own tags; each once."""
+    ours = [row for row in record.rows if row.origin == "ours"]
+    true = {
+        "gguf": True,
+        "quantized": True,
+        "imatrix": any(row.uses_imatrix for row in ours),
+        "pruned": any(row.pruned_layers for row in ours),
+    }
+    return list(dict.fromkeys([tag for tag, holds in true.items() if holds] + list(record.card.tags)))
+
+
+def _licence(name: str) -> dict[str, str]:
+    """The Hub knows a fixed list of identifiers; any other licence is ``other`` with its name."""
+    if name.lower() in _NAMED_LICENCES:
+        return {"license": name.lower()}
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+    return {"license": "other", "license_name": slug} if slug else {"license": "unknown"}
+
+
+def _datasets(record: Record) -> list[str]:
+    found = (_DATASET.match(text.source) for text in record.texts)
+    return list(dict.fromkeys(match[1] for match in found if match))
+
+
+def _results(record: Record) -> Iterator[EvalResult]:
+    """Scores of our own files that are comparable with the first row; never a third party's."""
+    groups = alike(record.rows)
+    text = text_of(record, "evaluation")
+    for row in groups[0] if groups else ():
+        if row.origin == "ours":
+            if text is not None:
+                yield from _damage_results(row, text)
+            yield from _task_results(row)
+
+
+def _damage_results(row: Row, text: TextFacts) -> Iterator[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    damage = row.evaluation
+    dataset = _DATASET.match(text.source)
+    for kind, name, value, decimals in (
+        ("perplexity", "perplexity", damage.ppl, 6),
+        ("kl_divergence", "mean KL divergence against the base, nats", damage.kld, 6),
+        ("rms_delta_p", "RMS Δp against the base", damage.rms_delta_p, 5),
+        ("same_top_p", "same top p as the base", damage.same_top_p, 5),
+    ):
+        yield EvalResult(
+            task_type="text-generation",
+            dataset_type=dataset[1] if dataset else "custom",
+            dataset_name=text.source,
+            dataset_args={"n_ctx": text.n_ctx, "n_chunks": text.n_chunks, "sha256": text.sha256},
+            metric_type=kind,
+            metric_name=f"{row.name}: {name}",
+            metric_value=_rounded(value, decimals),
+        )
+
+
+def _task_results(row: Row) -> Iterator[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    for task in row.tasks:
+        yield EvalResult(
+            task_type="text-generation",
+            dataset_type=re.sub(r"[^a-z0-9]+", "-", task.name.lower()).strip("-") or "custom",
+            dataset_name=task.name,
+            dataset_args={"n_items": task.n_items},
+            metric_type="accuracy",
+            metric_name=f"{row.name}: accuracy",
+            metric_value=_rounded(task.score, 4),
+        )
+
+
+def _rounded(measured: Estimate, decimals: int) -> float:
+    return round(measured.value, decimals) + 0.0

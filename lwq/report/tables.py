@@ -1,0 +1,215 @@
+"""The card's main tables as rows of strings: sizes, quality, tasks, speed, selection."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from lwq.metrics import Estimate, Speed, TaskScore
+from lwq.record import Record, Row
+from lwq.report.markdown import plain
+from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
+from lwq.report.rows import alike, base_row, how_made, layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column's title and how its cells are set."""
+
+    title: str
+    right: bool = True
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Cells as plain text (templates escape them); the caption is Markdown."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+MODEL: Final = Column(title="Model", right=False)
+
+
+def columns(*titles: str) -> tuple[Column, ...]:
+    """Right-aligned columns of figures."""
+    return tuple(Column(title=title) for title in titles)
+
+
+def label(row: Row) -> str:
+    """The row's name with what a reader must not overlook: base, third party, layers removed."""
+    marks = ["base"] if row.origin == "base" else ["third party"] if row.origin == "third-party" else []
+    if row.pruned_layers:
+        marks.append(f"{layers(row.pruned_layers)} removed")
+    return f"{row.name} ({', '.join(marks)})" if marks else row.name
+
+
+def sizes(record: Record) -> Table:
+    """File, how it was made, bytes, GiB, share of the base, bpw, parameters, predicted against real."""
+    base = base_row(record)
+    in_gib = gib(row.file_bytes for row in record.rows)
+    return Table(
+        caption="Sizes of the files. Bytes, BPW and parameters are read off each file; the prediction was"
+        " made before the file was written.",
+        columns=(
+            Column(title="File", right=False, code=True),
+            Column(title="How made", right=False),
+            *columns("Bytes", "GiB", "Of base", "BPW", "Parameters", "Predicted size"),
+        ),
+        rows=tuple(
+            (
+                row.file,
+                how_made(row),
+                count(row.file_bytes),
+                size,
+                share(row.file_bytes, base.file_bytes) if base else "–",
+                fixed(row.bpw, 4),
+                parameters(row.n_params),
+                _prediction(row),
+            )
+            for row, size in zip(record.rows, in_gib, strict=True)
+        ),
+    )
+
+
+def _prediction(row: Row) -> str:
+    if row.predicted_file_bytes is None:
+        return "not predicted"
+    off = row.file_bytes - row.predicted_file_bytes
+    return "= real" if off == 0 else f"{count(row.predicted_file_bytes)} (real {off:+,})"
+
+
+def checksums(record: Record) -> Table:
+    """File and sha256."""
+    return Table(
+        caption="Checksums and exact parameter counts.",
+        columns=(
+            Column(title="File", right=False, code=True),
+            Column(title="sha256", right=False, code=True),
+            Column(title="Parameters"),
+        ),
+        rows=tuple((row.file, row.sha256, count(row.n_params)) for row in record.rows),
+    )
+
+
+def quality(record: Record) -> tuple[Table, ...]:
+    """The reference card's table, one for each group of rows that may be compared."""
+    groups = alike(record.rows)
+    return tuple(_quality(group, beside_others=len(groups) > 1) for group in groups)
+
+
+def _quality(rows: tuple[Row, ...], *, beside_others: bool) -> Table:
+    caption = "Damage against the base, measured on the evaluation text."
+    if beside_others:
+        caption += f" Only these rows can be compared with each other: {conditions(rows)}."
+    return Table(
+        caption=caption,
+        columns=(MODEL, *columns("BPW", "μPPL", "ρPPL", "μKLD (nats)", "RMS Δp (%)", "Same top p (%)")),
+        rows=tuple(
+            (
+                label(row),
+                fixed(row.bpw, 4),
+                estimate(row.evaluation.ppl, 6),
+                f"{fixed(100 * row.evaluation.cor_ln_ppl, 2)}%",
+                estimate(row.evaluation.kld, 6),
+                percent(row.evaluation.rms_delta_p, 3),
+                percent(row.evaluation.same_top_p, 3),
+            )
+            for row in rows
+        ),
+    )
+
+
+def conditions(rows: tuple[Row, ...]) -> str:
+    """Under what a group of rows was measured."""
+    damage = rows[0].evaluation
+    return f"{len(damage.chunk_kld)} chunks, PPL(base) {fixed(damage.ppl_base.value, 6)}"
+
+
+def tasks(record: Record) -> Table | None:
+    """Task scores in %, with the mean of all tasks where a row has them all; None without any."""
+    keys = tuple(dict.fromkeys((task.name, task.n_items) for row in record.rows for task in row.tasks))
+    if not keys:
+        return None
+    titles = (*(f"{name} ({n})" for name, n in keys), "Average")
+    body = []
+    for row in record.rows:
+        scores = {(task.name, task.n_items): task for task in row.tasks}
+        cells = tuple(percent(scores[key].score, 2) if key in scores else NOT_MEASURED for key in keys)
+        body.append((label(row), *cells, _average(tuple(scores.values()), len(keys))))
+    return Table(
+        caption="Task scores in %, in brackets how many items were asked. ± is one standard error.",
+        columns=(MODEL, *columns(*titles)),
+        rows=tuple(body),
+    )
+
+
+def _average(scores: tuple[TaskScore, ...], n_tasks: int) -> str:
+    if len(scores) < n_tasks:
+        return "–"
+    errors = [task.score.stderr for task in scores]
+    known = [error for error in errors if error is not None]
+    stderr = math.hypot(*known) / n_tasks if len(known) == n_tasks else None
+    mean = sum(task.score.value for task in scores) / n_tasks
+    return percent(Estimate(value=mean, stderr=stderr), 2)
+
+
+def speed(record: Record) -> tuple[Table, ...]:
+    """Tokens per second, one table for each processor and backend."""
+    places = tuple(dict.fromkeys((s.cpu, s.backend) for row in record.rows for s in row.speed))
+    return tuple(_speed(record, place) for place in places)
+
+
+def _speed(record: Record, place: tuple[str, str]) -> Table:
+    found = tuple(
+        (row, size, test)
+        for row, size in zip(record.rows, gib(r.file_bytes for r in record.rows), strict=True)
+        for test in row.speed
+        if (test.cpu, test.backend) == place
+    )
+    titles = ("Size (GiB)", "Params", "Backend", "Threads", "Test", "t/s")
+    return Table(
+        caption=f"Tokens per second measured on {plain(place[0] or 'an unnamed processor')}.",
+        columns=(MODEL, *columns(*titles)),
+        rows=tuple(_speed_row(*entry) for entry in found),
+    )
+
+
+def _speed_row(row: Row, size: str, test: Speed) -> tuple[str, ...]:
+    return (
+        label(row),
+        size,
+        parameters(row.n_params),
+        test.backend,
+        str(test.n_threads),
+        test.test,
+        estimate(test.tokens_per_second, 2),
+    )
+
+
+def selection(record: Record) -> Table:
+    """Each row's verdict, with the figures of the selection text where it was scored on one."""
+    rows = {row.name: row for row in record.rows}
+    scored = any(row.selection for row in record.rows)
+    figures = columns("μPPL (selection)", "μKLD (selection, nats)") if scored else ()
+    reason = (Column(title="Kept", right=False), Column(title="Why", right=False))
+    body = []
+    for verdict in record.selection.verdicts:
+        row = rows.get(verdict.row)
+        cells = _selection_figures(row) if scored else ()
+        name = label(row) if row else verdict.row
+        body.append((name, "kept" if verdict.kept else "left out", *cells, verdict.reason))
+    return Table(
+        caption=f"Verdicts, judged on the {plain(record.selection.text)} text.",
+        columns=(MODEL, reason[0], *figures, reason[1]),
+        rows=tuple(body),
+    )
+
+
+def _selection_figures(row: Row | None) -> tuple[str, str]:
+    if row is None or row.selection is None:
+        return NOT_MEASURED, NOT_MEASURED
+    return estimate(row.selection.ppl, 6), estimate(row.selection.kld, 6)

@@ -1,0 +1,175 @@
+"""What a recipe needs from outside, fetched and hashed: the model, the texts, other people's files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from lwq.errors import FileError, LwqError
+from lwq.files import os_errors, sha256_file
+from lwq.gguf_header import read_header
+from lwq.hub import Source, fetch_model, fetch_text
+from lwq.recipe import Recipe, Text
+from lwq.steps import Given
+
+T = TypeVar("T")
+OnNote = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A given file (or the files of a model) with its content hash and a label that tells no local path."""
+
+    given: Given
+    paths: tuple[Path, ...]
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The original model."""
+
+    kind: Literal["gguf", "hf-folder"]
+    found: Found
+    name: str
+    """Stem for file names."""
+    licence: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Everything given, checked as far as possible without a tool."""
+
+    model: Model
+    texts: dict[str, Found]
+    third_party: dict[str, Found]
+    tasks: dict[str, Found]
+
+    def given(self) -> dict[str, tuple[Path, ...]]:
+        """Paths by content hash."""
+        all_found = (self.model.found, *self.texts.values(), *self.third_party.values(), *self.tasks.values())
+        return {found.given.sha256: found.paths for found in all_found}
+
+
+def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
+    """All sources of a recipe whose paths start at ``folder``.
+
+    Raises:
+        LwqError: the one thing that is wrong, or a list of all that are.
+    """
+    faults: list[LwqError] = []
+
+    def attempt(what: Callable[[], T]) -> T | None:
+        try:
+            return what()
+        except LwqError as error:
+            faults.append(error)
+            return None
+
+    model = attempt(lambda: _model(recipe, folder, home, on_note))
+    texts = {r: attempt(lambda r=r, t=t: _text(r, t, folder, home)) for r, t in recipe.texts().items()}  # type: ignore[misc]
+    others = {t.name: attempt(lambda t=t: _other(t.name, t.model, folder, home, on_note)) for t in recipe.third_party}  # type: ignore[misc]
+    tasks = {t.name: attempt(lambda t=t: _file(folder / t.file, t.file)) for t in recipe.tasks}  # type: ignore[misc]
+    attempt(lambda: _check_disjoint({role: found for role, found in texts.items() if found}))
+    if faults:
+        raise _joined(faults)
+    assert model is not None
+    return Sources(
+        model=model,
+        texts={r: f for r, f in texts.items() if f},
+        third_party={n: f for n, f in others.items() if f},
+        tasks={n: f for n, f in tasks.items() if f},
+    )
+
+
+def _joined(faults: list[LwqError]) -> LwqError:
+    if len(faults) == 1:
+        return faults[0]
+    lines = "\n".join(f"  {fault.message}" + (f" ({fault.hint})" if fault.hint else "") for fault in faults)
+    return FileError(f"{len(faults)} things are missing or wrong:\n{lines}")
+
+
+def _model(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Model:
+    source = fetch_model(recipe.model, recipe_dir=folder, home=home, on_progress=on_note)
+    name = recipe.model_name or _stem(source)
+    found = _found(source, home, on_note)
+    if source.kind == "gguf":
+        read_header(source.files[0])
+    return Model(kind=source.kind, found=found, name=name, licence=source.licence)
+
+
+def _stem(source: Source) -> str:
+    """``SmolLM2-135M-Instruct.Q4_1.gguf`` → ``SmolLM2-135M-Instruct``: no shard number, no type label."""
+    from lwq.tensors import FTYPES
+
+    name = source.files[0].name
+    if source.kind == "hf-folder":
+        return source.files[0].parent.name
+    name = name.removesuffix(".gguf")
+    shard = name.rpartition("-00001-of-")[0]
+    name = shard or name
+    head, _, label = name.replace("-", ".").rpartition(".")
+    return name[: len(head)] if label.upper() in FTYPES and head else name
+
+
+def _found(source: Source, home: Path, on_note: OnNote) -> Found:
+    """Content hash of a model: of the file, or of the list of its files' hashes."""
+    memo = home / "hashes.sqlite"
+    hashes = []
+    for path in source.files:
+        if path.stat().st_size > 2**30:
+            on_note(f"hashing {path.name}")
+        hashes.append((path.name, sha256_file(path, memo=memo)))
+    if len(hashes) == 1:
+        digest = hashes[0][1]
+    else:
+        digest = hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
+    paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
+    return Found(given=Given(sha256=digest, name=paths[0].name), paths=paths, label=source.label)
+
+
+def _other(name: str, reference: str, folder: Path, home: Path, on_note: OnNote) -> Found:
+    source = fetch_model(reference, recipe_dir=folder, home=home, on_progress=on_note)
+    if source.kind != "gguf" or len(source.files) != 1:
+        raise FileError(f"third_party {name}: {reference} is not one GGUF file", hint="name a single .gguf file")
+    read_header(source.files[0])
+    return _found(source, home, on_note)
+
+
+def _text(role: str, text: Text, folder: Path, home: Path) -> Found:
+    path, label = fetch_text(text.text, recipe_dir=folder, home=home)
+    with os_errors("read the text", path):
+        raw = path.read_bytes()
+    try:
+        decoded = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{role} text {path}: is not UTF-8: {error}", hint="convert it, `iconv -t UTF-8`") from None
+    if not decoded.strip():
+        raise FileError(f"{role} text {path}: is empty", hint="give a text of at least two windows")
+    need = 2 * text.n_ctx if text.n_chunks is None else max(2, text.n_chunks) * text.n_ctx
+    if len(raw) < need:
+        raise FileError(
+            f"{role} text {path}: has {len(raw):,} bytes, so at most as many tokens; {need:,} tokens are needed",
+            hint="give a longer text, or lower n_ctx or n_chunks",
+        )
+    given = Given(sha256=hashlib.sha256(raw).hexdigest(), name=f"{role}.txt")
+    return Found(given=given, paths=(path,), label=label)
+
+
+def _file(path: Path, label: str) -> Found:
+    with os_errors("read the task file", path):
+        return Found(given=Given(sha256=sha256_file(path), name=Path(label).name), paths=(path,), label=path.name)
+
+
+def _check_disjoint(texts: dict[str, Found]) -> None:
+    roles = sorted(texts)
+    for i, first in enumerate(roles):
+        for second in roles[i + 1 :]:
+            if texts[first].given.sha256 == texts[second].given.sha256:
+                raise FileError(
+                    f"{first} and {second} text have the same content ({texts[first].label}, {texts[second].label})",
+                    hint="calibration, selection and evaluation must be disjoint",
+                )

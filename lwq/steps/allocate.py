@@ -1,0 +1,114 @@
+"""Which type each tensor of a target gets: a stock mix or hand-written patterns, asked of llama-quantize.
+
+The stock tool decides, in a dry run; the answer is compiled to one anchored entry for each tensor it
+may convert, and a second dry run with these entries must give the same types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lwq import tools
+from lwq.allocation import Allocation
+from lwq.errors import ModelError, ToolError
+from lwq.files import write_atomic
+from lwq.gguf_header import read_header
+from lwq.gguf_size import planned_tensors
+from lwq.steps import Context, Made
+from lwq.tensors import bits_per_weight
+from lwq.transcripts import DryRun
+
+NAME = "allocate"
+VERSION = 1
+USES_TOOLS = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    imatrix: Made | None
+    ftype: str
+    tensor_types: tuple[str, ...]
+    prune_layers: tuple[int, ...]
+    file: str
+    """Name of the tensor-type file to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    allocation: Allocation
+    tensor_types_file: str | None
+    """None where nothing is converted (an F16 copy)."""
+    tensor_bytes: int
+    n_params: int
+    bpw: float
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """The allocation and its tensor-type file."""
+    header = read_header(ctx.find(inputs.base))
+    check_layers(inputs.prune_layers, header.n_layer)
+    plan = tools.DryRunRequest(
+        model=ctx.place(inputs.base),
+        ftype=inputs.ftype,
+        imatrix=ctx.place(inputs.imatrix) if inputs.imatrix else None,
+        tensor_types=inputs.tensor_types,
+        prune_layers=inputs.prune_layers,
+    )
+    answer = tools.dry_run(ctx.toolchain, plan, cwd=ctx.folder)
+    ctx.ran(answer)
+    allocation = _allocation(inputs, answer.plan)
+    tensors = planned_tensors(header, types=dict(allocation.types), pruned=allocation.pruned_layers)
+    tensor_bytes = sum(t.n_bytes for t in tensors)
+    _agree(answer.plan, tensor_bytes, inputs)
+    if allocation.quantizable:
+        write_atomic(ctx.folder / inputs.file, allocation.lines())
+        again = tools.dry_run(ctx.toolchain, plan.with_file(inputs.file), cwd=ctx.folder)
+        ctx.ran(again)
+        if (types := _types(again.plan)) != allocation.types:
+            wrong = next(name for (name, a), (_, b) in zip(types, allocation.types, strict=True) if a != b)
+            raise ToolError(f"llama-quantize did not obey {inputs.file} for {wrong}")
+    return Result(
+        allocation=allocation,
+        tensor_types_file=inputs.file if allocation.quantizable else None,
+        tensor_bytes=tensor_bytes,
+        n_params=sum(t.n_elements for t in tensors),
+        bpw=bits_per_weight(tensors),
+    )
+
+
+def check_layers(prune_layers: tuple[int, ...], n_layer: int) -> None:
+    """Raises ModelError for layers that the model does not have (llama-quantize accepts them silently)."""
+    if beyond := [layer for layer in prune_layers if layer >= n_layer]:
+        raise ModelError(
+            f"prune_layers names layer {beyond[0]}, but the model has layers 0 to {n_layer - 1}",
+            hint="layers are counted from 0",
+        )
+    if prune_layers and len(prune_layers) >= n_layer:
+        raise ModelError("prune_layers names every layer", hint="keep at least one")
+
+
+def _types(plan: DryRun) -> tuple[tuple[str, str], ...]:
+    return tuple((t.name, t.target_type) for t in plan.tensors)
+
+
+def _allocation(inputs: Inputs, plan: DryRun) -> Allocation:
+    return Allocation(
+        ftype=inputs.ftype,
+        types=_types(plan),
+        quantizable=tuple(t.name for t in plan.tensors if t.target_type != t.source_type),
+        pruned_layers=inputs.prune_layers,
+        n_fallback=plan.n_fallback,
+    )
+
+
+def _agree(plan: DryRun, tensor_bytes: int, inputs: Inputs) -> None:
+    """The dry run's total and our own table must be the same size (it prints MiB with two decimals)."""
+    if abs(plan.total_mib - tensor_bytes / 2**20) > 0.0051:
+        raise ToolError(
+            f"{inputs.ftype}: llama-quantize predicts {plan.total_mib:.2f} MiB of tensors, lwq's table of types "
+            f"{tensor_bytes / 2**20:.2f} MiB",
+            hint="the llama.cpp in use has other type sizes than the pinned one; see `lwq toolchain doctor`",
+        )
+
+

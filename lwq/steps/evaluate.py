@@ -1,0 +1,40 @@
+"""Perplexity and KL divergence of one file against the base's stored log-probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lwq import tools
+from lwq.metrics import Damage
+from lwq.steps import Context, Made, Origin
+
+NAME = "evaluate"
+VERSION = 1
+USES_TOOLS = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    candidate: Origin
+    baseline: Made
+    n_ctx: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    damage: Damage
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """Everything that ``llama-perplexity --kl-divergence`` prints."""
+    done = tools.kl_divergence(
+        ctx.toolchain,
+        cwd=ctx.folder,
+        model=ctx.place(inputs.candidate),
+        logits=ctx.place(inputs.baseline),
+        n_ctx=inputs.n_ctx,
+        threads=ctx.n_threads,
+        on_progress=ctx.progress,
+    )
+    ctx.ran(done)
+    return Result(damage=done.damage)

@@ -1,0 +1,46 @@
+"""The importance matrix of the base, collected on the calibration text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lwq import tools
+from lwq.steps import Context, Given, Made
+
+NAME = "imatrix"
+VERSION = 1
+USES_TOOLS = True
+FILE = "imatrix.gguf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    text: Given
+    n_ctx: int
+    n_chunks: int | None
+    process_output: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    file: str
+    n_entries: int
+    n_chunks: int
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """The imatrix file, in GGUF."""
+    done = tools.imatrix(
+        ctx.toolchain,
+        cwd=ctx.folder,
+        model=ctx.place(inputs.base),
+        text=ctx.place(inputs.text),
+        output=FILE,
+        window=tools.Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
+        process_output=inputs.process_output,
+        threads=ctx.n_threads,
+        on_progress=ctx.progress,
+    )
+    ctx.ran(done)
+    return Result(file=FILE, n_entries=done.n_entries, n_chunks=done.n_chunks)

@@ -1,0 +1,87 @@
+"""One file of the family, written by stock llama-quantize and proved to be what was planned."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from lwq import engine, tools
+from lwq.allocation import Allocation
+from lwq.files import need_space
+from lwq.gguf_header import read_header
+from lwq.gguf_io import check_against
+from lwq.gguf_size import Scalar, imatrix_kv, planned_tensors, predicted_file_bytes
+from lwq.imatrix_io import read_imatrix
+from lwq.record import FileFacts
+from lwq.steps import Context, Made, file_facts
+
+NAME = "quantize"
+VERSION = 1
+USES_TOOLS = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    imatrix: Made | None
+    allocation: Made
+    file: str
+    quantized_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    facts: FileFacts
+    predicted_file_bytes: int
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """The written file: types as allocated, size as predicted to the byte; a pruned one also generates."""
+    header = read_header(ctx.find(inputs.base))
+    allocation: Allocation = ctx.result(inputs.allocation, "allocation", Allocation)
+    types, pruned = dict(allocation.types), allocation.pruned_layers
+    own_keys = own_metadata(inputs, ctx, allocation)
+    keys = {**own_keys, **_imatrix_keys(inputs, ctx)}
+    predicted = predicted_file_bytes(header, types=types, pruned=pruned, set_kv=keys)
+    need_space(ctx.folder, predicted, inputs.file)
+    request = tools.QuantizeRequest(
+        model=ctx.place(inputs.base),
+        output=inputs.file,
+        ftype=allocation.ftype,
+        imatrix=ctx.place(inputs.imatrix) if inputs.imatrix else None,
+        tensor_types_file=ctx.place(inputs.allocation) if allocation.quantizable else None,
+        prune_layers=allocation.pruned_layers,
+        override_kv=own_keys,
+    )
+    ctx.ran(tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress))
+    output = ctx.folder / inputs.file
+    check_against(output, planned_tensors(header, types=types, pruned=pruned), file_bytes=predicted)
+    if allocation.pruned_layers:
+        engine.check_generates(ctx.toolchain, output)
+    return Result(facts=file_facts(read_header(output)), predicted_file_bytes=predicted)
+
+
+def own_metadata(inputs: Inputs, ctx: Context, allocation: Allocation) -> dict[str, str]:
+    """The keys that lwq adds: what the file was made from, with which llama.cpp and which types."""
+    keys = {
+        "lwq.base_sha256": ctx.sha256(inputs.base),
+        "lwq.llama_cpp_commit": ctx.toolchain.commit,
+        "lwq.tensor_types_sha256": hashlib.sha256(allocation.lines().encode()).hexdigest(),
+    }
+    if allocation.pruned_layers:
+        keys["lwq.pruned_layers"] = ",".join(map(str, allocation.pruned_layers))
+    if inputs.quantized_by:
+        keys["general.quantized_by"] = inputs.quantized_by
+    return keys
+
+
+def _imatrix_keys(inputs: Inputs, ctx: Context) -> dict[str, Scalar]:
+    if inputs.imatrix is None:
+        return {}
+    found = read_imatrix(ctx.find(inputs.imatrix))
+    return imatrix_kv(
+        file_name=inputs.imatrix.name,
+        datasets=found.datasets,
+        n_entries=len(found.entries),
+        n_chunks=found.n_chunks,
+    )

@@ -1,0 +1,30 @@
+"""The statistics of the importance matrix, per tensor and per layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lwq.imatrix_io import read_imatrix
+from lwq.statistics import LayerStatistics, TensorStatistics, layer_statistics, tensor_statistics
+from lwq.steps import Context, Made
+
+NAME = "statistics"
+VERSION = 1
+USES_TOOLS = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    imatrix: Made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    tensors: tuple[TensorStatistics, ...]
+    layers: tuple[LayerStatistics, ...]
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """All columns of ``llama-imatrix --show-statistics``."""
+    rows = tensor_statistics(read_imatrix(ctx.find(inputs.imatrix)))
+    return Result(tensors=rows, layers=layer_statistics(rows))

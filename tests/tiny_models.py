@@ -1,0 +1,300 @@
+"""Tiny random models that the real tools load: one writer for each architecture the tests need.
+
+Rows are a multiple of 256 by default, so every ggml type fits; ``n_embd=96`` or ``160`` forces fallbacks.
+Written with the ``gguf`` package itself, not with ``lwq``, so that the tests of ``lwq.gguf_io`` read
+what somebody else wrote. A model of four layers holds about 3 MB.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType
+from gguf.quants import quantize
+from numpy.typing import NDArray
+
+N_VOCAB = 320
+HEAD_DIM = 32
+N_EXPERT = 4
+N_CTX_TRAIN = 512
+
+Value = bool | int | float | str | Sequence[int] | Sequence[str]
+Tensors = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What all tiny models have in common; heads are ``HEAD_DIM`` wide."""
+
+    arch: str
+    n_layer: int
+    n_embd: int = 256
+    n_ff: int = 256
+    ggml_type: str = "f16"
+    tied: bool = True
+    seed: int = 0
+
+    @property
+    def n_head(self) -> int:
+        return self.n_embd // HEAD_DIM
+
+    @property
+    def n_head_kv(self) -> int:
+        return max(1, self.n_head // 4)
+
+
+def write_tiny_llama(
+    path: Path,
+    *,
+    n_layer: int = 4,
+    n_embd: int = 256,
+    n_ff: int | None = None,
+    ggml_type: str = "f16",
+    tied: bool = True,
+    seed: int = 0,
+) -> Path:
+    """A llama: separate q, k, v; ``tied`` leaves out ``output.weight``."""
+    ff = n_embd if n_ff is None else n_ff
+    shape = Shape(
+        arch="llama", n_layer=n_layer, n_embd=n_embd, n_ff=ff, ggml_type=ggml_type, tied=tied, seed=seed
+    )
+    return _write(path, shape, _dense_layer)
+
+
+def write_tiny_moe(path: Path, *, n_layer: int = 3, seed: int = 0) -> Path:
+    """A llama with four experts of which two are used (the shape of Mixtral)."""
+    shape = Shape(arch="llama", n_layer=n_layer, tied=False, seed=seed)
+    extra = {"expert_count": N_EXPERT, "expert_used_count": 2}
+    return _write(path, shape, _moe_layer, extra)
+
+
+def write_tiny_phi3(path: Path, *, n_layer: int = 3, seed: int = 0) -> Path:
+    """A phi3: q, k, v in one tensor, gate and up in one tensor, untied output."""
+    shape = Shape(arch="phi3", n_layer=n_layer, tied=False, seed=seed)
+    return _write(path, shape, _phi3_layer, {"rope.scaling.original_context_length": N_CTX_TRAIN})
+
+
+def write_tiny_gemma3(path: Path, *, n_layer: int = 7, seed: int = 0) -> Path:
+    """A gemma3: sliding window attention except in every sixth layer (5, 11, …)."""
+    shape = Shape(arch="gemma3", n_layer=n_layer, seed=seed)
+    extra = {"attention.sliding_window": 64, "rope.freq_base_swa": 10000.0}
+    return _write(path, shape, _gemma3_layer, extra)
+
+
+def write_tiny_deci(path: Path, *, n_layer: int = 4, seed: int = 0) -> Path:
+    """A deci: head counts and ffn widths as arrays, one number a layer (odd layers are narrower)."""
+    shape = Shape(arch="deci", n_layer=n_layer, seed=seed)
+    heads_kv = tuple(_deci_kv(shape, i) for i in range(n_layer))
+    widths = tuple(_deci_ff(shape, i) for i in range(n_layer))
+    extra = {
+        "attention.head_count": (shape.n_head,) * n_layer,
+        "attention.head_count_kv": heads_kv,
+        "feed_forward_length": widths,
+    }
+    return _write(path, shape, _deci_layer, extra)
+
+
+def write_split_llama(folder: Path, *, n_shards: int = 2, seed: int = 0) -> Path:
+    """The llama in ``n_shards`` files; returns the first."""
+    shape = Shape(arch="llama", n_layer=2, n_ff=256, seed=seed)
+    n_tensors = 2 + 9 * shape.n_layer
+    _write(folder / "tiny.gguf", shape, _dense_layer, max_tensors=-(-n_tensors // n_shards))
+    return folder / f"tiny-00001-of-{n_shards:05}.gguf"
+
+
+def write_tiny_imatrix(path: Path, sums: Mapping[str, NDArray[np.float32]], *, n_chunks: int = 2) -> Path:
+    """An imatrix with these ``in_sum2`` (experts, channels); every expert counts 64 tokens a chunk."""
+    writer = GGUFWriter(path, arch="")
+    writer.kv_data[0].clear()
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["calibration.txt"])
+    writer.add_uint32("imatrix.chunk_count", n_chunks)
+    writer.add_uint32("imatrix.chunk_size", 64)
+    for name, values in sums.items():
+        rows = np.atleast_2d(values).astype(np.float32)
+        writer.add_tensor(f"{name}.in_sum2", rows)
+        writer.add_tensor(f"{name}.counts", np.full((rows.shape[0], 1), 64.0 * n_chunks, dtype=np.float32))
+    _close(writer)
+    return path
+
+
+def write_tiny_text(path: Path, *, n_words: int = 2000, seed: int = 0) -> Path:
+    """Words of a small invented language, in lines; the tiny models need about 4 tokens a word."""
+    rng = random.Random(seed)
+    words = ["".join(rng.choice(c) for c in ("bdfgklmnprst", "aeiou", "lmnrs", "aeiou")) for _ in range(200)]
+    lines = (" ".join(rng.choice(words) for _ in range(12)) + "." for _ in range(-(-n_words // 12)))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+class _Weights:
+    """Random tensors, each scaled so that activations neither die nor explode."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tensors: Tensors = {}
+
+    def matrix(self, name: str, n_in: int, *n_out: int) -> None:
+        values = self.rng.standard_normal((*reversed(n_out), n_in), dtype=np.float32)
+        self.tensors[name] = values / np.float32(np.sqrt(n_in))
+
+    def norm(self, name: str, n: int) -> None:
+        self.tensors[name] = (1 + 0.1 * self.rng.standard_normal(n)).astype(np.float32)
+
+
+LayerWriter = Callable[[_Weights, Shape, int], None]
+
+
+def _write(
+    path: Path,
+    shape: Shape,
+    layer: LayerWriter,
+    extra: Mapping[str, Value] | None = None,
+    max_tensors: int = 0,
+) -> Path:
+    weights = _Weights(shape.seed)
+    weights.matrix("token_embd.weight", shape.n_embd, N_VOCAB)
+    weights.norm("output_norm.weight", shape.n_embd)
+    if not shape.tied:
+        weights.matrix("output.weight", shape.n_embd, N_VOCAB)
+    for i in range(shape.n_layer):
+        layer(weights, shape, i)
+    writer = GGUFWriter(path, arch=shape.arch, split_max_tensors=max_tensors)
+    for key, value in (_hparams(shape) | dict(extra or {})).items():
+        _add(writer, f"{shape.arch}.{key}", value)
+    _add_tokenizer(writer)
+    for name, values in weights.tensors.items():
+        _add_tensor(writer, name, values, shape.ggml_type)
+    _close(writer)
+    return path
+
+
+def _close(writer: GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _hparams(shape: Shape) -> dict[str, Value]:
+    return {
+        "block_count": shape.n_layer,
+        "context_length": N_CTX_TRAIN,
+        "embedding_length": shape.n_embd,
+        "feed_forward_length": shape.n_ff,
+        "attention.head_count": shape.n_head,
+        "attention.head_count_kv": shape.n_head_kv,
+        "attention.key_length": HEAD_DIM,
+        "attention.value_length": HEAD_DIM,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.dimension_count": HEAD_DIM,
+        "rope.freq_base": 10000.0,
+        "vocab_size": N_VOCAB,
+    }
+
+
+def _add(writer: GGUFWriter, key: str, value: Value) -> None:
+    if isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, list(value))
+
+
+def _add_tensor(writer: GGUFWriter, name: str, values: NDArray[np.float32], ggml_type: str) -> None:
+    """Norms and routers stay F32, as the converter leaves them."""
+    kind = GGMLQuantizationType[ggml_type.upper()]
+    if values.ndim == 1 or "ffn_gate_inp" in name or kind is GGMLQuantizationType.F32:
+        writer.add_tensor(name, values)
+    elif kind is GGMLQuantizationType.F16:
+        writer.add_tensor(name, values.astype(np.float16))
+    else:
+        writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+
+
+def _add_tokenizer(writer: GGUFWriter) -> None:
+    """SentencePiece with byte fallback: 3 controls, 256 bytes, letters, and word starts."""
+    pieces = ["\u2581", *"abcdefghijklmnopqrstuvwxyz.", *(f"\u2581{c}" for c in "bdfgklmnprst")]
+    pieces += [a + b for a in "lmnrs" for b in "aeiou"]
+    pieces = pieces[: N_VOCAB - 259]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *pieces]
+    tokens += [f"<extra{i}>" for i in range(N_VOCAB - len(tokens))]
+    types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256]
+    types += [TokenType.NORMAL] * (N_VOCAB - len(types))
+    writer.add_name("tiny")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * 259 + [-float(i) for i in range(N_VOCAB - 259)])
+    writer.add_token_types(types)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+
+
+def _attention(weights: _Weights, shape: Shape, i: int, n_head_kv: int) -> None:
+    n, width = shape.n_embd, shape.n_head * HEAD_DIM
+    weights.norm(f"blk.{i}.attn_norm.weight", n)
+    weights.matrix(f"blk.{i}.attn_q.weight", n, width)
+    weights.matrix(f"blk.{i}.attn_k.weight", n, n_head_kv * HEAD_DIM)
+    weights.matrix(f"blk.{i}.attn_v.weight", n, n_head_kv * HEAD_DIM)
+    weights.matrix(f"blk.{i}.attn_output.weight", width, n)
+
+
+def _ffn(weights: _Weights, shape: Shape, i: int, n_ff: int) -> None:
+    weights.norm(f"blk.{i}.ffn_norm.weight", shape.n_embd)
+    weights.matrix(f"blk.{i}.ffn_gate.weight", shape.n_embd, n_ff)
+    weights.matrix(f"blk.{i}.ffn_up.weight", shape.n_embd, n_ff)
+    weights.matrix(f"blk.{i}.ffn_down.weight", n_ff, shape.n_embd)
+
+
+def _dense_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    _attention(weights, shape, i, shape.n_head_kv)
+    _ffn(weights, shape, i, shape.n_ff)
+
+
+def _moe_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    n, ff = shape.n_embd, shape.n_ff
+    _attention(weights, shape, i, shape.n_head_kv)
+    weights.norm(f"blk.{i}.ffn_norm.weight", n)
+    weights.matrix(f"blk.{i}.ffn_gate_inp.weight", n, N_EXPERT)
+    weights.matrix(f"blk.{i}.ffn_gate_exps.weight", n, ff, N_EXPERT)
+    weights.matrix(f"blk.{i}.ffn_up_exps.weight", n, ff, N_EXPERT)
+    weights.matrix(f"blk.{i}.ffn_down_exps.weight", ff, n, N_EXPERT)
+
+
+def _phi3_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    n, width = shape.n_embd, (shape.n_head + 2 * shape.n_head_kv) * HEAD_DIM
+    weights.norm(f"blk.{i}.attn_norm.weight", n)
+    weights.matrix(f"blk.{i}.attn_qkv.weight", n, width)
+    weights.matrix(f"blk.{i}.attn_output.weight", n, n)
+    weights.norm(f"blk.{i}.ffn_norm.weight", n)
+    weights.matrix(f"blk.{i}.ffn_up.weight", n, 2 * shape.n_ff)
+    weights.matrix(f"blk.{i}.ffn_down.weight", shape.n_ff, n)
+
+
+def _gemma3_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    _dense_layer(weights, shape, i)
+    weights.norm(f"blk.{i}.attn_q_norm.weight", HEAD_DIM)
+    weights.norm(f"blk.{i}.attn_k_norm.weight", HEAD_DIM)
+    weights.norm(f"blk.{i}.post_attention_norm.weight", shape.n_embd)
+    weights.norm(f"blk.{i}.post_ffw_norm.weight", shape.n_embd)
+
+
+def _deci_kv(shape: Shape, i: int) -> int:
+    return shape.n_head_kv if i % 2 == 0 else 1
+
+
+def _deci_ff(shape: Shape, i: int) -> int:
+    return 2 * shape.n_ff if i % 2 == 0 else shape.n_ff
+
+
+def _deci_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    _attention(weights, shape, i, _deci_kv(shape, i))
+    _ffn(weights, shape, i, _deci_ff(shape, i))

@@ -38,6 +38,8 @@ class Entry:
     seconds: float
     tool_seconds: float
     finished: str
+    work: float
+    """Amount of work in units of its kind of step, for forecasts; 0 where it is not counted."""
     outputs: Mapping[str, Mapping[str, Any]]
 
     def path(self, name: str) -> Path:
@@ -80,7 +82,7 @@ class Cache:
         """The entry of a key, and whether ``work`` had to be done for it.
 
         ``work`` fills the folder it is given and returns ``result``, ``commands``, ``seconds``,
-        ``tool_seconds`` and ``finished``; symbolic links it leaves at the top are inputs and dropped,
+        ``tool_seconds``, ``finished`` and ``work``; symbolic links it leaves at the top are inputs and dropped,
         unless the result lists them under ``keep_links``.
         """
         key = key_of(value)
@@ -210,6 +212,7 @@ def _read(folder: Path) -> Entry | None:
             seconds=stored["seconds"],
             tool_seconds=stored["tool_seconds"],
             finished=stored["finished"],
+            work=stored["work"],
             outputs=stored["outputs"],
         )
     except (OSError, ValueError, KeyError, TypeError):

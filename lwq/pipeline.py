@@ -51,7 +51,7 @@ class Watch(Protocol):
 
     def progress(self, label: str, done: int, total: int) -> None: ...
 
-    def finished(self, label: str, entry: Entry, *, fresh: bool) -> None: ...
+    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None: ...
 
 
 class Planner:
@@ -194,9 +194,19 @@ def key_value(module: StepModule, inputs: Any, toolchain: Toolchain) -> dict[str
     return {"step": module.NAME, "version": module.VERSION, "tool": tool, "inputs": to_json(inputs)}
 
 
-def execute(
-    steps: tuple[Step, ...], cache: Cache, machine: Machine, given: Mapping[str, tuple[Path, ...]], watch: Watch
-) -> dict[str, Entry]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What steps are carried out with; nothing of it is in a key."""
+
+    cache: Cache
+    machine: Machine
+    given: Mapping[str, tuple[Path, ...]]
+    watch: Watch
+    work: Mapping[str, float]
+    """Label → amount of work, noted beside the time for later forecasts."""
+
+
+def execute(steps: tuple[Step, ...], around: Surroundings) -> dict[str, Entry]:
     """The entries of all steps by key; what is not in the cache is done, in order.
 
     Raises:
@@ -204,33 +214,25 @@ def execute(
     """
     entries: dict[str, Entry] = {}
     for step in steps:
-        entry = cache.lookup(step.module.NAME, step.key)
+        entry = around.cache.lookup(step.module.NAME, step.key)
         fresh = entry is None
         if entry is None:
-            watch.started(step.label)
-            entry, fresh = cache.build(
-                step.module.NAME, step.key_value, _worker(step, machine, entries, given, watch)
-            )
+            around.watch.started(step.label)
+            entry, fresh = around.cache.build(step.module.NAME, step.key_value, _worker(step, entries, around))
         entries[step.key] = entry
-        watch.finished(step.label, entry, fresh=fresh)
+        around.watch.finished(step, entry, fresh=fresh)
     return entries
 
 
-def _worker(
-    step: Step,
-    machine: Machine,
-    entries: Mapping[str, Entry],
-    given: Mapping[str, tuple[Path, ...]],
-    watch: Watch,
-) -> Callable[[Path], Mapping[str, Any]]:
+def _worker(step: Step, entries: Mapping[str, Entry], around: Surroundings) -> Callable[[Path], Mapping[str, Any]]:
     def work(folder: Path) -> Mapping[str, Any]:
         ctx = Context(
             folder=folder,
-            toolchain=machine.toolchain,
-            n_threads=machine.n_threads,
-            progress=lambda done, total: watch.progress(step.label, done, total),
+            toolchain=around.machine.toolchain,
+            n_threads=around.machine.n_threads,
+            progress=lambda done, total: around.watch.progress(step.label, done, total),
             entries=entries,
-            given=given,
+            given=around.given,
         )
         began = time.monotonic()
         result = to_json(step.module.run(step.inputs, ctx))
@@ -240,6 +242,7 @@ def _worker(
             "seconds": round(time.monotonic() - began, 3),
             "tool_seconds": round(ctx.tool_seconds, 3),
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "work": around.work.get(step.label, 0.0),
             "keep_links": result.get("keep_links", []),
         }
 

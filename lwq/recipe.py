@@ -126,14 +126,14 @@ def _checked_pattern(entry: str) -> str:
 class ThirdParty(_Strict):
     """Somebody else's GGUF of the same base, measured beside ours."""
 
-    name: str = Field(pattern=NAME.pattern + "$", description="The row's name.")
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="The row's name.")
     model: str = Field(min_length=1, description="A GGUF: a path or `hf://OWNER/NAME/FILE.gguf[@REVISION]`.")
 
 
 class Task(_Strict):
     """A task set, in a format that llama-perplexity reads."""
 
-    name: str = Field(pattern=NAME.pattern + "$", description="Heads the column of the score table.")
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="Heads the column of the score table.")
     kind: Literal["hellaswag", "winogrande", "multiple-choice"] = Field(
         description="Which of llama-perplexity's scorers (ARC, MMLU and TruthfulQA are multiple-choice)."
     )
@@ -207,7 +207,7 @@ class Card(_Strict):
 class Recipe(_Strict):
     """A recipe: a model, three disjoint texts, and the files to make of it."""
 
-    name: str = Field(pattern=NAME.pattern + "$", description="Names the folder of the report.")
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="Names the folder of the report.")
     model: str = Field(
         min_length=1,
         description="The original: a GGUF (first shard of a split one), a Hugging Face folder, "

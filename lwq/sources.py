@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from lwq.errors import FileError, LwqError
+from lwq.errors import DownloadError, FileError, LwqError
 from lwq.files import os_errors, sha256_file
 from lwq.gguf_header import read_header
 from lwq.hub import Source, fetch_model, fetch_text
 from lwq.recipe import Recipe, Text
 from lwq.steps import Given
+from lwq.tensors import FTYPES
 
 T = TypeVar("T")
 OnNote = Callable[[str], None]
@@ -69,10 +71,12 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
             faults.append(error)
             return None
 
-    model = attempt(lambda: _model(recipe, folder, home, on_note))
-    texts = {r: attempt(lambda r=r, t=t: _text(r, t, folder, home)) for r, t in recipe.texts().items()}  # type: ignore[misc]
-    others = {t.name: attempt(lambda t=t: _other(t.name, t.model, folder, home, on_note)) for t in recipe.third_party}  # type: ignore[misc]
-    tasks = {t.name: attempt(lambda t=t: _file(folder / t.file, t.file)) for t in recipe.tasks}  # type: ignore[misc]
+    model = attempt(partial(_model, recipe, folder, home, on_note))
+    texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
+    others = {
+        t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party
+    }
+    tasks = {t.name: attempt(partial(_file, folder / t.file, t.file)) for t in recipe.tasks}
     attempt(lambda: _check_disjoint({role: found for role, found in texts.items() if found}))
     if faults:
         raise _joined(faults)
@@ -89,7 +93,8 @@ def _joined(faults: list[LwqError]) -> LwqError:
     if len(faults) == 1:
         return faults[0]
     lines = "\n".join(f"  {fault.message}" + (f" ({fault.hint})" if fault.hint else "") for fault in faults)
-    return FileError(f"{len(faults)} things are missing or wrong:\n{lines}")
+    kind = DownloadError if all(isinstance(fault, DownloadError) for fault in faults) else FileError
+    return kind(f"{len(faults)} things are missing or wrong:\n{lines}")
 
 
 def _model(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Model:
@@ -103,8 +108,6 @@ def _model(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Model:
 
 def _stem(source: Source) -> str:
     """``SmolLM2-135M-Instruct.Q4_1.gguf`` → ``SmolLM2-135M-Instruct``: no shard number, no type label."""
-    from lwq.tensors import FTYPES
-
     name = source.files[0].name
     if source.kind == "hf-folder":
         return source.files[0].parent.name

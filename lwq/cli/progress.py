@@ -9,13 +9,14 @@ from contextlib import contextmanager
 
 from lwq.cache import Entry
 from lwq.process import echo
+from lwq.steps import Step
 
 
 class Progress:
     """A ``pipeline.Watch`` for people."""
 
-    def __init__(self, n_steps: int, verbosity: int) -> None:
-        self.n_steps = n_steps
+    def __init__(self, verbosity: int) -> None:
+        self.n_steps = 0
         self.verbosity = verbosity
         self.n_done = 0
         self.n_run = 0
@@ -34,8 +35,8 @@ class Progress:
         left = spent / done * max(0, total - done)
         self._line(f"{self._count()} {label} {done}/{total}, about {clock(left)} left", keep=False)
 
-    def finished(self, label: str, entry: Entry, *, fresh: bool) -> None:
-        where = self._count()
+    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None:
+        where, label = self._count(), step.label
         self.n_done += 1
         if not fresh:
             if self.verbosity > 0:
@@ -66,9 +67,9 @@ class Progress:
 
 
 @contextmanager
-def showing(n_steps: int, verbosity: int) -> Iterator[Progress]:
+def showing(verbosity: int) -> Iterator[Progress]:
     """A Progress whose live line is wiped at the end, whatever happens."""
-    progress = Progress(n_steps, verbosity)
+    progress = Progress(verbosity)
     try:
         yield progress
     finally:

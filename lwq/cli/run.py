@@ -3,74 +3,132 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from lwq import explain, pipeline, preview, sources
+from lwq import explain, pipeline
 from lwq.assemble import Run, assemble, publish_files
+from lwq.cache import Entry
+from lwq.cli.job import Job
+from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_table
 from lwq.errors import UsageError
-from lwq.files import human_bytes, lock, os_errors
-from lwq.recipe import Recipe
-from lwq.recipe_parse import parse_recipe
+from lwq.files import lock, os_errors
 from lwq.steps import Step
-from lwq.toolchain import home
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+MODEL = click.option("--model", metavar="REFERENCE", help="Use this model instead of the recipe's.")
+
+
+@click.command("plan")
+@RECIPE
+@MODEL
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def plan_command(settings: Settings, recipe: Path, model: str | None, as_json: bool) -> None:
+    """Show steps, predicted sizes, disk and time of RECIPE.
+
+    Nothing is measured and nothing large is fetched; sizes come from dry runs of llama-quantize.
+    """
+    show_plan(recipe, model, settings, as_json=as_json)
 
 
 @click.command("run")
 @RECIPE
+@MODEL
 @click.option("--out", type=click.Path(path_type=Path), help="Report folder; reports/NAME when absent.")
 @click.option("--dry-run", is_flag=True, help="The same as `lwq plan`.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
-@click.pass_context
-def run_command(ctx: click.Context, recipe: Path, out: Path | None, dry_run: bool, as_json: bool) -> None:
+@click.pass_obj
+def run_command(
+    settings: Settings, recipe: Path, model: str | None, out: Path | None, dry_run: bool, as_json: bool
+) -> None:
     """Carry out RECIPE and write its model card.
 
     Finished steps are kept: the same command goes on where a broken run ended, and a changed recipe
     repeats only what the change touches.
     """
     if dry_run:
-        ctx.invoke(plan_command, recipe=recipe, as_json=as_json)
+        show_plan(recipe, model, settings, as_json=as_json)
         return
-    settings: Settings = ctx.obj
-    loaded = Loaded(recipe, settings)
-    folder = out or Path("reports") / loaded.recipe.name
-    _check_writable(folder)
-    with lock(folder / ".lwq.lock"), showing(len(loaded.steps), settings.verbosity) as progress:
-        card = _carry_out(loaded, folder, progress)
-    text = json.dumps({"card": str(card), "folder": str(folder)}) if as_json else f"card: {card}"
-    click.echo(text)
+    with showing(settings.verbosity) as progress:
+        job = Job.load(recipe, model, settings, progress.note)
+        folder = out or Path("reports") / job.recipe.name
+        _check_writable(folder)
+        with lock(job.cache.root / "locks" / f"{job.recipe.name}.lock", on_wait=_waiting(progress, job)):
+            card = _carry_out(job, folder, progress)
+    click.echo(json.dumps({"card": str(card), "folder": str(folder)}) if as_json else f"card: {card}")
 
 
-def _carry_out(loaded: Loaded, folder: Path, progress: Progress) -> Path:
+def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
     from lwq.report.write import write_report
 
-    cache = loaded.settings.cache()
-    _tell_cost(loaded, progress)
-    entries = pipeline.execute(
-        loaded.steps, cache, loaded.machine, loaded.sources.given(), _Remembering(loaded, progress)
-    )
+    progress.n_steps = len(job.steps)
+    forecast = job.forecast()
+    if forecast.n_missing:
+        time = f", about {clock(forecast.seconds)}" if forecast.seconds else ""
+        progress.note(f"{forecast.n_missing} of {len(job.steps)} steps to run{time}")
+    entries = pipeline.execute(job.steps, job.surroundings(_Remembering(job, progress)))
     done = Run(
-        recipe=loaded.recipe,
-        recipe_text=loaded.text,
-        sources=loaded.sources,
-        machine=loaded.machine,
-        steps=loaded.steps,
+        recipe=job.recipe,
+        recipe_text=job.text,
+        sources=job.sources,
+        machine=job.machine,
+        steps=job.steps,
         entries=entries,
     )
     publish_files(done, folder)
     card = write_report(assemble(done), folder)
-    progress.note(f"{progress.n_run} steps run, {len(loaded.steps) - progress.n_run} done before")
+    progress.note(f"{progress.n_run} steps run, {len(job.steps) - progress.n_run} done before")
     return card
 
 
-def _tell_cost(loaded: Loaded, progress: Progress) -> None:
-    forecast = preview.forecast(loaded.steps, loaded.settings.cache())
-    if forecast.n_missing:
-        time = f", about {clock(forecast.seconds)}" if forecast.seconds is not None else ""
-        progress.note(f"{forecast.n_missing} of {len(loaded.steps)} steps to run{time}")
+class _Remembering:
+    """Shows progress, and notes which key each step of the recipe last had."""
+
+    def __init__(self, job: Job, progress: Progress) -> None:
+        self.job = job
+        self.show = progress
+        self.started = progress.started
+        self.progress = progress.progress
+
+    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None:
+        self.job.cache.remember(self.job.recipe.name, step.label, step.key_value)
+        self.show.finished(step, entry, fresh=fresh)
+
+
+def _waiting(progress: Progress, job: Job) -> Callable[[], None]:
+    return lambda: progress.note(f"another run of {job.recipe.name} is under way; waiting for it")
+
+
+def _check_writable(folder: Path) -> None:
+    """Fails before the first costly step if the report could not be written at the end."""
+    with os_errors("write the report", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".lwq-")
+        os.close(handle)
+        Path(name).unlink()
+
+
+@click.command("why")
+@click.argument("step")
+@RECIPE
+@MODEL
+@click.pass_obj
+def why_command(settings: Settings, step: str, recipe: Path, model: str | None) -> None:
+    """Say why STEP of RECIPE is done, or would run again.
+
+    STEP is a label of `lwq plan` (quantize:Q4_K_M) or its first part (quantize, for all of them).
+    """
+    job = Job.load(recipe, model, settings, lambda note: None)
+    chosen = [s for s in job.steps if s.label == step or s.label.startswith(f"{step}:")]
+    if not chosen:
+        labels = ", ".join(s.label for s in job.steps)
+        raise UsageError(f"{step!r} is no step of {recipe}", hint=f"its steps: {labels}")
+    for one in chosen:
+        click.echo("\n".join(explain.why(one, job.steps, job.cache, job.recipe.name)))

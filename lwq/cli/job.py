@@ -1,0 +1,82 @@
+"""A recipe read, its sources fetched, its steps planned: what `run` and `why` start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lwq import preview, sources
+from lwq.cache import Cache
+from lwq.cli.settings import Settings
+from lwq.errors import FileError
+from lwq.gguf_header import read_header
+from lwq.pipeline import Machine, Planner, Surroundings, Watch
+from lwq.recipe import Recipe
+from lwq.recipe_parse import parse_recipe
+from lwq.steps import Step
+from lwq.toolchain import home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything known before the first step."""
+
+    recipe: Recipe
+    text: str
+    sources: sources.Sources
+    machine: Machine
+    steps: tuple[Step, ...]
+    cache: Cache
+
+    @classmethod
+    def load(cls, path: Path, model: str | None, settings: Settings, on_note: Callable[[str], None]) -> Job:
+        """The job of a recipe file.
+
+        Raises:
+            LwqError: every fault of the recipe and of what it names, before anything costly.
+        """
+        recipe, text = read_recipe(path, model)
+        machine = settings.machine()
+        found = sources.fetch(recipe, path.parent, home(), on_note)
+        steps = Planner(recipe, found, machine).plan()
+        return cls(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
+
+    def work(self) -> dict[str, float]:
+        """Label → amount of work; nothing for a model whose size is not known before it is converted."""
+        model = self.sources.model
+        if model.kind != "gguf":
+            return {}
+        text_bytes = {role: found.paths[0].stat().st_size for role, found in self.sources.texts.items()}
+        return preview.work_of(self.recipe, read_header(model.found.paths[0]).n_params, text_bytes)
+
+    def forecast(self) -> preview.Forecast:
+        """What is still to do, and how long it may take."""
+        return preview.forecast(self.steps, self.cache, self.work())
+
+    def surroundings(self, watch: Watch) -> Surroundings:
+        """What the steps are carried out with."""
+        return Surroundings(
+            cache=self.cache, machine=self.machine, given=self.sources.given(), watch=watch, work=self.work()
+        )
+
+
+def read_recipe(path: Path, model: str | None = None) -> tuple[Recipe, str]:
+    """A recipe file's recipe and text; ``model`` replaces the recipe's own.
+
+    Raises:
+        FileError: no such file, or not text.
+        RecipeError: its mistakes.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = ", ".join(sorted(str(p) for p in Path("recipes").glob("*.toml")))
+        raise FileError(f"{path}: no such recipe", hint=f"recipes here: {near}" if near else "`lwq init`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot be read as a recipe: {error}", hint="name a TOML file") from None
+    recipe = parse_recipe(text, str(path))
+    if model:
+        here = model if "://" in model else str(Path(model).absolute())
+        recipe = recipe.model_copy(update={"model": here})
+    return recipe, text

@@ -1,0 +1,121 @@
+"""``lwq stats`` and ``lwq inspect``: what a file says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from lwq.cli.tables import print_table
+from lwq.errors import UsageError
+from lwq.files import human_bytes
+from lwq.gguf_header import GgufHeader, read_header
+from lwq.imatrix_io import read_imatrix
+from lwq.record import TypeShare, shares
+from lwq.statistics import TensorStatistics, as_printed, layer_statistics, tensor_statistics
+from lwq.tensors import bits_per_weight
+
+STATS_HEADS = (
+    "Layer", "Tensor", "Σ(Act²)", "Min", "Max", "μ", "σ", "% Active", "N", "Entropy", "E (norm)", "ZD", "CosSim",
+)  # fmt: skip
+SORTS = {
+    "layer": "layer", "tensor": "tensor_class", "sum": "sum_sq", "mean": "mean", "entropy": "entropy", "zd": "zd",
+    "cossim": "cossim",
+}  # fmt: skip
+
+
+@click.command("stats")
+@click.argument("imatrix", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, unrounded.")
+@click.option("--sort", "order", type=click.Choice(list(SORTS)), help="Order of the tensors; the tool's when absent.")
+def stats_command(imatrix: Path, as_json: bool, order: str | None) -> None:
+    """Print the statistics of IMATRIX, as `llama-imatrix --show-statistics` defines them.
+
+    They describe squared activations and are no measure of what a tensor may lose.
+    """
+    rows = tensor_statistics(read_imatrix(imatrix))
+    layers = layer_statistics(rows)
+    if order:
+        rows = tuple(sorted(rows, key=lambda row: _sort_key(row, SORTS[order])))
+    if as_json:
+        found = {"tensors": [dataclasses.asdict(r) for r in rows], "layers": [dataclasses.asdict(r) for r in layers]}
+        click.echo(json.dumps(found, indent=2))
+        return
+    print_table(STATS_HEADS, [as_printed(row) for row in rows], left=2)
+    click.echo()
+    print_table(("Layer", "μΣ(Act²)", "μZD", "μCosSim"), [as_printed(row) for row in layers])
+
+
+def _sort_key(row: TensorStatistics, field: str) -> tuple[bool, object, str]:
+    value = getattr(row, field)
+    return (value is None, value if value is not None else 0, row.tensor)
+
+
+@click.command("inspect")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--by", type=click.Choice(["type", "class", "layer", "tensor"]), multiple=True, help="Tables to print.")
+def inspect_command(model: Path, as_json: bool, by: tuple[str, ...]) -> None:
+    """Print types, sizes and bits per weight of the GGUF MODEL, by type, tensor class and layer."""
+    header = read_header(model)
+    if not header.tensors:
+        raise UsageError(f"{model}: has no tensors", hint="name a GGUF of a model")
+    tables = {
+        "type": shares(header.tensors, lambda t: t.ggml_type),
+        "class": shares(header.tensors, lambda t: t.tensor_class),
+        "layer": _by_layer(header),
+    }
+    if as_json:
+        click.echo(json.dumps({**_summary(header), **{k: [_share(s) for s in v] for k, v in tables.items()}}, indent=2))
+        return
+    for name, value in _summary(header).items():
+        click.echo(f"{name:<14}{value}")
+    for kind in by or ("type", "class", "layer"):
+        click.echo()
+        if kind == "tensor":
+            rows = [(t.name, t.ggml_type, "×".join(map(str, t.ne)), human_bytes(t.n_bytes)) for t in header.tensors]
+            print_table(("tensor", "type", "ne", "size"), rows, left=2)
+        else:
+            _print_shares(kind, tables[kind])
+
+
+def _summary(header: GgufHeader) -> dict[str, object]:
+    found: dict[str, object] = {
+        "file": header.path.name,
+        "architecture": header.architecture,
+        "layers": header.n_layer,
+        "parameters": header.n_params,
+        "file_bytes": header.file_bytes,
+        "bpw": round(bits_per_weight(header.tensors), 4),
+        "shards": len(header.shards),
+    }
+    own = {k: v for k, v in header.metadata.items() if k.startswith(("lwq.", "quantize.imatrix."))}
+    return {**found, **own}
+
+
+def _by_layer(header: GgufHeader) -> tuple[TypeShare, ...]:
+    found = shares(header.tensors, lambda t: "-" if t.layer is None else str(t.layer))
+    return tuple(sorted(found, key=lambda s: (s.name == "-", int(s.name) if s.name != "-" else 0)))
+
+
+def _share(share: TypeShare) -> dict[str, object]:
+    return {**dataclasses.asdict(share), "bpw": 8 * share.n_bytes / share.n_elements}
+
+
+def _print_shares(kind: str, found: tuple[TypeShare, ...]) -> None:
+    total = sum(share.n_bytes for share in found)
+    rows = [
+        (
+            s.name,
+            str(s.n_tensors),
+            human_bytes(s.n_bytes),
+            f"{100 * s.n_bytes / total:.1f} %",
+            f"{8 * s.n_bytes / s.n_elements:.4f}",
+        )
+        for s in found
+    ]
+    print_table((kind, "tensors", "size", "share", "bpw"), rows)
+
+

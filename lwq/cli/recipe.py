@@ -1,0 +1,61 @@
+"""``lwq init`` and ``lwq recipe``."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from lwq.cli.job import read_recipe
+from lwq.errors import FileError
+from lwq.files import write_atomic
+
+
+@click.group("recipe")
+def recipe_command() -> None:
+    """Check a recipe; print the schema."""
+
+
+@recipe_command.command("check")
+@click.argument("recipe", type=click.Path(path_type=Path))
+def check(recipe: Path) -> None:
+    """Tell every mistake of RECIPE (its own text; `lwq plan` also looks at the files it names)."""
+    found, _ = read_recipe(recipe)
+    n = len(found.targets)
+    click.echo(f"{recipe}: no mistake; {n} target{'s' if n > 1 else ''}")
+
+
+@recipe_command.command("schema")
+@click.option("--markdown", is_flag=True, help="The page docs/recipe.md instead of the JSON Schema.")
+def schema(markdown: bool) -> None:
+    """Print the JSON Schema of a recipe."""
+    from lwq.recipe import recipe_schema
+    from lwq.recipe_page import recipe_page
+
+    click.echo(recipe_page() if markdown else json.dumps(recipe_schema(), indent=2), nl=not markdown)
+
+
+@click.command("init")
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; recipes/NAME.toml when absent.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def init_command(model: str, out: Path | None, force: bool) -> None:
+    """Write a commented recipe for MODEL (a path, hf:// or pypi:// reference)."""
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", re.split(r"[/@]", model.rstrip("/"))[-1].removesuffix(".gguf"))
+    name = re.sub(r"==.*", "", name).strip("-.").lower() or "model"
+    path = out or Path("recipes") / f"{name}.toml"
+    if path.exists() and not force:
+        raise FileError(f"{path}: exists already", hint="name another with --out, or replace it with --force")
+    reference = model
+    if "://" not in model:
+        import os
+
+        reference = Path(os.path.relpath(Path(model).absolute(), path.parent.absolute())).as_posix()
+    template = resources.files("lwq").joinpath("data/recipe.toml").read_text(encoding="utf-8")
+    text = template.replace("@NAME@", name).replace("@MODEL@", json.dumps(reference))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text)
+    click.echo(f"{path}: written; look it through, then `lwq plan {path}` and `lwq run {path}`")

@@ -1,0 +1,73 @@
+"""``lwq toolchain``: build, show and examine llama.cpp."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lwq.cli.progress import showing
+from lwq.cli.settings import Settings
+
+
+@click.group("toolchain")
+def toolchain_command() -> None:
+    """Build, show or examine the pinned llama.cpp."""
+
+
+@toolchain_command.command("build")
+@click.option(
+    "--backend", type=click.Choice(["auto", "cpu", "metal", "cuda", "vulkan"]), default="auto", show_default=True
+)
+@click.option("--jobs", type=click.IntRange(1), help="Compilers at once; one per core when absent.")
+@click.pass_obj
+def build(settings: Settings, backend: str, jobs: int | None) -> None:
+    """Fetch, build and install the pinned llama.cpp; a broken-off build goes on."""
+    from lwq.build import build as build_toolchain
+
+    with showing(settings.verbosity) as progress:
+        progress.n_steps = 1
+        found = build_toolchain(backend=backend, jobs=jobs, on_progress=progress.told)
+    click.echo(f"llama.cpp {found.commit[:12]} ({found.backend}): {found.bin_dir}")
+
+
+@toolchain_command.command("show")
+@click.option("--bin", "only_bin", is_flag=True, help="Only the folder of the programs, for PATH.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def show(settings: Settings, only_bin: bool, as_json: bool) -> None:
+    """Say which llama.cpp is used."""
+    found = settings.toolchain()
+    if only_bin:
+        click.echo(found.bin_dir)
+        return
+    facts = {
+        "commit": found.commit,
+        "backend": found.backend,
+        "compiler": found.compiler,
+        "flags": list(found.flags),
+        "stock": found.stock,
+        "bin": str(found.bin_dir),
+        "lib": str(found.lib_dir),
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name:<10}{' '.join(value) if isinstance(value, list) else value}")
+
+
+@toolchain_command.command("doctor")
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Check what lwq needs: PASS, WARN or FAIL, with the way out on the next line."""
+    from lwq.doctor import doctor as examine
+
+    settings: Settings = ctx.obj
+    checks = examine(Path(settings.llama_dir) if settings.llama_dir else None)
+    for check in checks:
+        click.echo(f"{check.status}  {check.name}: {check.detail}")
+        if check.fix and check.status != "PASS":
+            click.echo(f"      {check.fix}")
+    ctx.exit(1 if any(check.status == "FAIL" for check in checks) else 0)

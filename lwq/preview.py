@@ -1,0 +1,143 @@
+"""What a recipe will cost and give, before it runs: steps to do, time, disk, sizes of the files."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lwq import tools
+from lwq.cache import Cache
+from lwq.gguf_header import GgufHeader
+from lwq.gguf_io import write_gguf
+from lwq.gguf_size import planned_tensors, predicted_file_bytes
+from lwq.pruning import prune_obstacle
+from lwq.recipe import Recipe, Target
+from lwq.steps import Step
+from lwq.steps.allocate import check_layers
+from lwq.steps.baseline import logits_bytes
+from lwq.tensors import bits_per_weight
+from lwq.toolchain import Toolchain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Steps that are not in the cache, and seconds for them where like steps have run before."""
+
+    n_missing: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedFile:
+    """A file as it will be: predicted, not measured."""
+
+    name: str
+    ftype: str
+    tensor_bytes: int
+    file_bytes: int
+    n_params: int
+    bpw: float
+    n_fallback: int
+    obstacle: str | None
+    """Why its layers cannot be pruned rightly, or None."""
+
+
+def forecast(steps: tuple[Step, ...], cache: Cache, work: dict[str, float]) -> Forecast:
+    """Missing steps, and their time at the pace of earlier steps of the same kind.
+
+    Args:
+        work: label → amount of work, in units that only need to agree within a kind of step.
+    """
+    missing = [step for step in steps if cache.lookup(step.module.NAME, step.key) is None]
+    paces: dict[str, list[float]] = {}
+    for entry in cache.entries():
+        if entry.work:
+            paces.setdefault(entry.step, []).append(entry.seconds / entry.work)
+    seconds = 0.0
+    for step in missing:
+        if step.label not in work:
+            continue
+        if step.module.NAME not in paces:
+            return Forecast(n_missing=len(missing), seconds=None)
+        seconds += statistics.median(paces[step.module.NAME]) * work[step.label]
+    return Forecast(n_missing=len(missing), seconds=seconds)
+
+
+def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> tuple[PlannedFile, ...]:
+    """Every target's size as llama-quantize predicts it in a dry run on ``header``'s file.
+
+    With an imatrix a few mixtures choose other types; that there is one is all that matters, so a
+    one-entry matrix stands for the real one here.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for shard in header.shards:
+            (folder / shard.path.name).symlink_to(shard.path.resolve())
+        first = next(t for t in header.tensors if len(t.ne) > 1)
+        entry = {
+            f"{first.name}.in_sum2": np.ones((1, first.ne[0]), np.float32),
+            f"{first.name}.counts": np.ones((1, 1), np.float32),
+        }
+        metadata = {"general.type": "imatrix", "imatrix.datasets": ["-"]}
+        write_gguf(folder / "imatrix.gguf", {**metadata, "imatrix.chunk_count": 1, "imatrix.chunk_size": 512}, entry)
+        return tuple(_planned(target, header, toolchain, folder) for target in recipe.targets)
+
+
+def _planned(target: Target, header: GgufHeader, toolchain: Toolchain, folder: Path) -> PlannedFile:
+    check_layers(target.prune_layers, header.n_layer)
+    request = tools.DryRunRequest(
+        model=header.path.name,
+        ftype=target.ftype,
+        imatrix="imatrix.gguf" if target.imatrix else None,
+        tensor_types=target.tensor_types,
+        prune_layers=target.prune_layers,
+    )
+    plan = tools.dry_run(toolchain, request, cwd=folder).plan
+    types = {t.name: t.target_type for t in plan.tensors}
+    tensors = planned_tensors(header, types=types, pruned=target.prune_layers)
+    obstacle = prune_obstacle(header.architecture, header.n_layer, header.metadata) if target.prune_layers else None
+    return PlannedFile(
+        name=target.name,
+        ftype=target.ftype,
+        tensor_bytes=sum(t.n_bytes for t in tensors),
+        file_bytes=predicted_file_bytes(header, types=types, pruned=target.prune_layers),
+        n_params=sum(t.n_elements for t in tensors),
+        bpw=bits_per_weight(tensors),
+        n_fallback=plan.n_fallback,
+        obstacle=obstacle,
+    )
+
+
+def disk_bytes(recipe: Recipe, header: GgufHeader, files: Iterable[PlannedFile], text_bytes: dict[str, int]) -> int:
+    """Bytes that a run adds to the cache: base, files, and stored log-probabilities."""
+    total = 2 * header.n_params + sum(f.file_bytes for f in files)
+    for role, text in recipe.texts().items():
+        if role != "calibration":
+            n_chunks = text.n_chunks or text_bytes.get(role, 0) // text.n_ctx
+            total += logits_bytes(header.n_vocab, text.n_ctx, n_chunks)
+    return total
+
+
+def work_of(recipe: Recipe, n_params: int, text_bytes: dict[str, int]) -> dict[str, float]:
+    """Label → parameters times tokens (or parameters alone) of each costly step."""
+    base = recipe.base_type.upper()
+    rows = [base, *(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
+    work: dict[str, float] = {"convert": float(n_params)}
+    work |= {f"quantize:{t.name}": float(n_params) for t in recipe.targets}
+    for role, text in recipe.texts().items():
+        tokens = text.n_ctx * (text.n_chunks or text_bytes.get(role, 0) / 4 / text.n_ctx)
+        if role == "calibration":
+            work["imatrix"] = n_params * tokens
+            continue
+        work[f"baseline:{role}"] = n_params * tokens
+        work |= {f"evaluate:{row}:{role}": n_params * tokens for row in rows}
+    for task in recipe.tasks:
+        work |= {f"tasks:{row}:{task.name}": float(n_params * task.n_items * task.n_ctx) for row in rows}
+    if recipe.bench.tests:
+        work |= {f"bench:{row}": float(n_params * recipe.bench.repetitions * len(recipe.bench.tests)) for row in rows}
+    return work

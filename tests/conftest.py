@@ -1,0 +1,78 @@
+"""Guards and fixtures: no test touches the user's cache, the network, or a program nobody registered."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lwq.toolchain import Toolchain, find, home
+
+REAL_HOME = home()
+REGISTERED = ("git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi")
+
+
+class Guard:
+    """Refuses connections off this machine and programs that are not registered, while on."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.folders: list[Path] = []
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.on:
+            return
+        if event == "subprocess.Popen":
+            self.check_program(str(arguments[0] or arguments[1][0]))
+        elif event == "socket.connect" and isinstance(arguments[1], tuple):
+            host = str(arguments[1][0])
+            if host not in ("127.0.0.1", "::1", "localhost"):
+                raise PermissionError(f"a test reached for the network: {host}")
+
+    def check_program(self, program: str) -> None:
+        path = Path(program)
+        known = path.name in REGISTERED or path.name.startswith("python") or program == sys.executable
+        if not known and not any(path.is_relative_to(folder) for folder in self.folders):
+            raise PermissionError(f"a test started a program that is not registered: {program}")
+
+
+GUARD = Guard()
+sys.addaudithook(GUARD)
+
+
+@pytest.fixture(autouse=True)
+def guarded(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of its own for each test, and the guard."""
+    own = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("LWQ_HOME", str(own))
+    for name in [n for n in os.environ if n.startswith(("LWQ_", "LLAMA_ARG_", "HF_")) and n != "LWQ_HOME"]:
+        monkeypatch.delenv(name)
+    GUARD.folders = [tmp_path_factory.getbasetemp(), REAL_HOME / "toolchains"]
+    GUARD.on = True
+    yield own
+    GUARD.on = False
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """The real, built llama.cpp; `make test` builds it first."""
+    before = os.environ.get("LWQ_HOME")
+    os.environ["LWQ_HOME"] = str(REAL_HOME)
+    try:
+        return find()
+    finally:
+        if before is None:
+            del os.environ["LWQ_HOME"]
+        else:
+            os.environ["LWQ_HOME"] = before
+
+
+@pytest.fixture
+def tools_home(guarded: Path, toolchain: Toolchain) -> Path:
+    """This test's home, which has the real toolchain."""
+    (guarded / "toolchains").symlink_to(REAL_HOME / "toolchains")
+    return guarded

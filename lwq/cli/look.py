@@ -35,7 +35,7 @@ def stats_command(imatrix: Path, as_json: bool, order: str | None) -> None:
 
     They describe squared activations and are no measure of what a tensor may lose.
     """
-    rows = tensor_statistics(read_imatrix(imatrix))
+    rows = tensor_statistics(read_imatrix(imatrix).entries)
     layers = layer_statistics(rows)
     if order:
         rows = tuple(sorted(rows, key=lambda row: _sort_key(row, SORTS[order])))

@@ -26,5 +26,5 @@ class Result:
 
 def run(inputs: Inputs, ctx: Context) -> Result:
     """All columns of ``llama-imatrix --show-statistics``."""
-    rows = tensor_statistics(read_imatrix(ctx.find(inputs.imatrix)))
+    rows = tensor_statistics(read_imatrix(ctx.find(inputs.imatrix)).entries)
     return Result(tensors=rows, layers=layer_statistics(rows))

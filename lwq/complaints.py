@@ -1,0 +1,98 @@
+"""What a llama.cpp tool complains of, in a sentence with a way out; several of these exit with 0."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_KNOWN: Final = (
+    (
+        r"you need at least (\d+) tokens to evaluate perplexity with a context of (\d+)",
+        "the text is too short: at least {0} tokens are needed for windows of {1}",
+        "give a longer text, or lower n_ctx",
+    ),
+    (
+        r"you need at least (\d+) tokens for a context of (\d+) tokens",
+        "the text is too short: at least {0} tokens are needed for windows of {1}",
+        "give a longer text, or lower n_ctx",
+    ),
+    (
+        r"inconsistent vocabulary \((\d+) vs (\d+)\)",
+        "the model's vocabulary of {1} tokens is not the base's of {0}",
+        "only files of one model can be compared",
+    ),
+    (
+        r"does not look like a file containing log-probabilities",
+        "the stored log-probabilities are damaged",
+        "`lwq cache gc` and run again",
+    ),
+    (
+        r"unknown (?:model )?architecture: '([^']*)'",
+        "llama.cpp does not know the architecture {0!r}",
+        "only architectures of the pinned llama.cpp can be run; `lwq toolchain show` names its commit",
+    ),
+    (
+        r"requantizing from type (\S+) is disabled",
+        "the base is already quantized ({0})",
+        "convert it to F16 first; `lwq run` does that by itself",
+    ),
+    (
+        r"(?:this quantization requires an imatrix|Missing importance matrix for tensor (\S+))",
+        "the mixture needs an importance matrix, and it has no data for a tensor ({0})",
+        "set imatrix = true, collect on more text, or choose a type of more bits",
+    ),
+    (
+        r"imatrix size (\d+) is different from tensor size (\d+) for (\S+)",
+        "the importance matrix is of another model: {0} values for {2}, which has {1} channels",
+        "collect it on this model",
+    ),
+    (
+        r"imatrix mapping error for (\S+)",
+        "the importance matrix has no entry for {0} after pruning",
+        "collect it on this model",
+    ),
+    (
+        r"non-finite values detected in (\S+)",
+        "activations of {0} are not finite",
+        'the model overflows F16; set base_type = "bf16"',
+    ),
+    (
+        r"failed to (?:decode|eval)",
+        "the model could not be computed",
+        "too little memory? lower n_ctx, or use a machine with more",
+    ),
+    (
+        r"task \d+ does not fit in the context window \(requires (\d+) tokens\)",
+        "a task needs a context of {0} tokens",
+        "raise n_ctx of the task set",
+    ),
+    (
+        r"requires a higher -np\|--parallel value \(at least (\d+)\)",
+        "a task has {0} choices, more than were prepared for",
+        "report it: lwq sets -np from the items",
+    ),
+    (
+        r"No space left on device",
+        "the disk is full",
+        "free some room (`lwq cache gc`), or set LWQ_HOME to a larger disk",
+    ),
+    (
+        r"unable to allocate|failed to allocate|cannot allocate memory|out of memory",
+        "too little memory",
+        "close other programs, lower n_ctx, or use a machine with more",
+    ),
+    (
+        r"(?:failed to load model|unable to load model|error loading model: (.*))",
+        "llama.cpp cannot load the model {0}",
+        "`lwq inspect` says what the file holds",
+    ),
+    (r"failed to open ([^\n]+)", "cannot open {0}", "report it: lwq gives every input a name in its folder"),
+)
+
+
+def complaint(text: str) -> tuple[str, str] | None:
+    """(message, hint) of the first known complaint in a tool's output, or None."""
+    for pattern, message, hint in _KNOWN:
+        if match := re.search(pattern, text):
+            return message.format(*(group or "" for group in match.groups())).rstrip(), hint
+    return None

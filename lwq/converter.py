@@ -12,7 +12,7 @@ from lwq.errors import FileError, ModelError, ToolError
 from lwq.files import lock, os_errors, sha256_file, write_atomic
 from lwq.process import run_tool
 from lwq.source_tree import fill_source
-from lwq.toolchain import home
+from lwq.toolchain import PIN, home, source_folder
 
 SCRIPT = "convert_hf_to_gguf.py"
 
@@ -31,7 +31,7 @@ def hf_to_gguf(folder: str, output: str, *, cwd: Path) -> Converted:
     Raises:
         ModelError: the converter does not know the model, or it is incomplete.
     """
-    script = fill_source() / SCRIPT
+    script = fill_source(source_folder(), PIN, scratch=home() / "src") / SCRIPT
     arguments = (folder, "--outfile", output, "--outtype", "auto")
     try:
         done = run_tool((str(converter_python(script)), str(script), *arguments), cwd=cwd)

@@ -106,6 +106,19 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
     return (platform.machine(),)
 
 
+def cpu_name() -> str:
+    """The processor's name, as the system tells it; never a host name."""
+    if sys.platform == "darwin":
+        sysctl = Path("/usr/sbin/sysctl")
+        return run_tool((str(sysctl), "-n", "machdep.cpu.brand_string"), cwd=Path("/")).stdout.strip()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
 def n_cpus() -> int:
     """CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):

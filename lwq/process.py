@@ -73,9 +73,8 @@ class _Transcript:
     def of(self, stream: str) -> str:
         return "".join(text for name, text in self.pieces if name == stream)
 
-    def tail(self) -> str:
-        lines = "".join(text for _, text in self.pieces).splitlines()
-        return "\n".join(lines[-N_TAIL_LINES:])
+    def all(self) -> str:
+        return "".join(text for _, text in self.pieces)
 
 
 class _Hung(Exception):
@@ -131,12 +130,12 @@ def run_tool(
         except _Hung:
             _stop(child, transcript, grace_seconds=0.0)
             how = f"hung: it printed nothing and used no CPU for {stall_seconds:g} s"
-            raise _failure(command, cwd, how, transcript) from None
+            raise _failure(command, cwd, how, transcript.all()) from None
         except BaseException:
             _stop(child, transcript, grace_seconds=INTERRUPT_GRACE_SECONDS)
             raise
     if check and child.returncode != 0:
-        raise _failure(command, cwd, ending(child.returncode), transcript)
+        raise _failure(command, cwd, ending(child.returncode), transcript.all())
     return Completed(
         argv=command,
         returncode=child.returncode,
@@ -264,9 +263,14 @@ def _drain(child: subprocess.Popen[bytes], transcript: _Transcript, seconds: flo
             _read(child, pipes, transcript)
 
 
-def _failure(argv: tuple[str, ...], cwd: Path, how: str, transcript: _Transcript) -> ToolError:
+def failure(done: Completed, cwd: Path) -> ToolError:
+    """The error of a program that ended badly and was run without ``check``."""
+    return _failure(done.argv, cwd, ending(done.returncode), done.stdout + done.stderr)
+
+
+def _failure(argv: tuple[str, ...], cwd: Path, how: str, output: str) -> ToolError:
     """An error with the program, how it ended, the command to paste and its last lines."""
-    tail = transcript.tail() or "(it printed nothing)"
+    tail = "\n".join(output.splitlines()[-N_TAIL_LINES:]) or "(it printed nothing)"
     return ToolError(
         f"{Path(argv[0]).name}: {how}\n  ran in {cwd}:\n  {echo(argv)}\n  its last lines:\n{tail}",
         hint="paste the command in that folder to see all of its output",

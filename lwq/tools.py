@@ -13,7 +13,7 @@ from lwq.complaints import complaint
 from lwq.errors import ModelError, ToolError
 from lwq.gguf_header import read_header
 from lwq.metrics import Damage, Estimate, Perplexity, Speed
-from lwq.process import Completed, run_tool
+from lwq.process import Completed, failure, run_tool
 from lwq.task_transcripts import parse_task_score
 from lwq.toolchain import Toolchain
 from lwq.transcripts import (
@@ -77,7 +77,7 @@ class DryRunRequest:
 class QuantizeRequest(DryRunRequest):
     """A file to write."""
 
-    output: str
+    output: str = ""
     override_kv: Mapping[str, str] = field(default_factory=dict)
     allow_requantize: bool = False
 
@@ -275,11 +275,11 @@ def _run(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_progress: On
             on_progress(*count)
 
     done = run_tool((str(toolchain.program(argv[0])), *argv[1:]), cwd=cwd, on_output=listen, check=False)
-    known = complaint(done.stderr + done.stdout)
-    if known and (done.returncode or "[" not in done.stdout):
+    if known := complaint(done.stderr + done.stdout):
         kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
         raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
-    done.check()
+    if done.returncode:
+        raise failure(done, cwd)
     if not (done.stdout.strip() or done.stderr.strip()):
         raise ToolError(f"{argv[0]} ended with exit code 0 and printed nothing", hint="`lwq toolchain doctor`")
     return done

@@ -23,6 +23,7 @@ class Progress:
         self.began = 0.0
         self.live = sys.stderr.isatty() and verbosity >= 0
         self.shown = 0
+        self.what = ""
 
     def started(self, label: str) -> None:
         self.began = time.monotonic()
@@ -47,6 +48,14 @@ class Progress:
         if self.verbosity > 0:
             for argv in entry.commands:
                 self._line(f"    $ {echo(argv)}")
+
+    def told(self, what: str, done: int, total: int) -> None:
+        """Progress of something that is no step; each new thing gets a plain line where there is no terminal."""
+        if self.live and total:
+            self._line(f"{what} {done}/{total}", keep=False)
+        elif what != self.what:
+            self._line(what)
+        self.what = what
 
     def note(self, text: str) -> None:
         self._line(text)

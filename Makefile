@@ -1,0 +1,56 @@
+# `make` alone prints this help. Everything is set up on demand: .venv, llama.cpp, models.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+RECIPE ?= quickstart
+NAME ?= overhead
+
+.PHONY: help demo run test toolchain lint types bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## print this help
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+demo: RECIPE := quickstart
+demo: run ## measure, quantize and write up a small real model
+
+run: toolchain ## carry out a recipe: make run RECIPE=quickstart
+	$(BIN)/lwq run recipes/$(RECIPE).toml
+
+test: toolchain lint types ## lint, types and all tests
+	$(BIN)/python -m pytest
+
+toolchain: $(STAMP) ## fetch and build the pinned llama.cpp
+	$(BIN)/lwq toolchain build
+
+lint: $(STAMP) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+bench: toolchain ## one benchmark: make bench NAME=overhead
+	$(BIN)/python benchmarks/$(NAME).py
+
+lock: ## write requirements.lock anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements.lock pyproject.toml
+
+clean: ## remove .venv and caches of this checkout (not the user's cache of toolchains and steps)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find lwq tests benchmarks recipes -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so a broken-off installation never counts.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11; name another: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "this Python has no venv; sudo apt-get install python3-venv" >&2; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	CMAKE_ARGS=-DLLAMA_BUILD=OFF $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(STAMP)

@@ -1,0 +1,108 @@
+"""llama.cpp in this process, through bindings that match the pin; the only importer of ``llama_cpp``."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lwq.errors import ModelError, ToolchainError
+from lwq.toolchain import BINDINGS_VERSION, COMMIT, Toolchain
+
+_kept: list[Any] = []  # callbacks that native code calls for as long as the process lives
+
+
+def load_bindings(toolchain: Toolchain) -> ModuleType:
+    """The ``llama_cpp`` module, working on the toolchain's own libraries.
+
+    Structures are laid out for one commit: bindings and libraries of different ones would read each
+    other's memory wrongly, so that is refused.
+
+    Raises:
+        ToolchainError: another version of the bindings, libraries of another commit, or libraries that
+            were loaded before from elsewhere.
+    """
+    version = metadata.version("llama_cpp_python")
+    if version != BINDINGS_VERSION:
+        raise ToolchainError(
+            f"llama-cpp-python {version} is installed, but {BINDINGS_VERSION} is laid out for llama.cpp {COMMIT[:12]}",
+            hint=f"CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install llama-cpp-python=={BINDINGS_VERSION}",
+        )
+    if not COMMIT.startswith(toolchain.commit[:12]) or toolchain.commit == "unknown":
+        raise ToolchainError(
+            f"{toolchain.lib_dir}: its libraries are of llama.cpp {toolchain.commit}, the bindings of {COMMIT[:12]}",
+            hint="use the pinned build (`lwq toolchain build`, no --llama-dir) for what runs in process",
+        )
+    first = "llama_cpp" not in sys.modules
+    if first:
+        os.environ["LLAMA_CPP_LIB_PATH"] = str(toolchain.lib_dir)
+    import llama_cpp
+
+    loaded = Path(llama_cpp.llama_cpp._lib._name).resolve().parent
+    if loaded != toolchain.lib_dir.resolve():
+        raise ToolchainError(
+            f"libllama was loaded from {loaded}, not from {toolchain.lib_dir}",
+            hint="start a new process; one process works with one llama.cpp",
+        )
+    if first:
+        _silence(llama_cpp)
+    module: ModuleType = llama_cpp
+    return module
+
+
+def _silence(llama_cpp: Any) -> None:
+    """Native log lines go nowhere; errors come back as results."""
+    callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    _kept.append(callback)
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+
+
+def check_generates(toolchain: Toolchain, path: Path, *, n_tokens: int = 8) -> tuple[int, ...]:
+    """The tokens that a model generates greedily after its first one.
+
+    Raises:
+        ModelError: it does not load, or its logits are not finite.
+    """
+    lib = load_bindings(toolchain)
+    parameters = lib.llama_model_default_params()
+    model = lib.llama_model_load_from_file(str(path).encode(), parameters)
+    if not model:
+        raise ModelError(f"{path.name}: llama.cpp cannot load what was written", hint="do not prune this architecture")
+    try:
+        return _generate(lib, model, path, n_tokens)
+    finally:
+        lib.llama_model_free(model)
+
+
+def _generate(lib: Any, model: Any, path: Path, n_tokens: int) -> tuple[int, ...]:
+    parameters = lib.llama_context_default_params()
+    parameters.n_ctx = 64
+    context = lib.llama_init_from_model(model, parameters)
+    if not context:
+        raise ModelError(f"{path.name}: llama.cpp cannot run what was written", hint="do not prune this architecture")
+    try:
+        vocab = lib.llama_model_get_vocab(model)
+        n_vocab = lib.llama_vocab_n_tokens(vocab)
+        token = max(0, lib.llama_vocab_bos(vocab))
+        found: list[int] = []
+        for _ in range(n_tokens):
+            token = _next(lib, context, token, n_vocab, path)
+            found.append(token)
+        return tuple(found)
+    finally:
+        lib.llama_free(context)
+
+
+def _next(lib: Any, context: Any, token: int, n_vocab: int, path: Path) -> int:
+    one = (ctypes.c_int32 * 1)(token)
+    if lib.llama_decode(context, lib.llama_batch_get_one(one, 1)):
+        raise ModelError(f"{path.name}: llama.cpp cannot compute what was written", hint="do not prune this architecture")
+    logits = lib.llama_get_logits_ith(context, -1)[:n_vocab]
+    if not all(math.isfinite(x) for x in logits):
+        raise ModelError(f"{path.name}: its logits are not finite", hint="do not prune these layers")
+    return max(range(n_vocab), key=logits.__getitem__)

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -117,7 +118,8 @@ def _from_hub(reference: str, on_progress: OnNote) -> Source:
     on_progress(f"fetching {reference}")
     if file := match["file"]:
         names = [p.as_posix() for p in shard_paths(Path(file))]
-        paths = [_asked(reference, lambda n=n: client.hf_hub_download(repo, n, revision=revision)) for n in names]
+        ask = partial(client.hf_hub_download, repo, revision=revision)
+        paths = [_asked(reference, partial(ask, name)) for name in names]
         return Source(kind="gguf", files=tuple(Path(p) for p in paths), label=reference, licence=None)
     patterns = list(_MODEL_FILES)
     found = _asked(reference, lambda: client.snapshot_download(repo, revision=revision, allow_patterns=patterns))
@@ -137,13 +139,16 @@ def _asked(reference: str, question: Callable[[], Any]) -> Any:
 
     try:
         return question()
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        hint = "check the network (HF_HUB_OFFLINE is obeyed), or give a local path"
+        raise DownloadError(f"{reference}: could not be fetched: {type(error).__name__}: {error}", hint=hint) from None
     except errors.GatedRepoError:
         raise DownloadError(f"{reference}: is gated", hint="accept its terms on the Hub and set HF_TOKEN") from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError):
         hint = "check the spelling; a private repository needs HF_TOKEN"
         raise DownloadError(f"{reference}: the Hub has no such repository, revision or file", hint=hint) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
-        hint = "check the network (HF_HUB_OFFLINE is obeyed), or give a local path"
+    except OSError as error:
+        hint = "check the network and HF_TOKEN, or give a local path"
         raise DownloadError(f"{reference}: could not be fetched: {type(error).__name__}: {error}", hint=hint) from None
 
 

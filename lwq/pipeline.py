@@ -74,7 +74,7 @@ class Planner:
         """All steps of the recipe."""
         recipe, stem = self.recipe, self.sources.model.name
         base = self._convert(f"{stem}-{recipe.base_type.upper()}.gguf")
-        logits = {role: self._baseline(role, base) for role in ("evaluation", "selection") if role in recipe.texts()}
+        logits: dict[str, Made] = {role: self._baseline(role, base) for role in ("evaluation", "selection") if role in recipe.texts()}
         matrix = self._imatrix(base)
         self.add("statistics", statistics, statistics.Inputs(imatrix=matrix))
         allocations = {t.name: self._allocate(t, base, matrix) for t in recipe.targets}

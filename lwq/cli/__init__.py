@@ -50,9 +50,9 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], list(COMMANDS), n=1)
-            if near:
-                error.message += f" Perhaps you meant {near[0]!r}."
-            raise
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Perhaps you meant {near[0]!r}.", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

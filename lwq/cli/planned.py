@@ -73,11 +73,11 @@ def _model_alone(reference: str, folder: Path) -> GgufHeader | None:
 
 
 def _values(job: Job | None, missing: str, files: tuple[preview.PlannedFile, ...]) -> dict[str, object]:
-    steps = [
-        {"label": s.label, "key": s.key, "done": job.cache.lookup(s.module.NAME, s.key) is not None}
-        for s in (job.steps if job else ())
-    ]
-    seconds = job.forecast().seconds if job else None
+    steps, seconds = [], None
+    if job:
+        seconds = job.forecast().seconds
+        done = (job.cache.lookup(s.module.NAME, s.key) is not None for s in job.steps)
+        steps = [{"label": s.label, "key": s.key, "done": d} for s, d in zip(job.steps, done, strict=True)]
     return {
         "steps": steps,
         "not_here_yet": missing,

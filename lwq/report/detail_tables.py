@@ -110,10 +110,14 @@ def layer_statistics(record: Record) -> Table:
         caption="Importance matrix, averages per layer weighted by the number of channels.",
         columns=columns("Layer", "μΣ(Act²)", "μZD (%)", "μCosSim"),
         rows=tuple(
-            (str(s.layer), fixed(s.mean_sum_sq, 2), fixed(100 * s.zd, 4), fixed(s.cossim, 4))
+            (str(s.layer), fixed(s.mean_sum_sq, 2), fixed(100 * s.zd, 4), _cosine(s.cossim))
             for s in record.layer_statistics
         ),
     )
+
+
+def _cosine(value: float | None) -> str:
+    return "nan" if value is None else fixed(value, 4)
 
 
 def tensor_statistics(record: Record) -> Table:
@@ -136,7 +140,7 @@ def tensor_statistics(record: Record) -> Table:
                 fixed(s.entropy, 4),
                 fixed(100 * s.entropy_norm, 2),
                 fixed(100 * s.zd, 2),
-                fixed(s.cossim, 4),
+                _cosine(s.cossim),
             )
             for s in record.tensor_statistics
         ),

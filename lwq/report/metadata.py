@@ -40,7 +40,6 @@ def front_matter(record: Record) -> str:
         base_model_relation="quantized" if base_model else None,
         datasets=_datasets(record) or None,
         language=list(card.languages) or None,
-        **_licence(card.licence),
         pipeline_tag="text-generation",
         library_name="gguf",
         quantized_by=card.author or None,
@@ -48,6 +47,8 @@ def front_matter(record: Record) -> str:
         model_name=record.model.name,
         eval_results=results or None,
     )
+    for key, value in _licence(card.licence).items():
+        data[key] = value
     return data.to_yaml(line_break="\n")
 
 

@@ -121,7 +121,7 @@ def _convert(inputs: Inputs, ctx: Context, source: str, header: GgufHeader, quan
 
 
 def _general(header: GgufHeader) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    found = []
+    found: list[tuple[str, tuple[str, ...]]] = []
     for key in _GENERAL:
         value = header.metadata.get(f"general.{key}")
         if isinstance(value, str):

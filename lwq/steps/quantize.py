@@ -10,7 +10,8 @@ from lwq.allocation import Allocation
 from lwq.files import need_space
 from lwq.gguf_header import read_header
 from lwq.gguf_io import check_against
-from lwq.gguf_size import Scalar, imatrix_kv, planned_tensors, predicted_file_bytes
+from lwq.gguf_parse import Scalar
+from lwq.gguf_size import imatrix_kv, planned_tensors, predicted_file_bytes
 from lwq.imatrix_io import read_imatrix
 from lwq.record import FileFacts
 from lwq.steps import Context, Made, file_facts

@@ -16,7 +16,18 @@ from lwq.files import lock, need_space, os_errors, write_json
 from lwq.machine import Machine, find_program, look, n_cpus, need_programs
 from lwq.process import run_tool
 from lwq.source_tree import OnProgress, fill_source, quiet
-from lwq.toolchain import COMMIT, MANIFEST, PIN, PROGRAMS, Toolchain, cpu_digest, home, manifest_of, read_manifest, source_folder
+from lwq.toolchain import (
+    COMMIT,
+    MANIFEST,
+    PIN,
+    PROGRAMS,
+    Toolchain,
+    cpu_digest,
+    home,
+    manifest_of,
+    read_manifest,
+    source_folder,
+)
 
 BACKENDS: Final = ("cpu", "metal", "cuda", "vulkan")
 BASE_FLAGS: Final = (

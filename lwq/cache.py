@@ -115,9 +115,7 @@ class Cache:
                 shutil.rmtree(leftover, ignore_errors=True)
         shutil.rmtree(self.folder(step, key), ignore_errors=True)
 
-    def _publish(
-        self, temporary: Path, step: str, key: str, value: Mapping[str, Any], facts: dict[str, Any]
-    ) -> None:
+    def _publish(self, temporary: Path, step: str, key: str, value: Mapping[str, Any], facts: dict[str, Any]) -> None:
         keep = set(facts.pop("keep_links", ()))
         with os_errors("store the result of a step", temporary):
             for link in [p for p in temporary.iterdir() if p.is_symlink() and p.name not in keep]:

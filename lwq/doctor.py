@@ -50,7 +50,9 @@ def _program(name: str, without: Status) -> Check:
 def _room() -> Check:
     free = free_bytes(home())
     status: Status = "PASS" if free >= _ROOM else "WARN"
-    return Check(name="disk", status=status, detail=f"{human_bytes(free)} free for {home()}", fix="set LWQ_HOME to a larger disk")
+    return Check(
+        name="disk", status=status, detail=f"{human_bytes(free)} free for {home()}", fix="set LWQ_HOME to a larger disk"
+    )
 
 
 def _bindings() -> Check:
@@ -60,7 +62,9 @@ def _bindings() -> Check:
         version = "none"
     fix = f"CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install llama-cpp-python=={BINDINGS_VERSION}"
     right: Status = "PASS" if version == BINDINGS_VERSION else "FAIL"
-    return Check(name="bindings", status=right, detail=f"llama-cpp-python {version}, {BINDINGS_VERSION} is needed", fix=fix)
+    return Check(
+        name="bindings", status=right, detail=f"llama-cpp-python {version}, {BINDINGS_VERSION} is needed", fix=fix
+    )
 
 
 def _toolchain(toolchain: Toolchain) -> Check:

@@ -101,7 +101,9 @@ def _generate(lib: Any, model: Any, path: Path, n_tokens: int) -> tuple[int, ...
 def _next(lib: Any, context: Any, token: int, n_vocab: int, path: Path) -> int:
     one = (ctypes.c_int32 * 1)(token)
     if lib.llama_decode(context, lib.llama_batch_get_one(one, 1)):
-        raise ModelError(f"{path.name}: llama.cpp cannot compute what was written", hint="do not prune this architecture")
+        raise ModelError(
+            f"{path.name}: llama.cpp cannot compute what was written", hint="do not prune this architecture"
+        )
     logits = lib.llama_get_logits_ith(context, -1)[:n_vocab]
     if not all(math.isfinite(x) for x in logits):
         raise ModelError(f"{path.name}: its logits are not finite", hint="do not prune these layers")

@@ -75,13 +75,7 @@ class GgufHeader:
     def n_vocab(self) -> int:
         """Tokens of the vocabulary, or 0 where the file has none."""
         tokens = self.metadata.get("tokenizer.ggml.tokens")
-        return (
-            tokens.n_items
-            if isinstance(tokens, BigArray)
-            else len(tokens)
-            if isinstance(tokens, tuple)
-            else 0
-        )
+        return tokens.n_items if isinstance(tokens, BigArray) else len(tokens) if isinstance(tokens, tuple) else 0
 
     def text(self, key: str, default: str = "") -> str:
         """The string under ``key``, or ``default`` where there is none."""
@@ -199,9 +193,7 @@ def _with_all_shards(first: GgufHeader, n_shards: int) -> GgufHeader:
     for i, header in enumerate(headers):
         said = (header.number("split.no"), header.number("split.count"))
         if said != (i, n_shards):
-            raise ModelError(
-                f"{header.path}: split.no, split.count are {said}, expected {(i, n_shards)}", hint=AGAIN
-            )
+            raise ModelError(f"{header.path}: split.no, split.count are {said}, expected {(i, n_shards)}", hint=AGAIN)
     return _merged(headers)
 
 

@@ -131,9 +131,7 @@ class GgufReader:
         if is_array:
             kind, n_items = self.number("i", what), self.number("Q", what)
         if not key or kind not in TYPE_NAMES:
-            raise self.broken(
-                f"{what} has value type {kind}, expected one of {', '.join(TYPE_NAMES.values())}"
-            )
+            raise self.broken(f"{what} has value type {kind}, expected one of {', '.join(TYPE_NAMES.values())}")
         name = TYPE_NAMES[kind]
         value: MetaValue
         if n_items > SMALL_ARRAY:
@@ -247,17 +245,13 @@ def _checked_alignment(reader: GgufReader, entries: tuple[MetaEntry, ...]) -> in
     return GGUF_ALIGNMENT
 
 
-def _check_offsets(
-    reader: GgufReader, tensors: tuple[TensorInfo, ...], data_offset: int, alignment: int
-) -> None:
+def _check_offsets(reader: GgufReader, tensors: tuple[TensorInfo, ...], data_offset: int, alignment: int) -> None:
     """Data follow each other in the order of the header, each padded, all inside the file."""
     expected = 0
     for tensor in tensors:
         if tensor.offset != expected:
             off = " (not aligned)" if tensor.offset % alignment else ""
-            raise reader.broken(
-                f"tensor {tensor.name!r} has offset {tensor.offset}{off}, expected {expected}"
-            )
+            raise reader.broken(f"tensor {tensor.name!r} has offset {tensor.offset}{off}, expected {expected}")
         end = data_offset + expected + tensor.n_bytes
         if end > reader.size:
             raise reader.broken(

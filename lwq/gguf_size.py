@@ -19,9 +19,7 @@ SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 MAX_STRING: Final = 127  # bytes of a string given by --override-kv
 
 
-def imatrix_kv(
-    file_name: str, datasets: Sequence[str], *, n_entries: int, n_chunks: int
-) -> dict[str, Scalar]:
+def imatrix_kv(file_name: str, datasets: Sequence[str], *, n_entries: int, n_chunks: int) -> dict[str, Scalar]:
     """The keys that ``llama-quantize --imatrix`` adds to its output.
 
     Args:

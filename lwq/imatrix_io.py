@@ -57,5 +57,7 @@ def _entry(header: GgufHeader, name: str) -> ImatrixEntry:
     counts = np.rint(read_tensor(header, name + _COUNT).reshape(-1)).astype(np.int64)
     in_sum2 = read_tensor(header, name + _SUM)
     if in_sum2.size % max(1, counts.size):
-        raise FileError(f"{header.path}: {name} has {in_sum2.size} sums for {counts.size} counts", hint="collect it anew")
+        raise FileError(
+            f"{header.path}: {name} has {in_sum2.size} sums for {counts.size} counts", hint="collect it anew"
+        )
     return ImatrixEntry(name=name, in_sum2=in_sum2.reshape(counts.size, -1), counts=counts)

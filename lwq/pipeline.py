@@ -14,7 +14,6 @@ from lwq.recipe import Recipe, Target
 from lwq.sources import Sources
 from lwq.steps import (
     Context,
-    Given,
     Made,
     Origin,
     Step,
@@ -74,7 +73,9 @@ class Planner:
         """All steps of the recipe."""
         recipe, stem = self.recipe, self.sources.model.name
         base = self._convert(f"{stem}-{recipe.base_type.upper()}.gguf")
-        logits: dict[str, Made] = {role: self._baseline(role, base) for role in ("evaluation", "selection") if role in recipe.texts()}
+        logits: dict[str, Made] = {
+            role: self._baseline(role, base) for role in ("evaluation", "selection") if role in recipe.texts()
+        }
         matrix = self._imatrix(base)
         self.add("statistics", statistics, statistics.Inputs(imatrix=matrix))
         allocations = {t.name: self._allocate(t, base, matrix) for t in recipe.targets}
@@ -95,9 +96,7 @@ class Planner:
 
     def _convert(self, file: str) -> Made:
         model = self.sources.model
-        inputs = convert.Inputs(
-            source=model.found.given, kind=model.kind, base_type=self.recipe.base_type, file=file
-        )
+        inputs = convert.Inputs(source=model.found.given, kind=model.kind, base_type=self.recipe.base_type, file=file)
         return Made(step="convert", key=self.add("convert", convert, inputs), name=file)
 
     def _baseline(self, role: str, base: Made) -> Made:

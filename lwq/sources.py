@@ -73,9 +73,7 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
 
     model = attempt(partial(_model, recipe, folder, home, on_note))
     texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
-    others = {
-        t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party
-    }
+    others = {t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party}
     tasks = {t.name: attempt(partial(_file, folder / t.file, t.file)) for t in recipe.tasks}
     attempt(lambda: _check_disjoint({role: found for role, found in texts.items() if found}))
     if faults:

@@ -32,9 +32,7 @@ _LOWER: Final = {name.lower(): name for name in GGML_TYPES}
 UNQUANTIZED: Final = ("f32", "f16", "bf16", "f64", "i8", "i16", "i32", "i64")
 
 _FALLBACK: Final = {
-    **dict.fromkeys(
-        ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_xs"), "iq4_nl"
-    ),
+    **dict.fromkeys(("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_xs"), "iq4_nl"),
     **dict.fromkeys(("q2_0", "q2_K", "q3_K", "tq1_0", "tq2_0"), "q4_0"),
     "q4_K": "q5_0",
     "q5_K": "q5_1",

@@ -162,7 +162,9 @@ def _given(folder: Path) -> Toolchain:
     if bin_dir is None:
         raise ToolchainError(f"{folder}: no {PROGRAMS[0]} in it or its bin/", hint="name a llama.cpp installation")
     if missing := [name for name in PROGRAMS if not os.access(bin_dir / name, os.X_OK)]:
-        raise ToolchainError(f"{bin_dir}: lacks {', '.join(missing)}", hint="build these targets too, or drop --llama-dir")
+        raise ToolchainError(
+            f"{bin_dir}: lacks {', '.join(missing)}", hint="build these targets too, or drop --llama-dir"
+        )
     lib_dir = next((d for d in (folder / "lib", bin_dir) if list(d.glob("libllama.*"))), bin_dir)
     hashes = {name: sha256_file(bin_dir / name, memo=home() / "hashes.sqlite") for name in PROGRAMS}
     memo = home() / "given" / f"{_digest([str(folder), hashes])[:24]}.json"

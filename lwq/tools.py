@@ -224,7 +224,18 @@ def bench(
     toolchain: Toolchain, *, cwd: Path, model: str, tests: tuple[str, ...], repetitions: int, threads: int
 ) -> Benched:
     """Tokens per second of each test, in the order asked for."""
-    argv = ("llama-bench", "-m", model, *_bench_options(tests), "-r", str(repetitions), "-t", str(threads), "-o", "json")
+    argv = (
+        "llama-bench",
+        "-m",
+        model,
+        *_bench_options(tests),
+        "-r",
+        str(repetitions),
+        "-t",
+        str(threads),
+        "-o",
+        "json",
+    )
     done = _run(toolchain, argv, cwd, None)
     found = {speed.test: speed for speed in parse_speed(done.stdout)}
     if missing := [test for test in tests if test not in found]:

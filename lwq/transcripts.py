@@ -52,7 +52,9 @@ class DryRun:
 
 def _fail(what: str, text: str) -> TranscriptError:
     tail = "\n".join(text.splitlines()[-12:])
-    return TranscriptError(f"{what}; the output ends with:\n{tail}", hint="is it the pinned llama.cpp? `lwq toolchain doctor`")
+    return TranscriptError(
+        f"{what}; the output ends with:\n{tail}", hint="is it the pinned llama.cpp? `lwq toolchain doctor`"
+    )
 
 
 def _value(text: str, what: str, whole: str) -> float:
@@ -164,7 +166,9 @@ def parse_dry_run(stderr: str) -> DryRun:
     return DryRun(
         tensors=tuple(
             PlannedTensor(
-                name=name, source_type=known_type(source), target_type=known_type(target) if target else known_type(source)
+                name=name,
+                source_type=known_type(source),
+                target_type=known_type(target) if target else known_type(source),
             )
             for _, _, name, source, _, _, target in lines
         ),

@@ -45,7 +45,9 @@ sys.addaudithook(GUARD)
 
 
 @pytest.fixture(autouse=True)
-def guarded(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def guarded(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A home of its own for each test, and the guard."""
     own = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("LWQ_HOME", str(own))

@@ -59,9 +59,7 @@ def write_tiny_llama(
 ) -> Path:
     """A llama: separate q, k, v; ``tied`` leaves out ``output.weight``."""
     ff = n_embd if n_ff is None else n_ff
-    shape = Shape(
-        arch="llama", n_layer=n_layer, n_embd=n_embd, n_ff=ff, ggml_type=ggml_type, tied=tied, seed=seed
-    )
+    shape = Shape(arch="llama", n_layer=n_layer, n_embd=n_embd, n_ff=ff, ggml_type=ggml_type, tied=tied, seed=seed)
     return _write(path, shape, _dense_layer)
 
 

@@ -117,5 +117,3 @@ def _print_shares(kind: str, found: tuple[TypeShare, ...]) -> None:
         for s in found
     ]
     print_table((kind, "tensors", "size", "share", "bpw"), rows)
-
-

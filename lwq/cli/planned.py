@@ -34,9 +34,7 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
     try:
         found = sources.fetch(recipe, path.parent, home(), _note)
         steps = Planner(recipe, found, machine).plan()
-        job = Job(
-            recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache()
-        )
+        job = Job(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
         header = _header(job)
     except DownloadError as error:
         missing = error.message
@@ -124,5 +122,3 @@ def _print_cost(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, 
         click.echo("time: not known; no step of each kind has run on this machine yet")
     else:
         click.echo(f"time: about {clock(forecast.seconds)} at the pace of earlier runs on this machine")
-
-

@@ -24,7 +24,7 @@ def card_body(record: Record) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Markdown; texts go through markdown.plain and markdown.code
+        autoescape=False,
     )
     environment.filters |= {
         "table": markdown_table,

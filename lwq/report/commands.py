@@ -47,9 +47,7 @@ def shared_blocks(record: Record) -> tuple[Block, ...]:
 
 def file_blocks(record: Record) -> tuple[FileCommands, ...]:
     """Each file's own commands; files without any are left out."""
-    return tuple(
-        FileCommands(row=row, blocks=_blocks(row.commands)) for row in record.rows if row.commands
-    )
+    return tuple(FileCommands(row=row, blocks=_blocks(row.commands)) for row in record.rows if row.commands)
 
 
 def _blocks(commands: tuple[Command, ...]) -> tuple[Block, ...]:

@@ -81,9 +81,7 @@ def original_types(record: Record) -> str:
     return ", ".join(f"{s.name} ({count(s.n_tensors)} tensors)" for s in record.model.original_types)
 
 
-def _shares(
-    record: Record, title: str, caption: str, shares_of: Callable[[Row], tuple[TypeShare, ...]]
-) -> Table:
+def _shares(record: Record, title: str, caption: str, shares_of: Callable[[Row], tuple[TypeShare, ...]]) -> Table:
     name = Column(title=title, right=False, code=True)
     return Table(
         caption=f"{caption} Shares are of the tensor bytes of the file.",
@@ -170,7 +168,5 @@ def step_times(record: Record) -> Table:
     return Table(
         caption="Wall time of each step when it really ran, and the part of it spent in llama.cpp programs.",
         columns=(Column(title="Step", right=False, code=True), *columns("Seconds", "In llama.cpp")),
-        rows=tuple(
-            (s.step, fixed(s.seconds, 1), fixed(s.tool_seconds, 1)) for s in record.provenance.steps
-        ),
+        rows=tuple((s.step, fixed(s.seconds, 1), fixed(s.tool_seconds, 1)) for s in record.provenance.steps),
     )

@@ -113,5 +113,3 @@ def _agree(plan: DryRun, tensor_bytes: int, inputs: Inputs) -> None:
             f"{tensor_bytes / 2**20:.2f} MiB",
             hint="the llama.cpp in use has other type sizes than the pinned one; see `lwq toolchain doctor`",
         )
-
-

@@ -112,9 +112,7 @@ def _convert(inputs: Inputs, ctx: Context, source: str, header: GgufHeader, quan
     request = tools.QuantizeRequest(
         model=source, output=inputs.file, ftype=inputs.base_type.upper(), allow_requantize=quantized
     )
-    done = tools.quantize(
-        ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress
-    )
+    done = tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress)
     ctx.ran(done)
     if inputs.kind == "hf-folder":
         (ctx.folder / source).unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lwq.metrics import Damage, Estimate
-from lwq.record import Selection, Verdict
+from lwq.record import FileFacts, Selection, Verdict
 from lwq.steps import Context, Made
 
 NAME = "select"
@@ -50,12 +50,13 @@ def run(inputs: Inputs, ctx: Context) -> Result:
 
 def _point(candidate: Candidate, ctx: Context) -> _Point:
     damage = ctx.result(candidate.damage, "damage", Damage)
-    n_bytes = int(ctx.entries[candidate.file.key].outputs[candidate.file.name]["n_bytes"])
+    facts = ctx.result(candidate.file, "facts", FileFacts)
+    n_bytes = sum(share.n_bytes for share in facts.types)
     return _Point(row=candidate.row, n_bytes=n_bytes, kld=damage.kld)
 
 
 def verdict(point: _Point, points: tuple[_Point, ...], rule: str) -> Verdict:
-    """Kept on the Pareto front of file bytes and mean KLD; a tie in KLD goes to the smaller file."""
+    """Kept on the Pareto front of tensor bytes and mean KLD (metadata of a few bytes decides nothing); a tie in KLD goes to the smaller file."""
     if rule == "all":
         return Verdict(row=point.row, kept=True, reason="every file is kept (rule `all`)")
     better = [p for p in points if p is not point and _beats(p, point)]

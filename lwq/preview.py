@@ -17,6 +17,7 @@ from lwq.gguf_io import write_gguf
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
 from lwq.pruning import prune_obstacle
 from lwq.recipe import Recipe, Target
+from lwq.requests import DryRunRequest
 from lwq.steps import Step
 from lwq.steps.allocate import check_layers
 from lwq.steps.baseline import logits_bytes
@@ -90,7 +91,7 @@ def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> t
 
 def _planned(target: Target, header: GgufHeader, toolchain: Toolchain, folder: Path) -> PlannedFile:
     check_layers(target.prune_layers, header.n_layer)
-    request = tools.DryRunRequest(
+    request = DryRunRequest(
         model=header.path.name,
         ftype=target.ftype,
         imatrix="imatrix.gguf" if target.imatrix else None,

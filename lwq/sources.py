@@ -124,10 +124,7 @@ def _found(source: Source, home: Path, on_note: OnNote) -> Found:
         if path.stat().st_size > 2**30:
             on_note(f"hashing {path.name}")
         hashes.append((path.name, sha256_file(path, memo=memo)))
-    if len(hashes) == 1:
-        digest = hashes[0][1]
-    else:
-        digest = hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
+    digest = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
     paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
     return Found(given=Given(sha256=digest, name=paths[0].name), paths=paths, label=source.label)
 

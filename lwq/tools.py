@@ -5,20 +5,33 @@ Each result has ``argv`` (the program by its bare name, what a card shows) and `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Final, TypeVar
 
 from lwq.complaints import complaint
-from lwq.errors import ModelError, ToolError
+from lwq.errors import ModelError, ToolError, TranscriptError
 from lwq.gguf_header import read_header
-from lwq.metrics import Damage, Estimate, Perplexity, Speed
+from lwq.metrics import Perplexity
 from lwq.process import Completed, failure, run_tool
+from lwq.requests import (
+    Benched,
+    Collected,
+    Compared,
+    DryRunRequest,
+    Measured,
+    Planned,
+    QuantizeRequest,
+    Ran,
+    Scored,
+    TaskRequest,
+    Window,
+)
 from lwq.task_transcripts import parse_task_score
 from lwq.toolchain import Toolchain
 from lwq.transcripts import (
     ChunkCounter,
-    DryRun,
     parse_damage,
     parse_dry_run,
     parse_perplexity,
@@ -26,117 +39,14 @@ from lwq.transcripts import (
 )
 
 OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """A tool's run: its command with bare names, and its wall time."""
-
-    argv: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """How a text is cut: tokens of a window, and how many windows (None: all)."""
-
-    n_ctx: int
-    n_chunks: int | None
-
-    def arguments(self) -> tuple[str, ...]:
-        return ("-c", str(self.n_ctx), *(("--chunks", str(self.n_chunks)) if self.n_chunks else ()))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DryRunRequest:
-    """A mix to ask llama-quantize about."""
-
-    model: str
-    ftype: str
-    imatrix: str | None = None
-    tensor_types: tuple[str, ...] = ()
-    tensor_types_file: str | None = None
-    prune_layers: tuple[int, ...] = ()
-
-    def with_file(self, name: str) -> DryRunRequest:
-        """The same, with a tensor-type file in place of patterns."""
-        return replace(self, tensor_types=(), tensor_types_file=name)
-
-    def options(self) -> tuple[str, ...]:
-        found: list[str] = ["--imatrix", self.imatrix] if self.imatrix else []
-        for entry in self.tensor_types:
-            found += ["--tensor-type", entry]
-        if self.tensor_types_file:
-            found += ["--tensor-type-file", self.tensor_types_file]
-        if self.prune_layers:
-            found += ["--prune-layers", ",".join(map(str, self.prune_layers))]
-        return tuple(found)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeRequest(DryRunRequest):
-    """A file to write."""
-
-    output: str = ""
-    override_kv: Mapping[str, str] = field(default_factory=dict)
-    allow_requantize: bool = False
-
-    def options(self) -> tuple[str, ...]:
-        found = ["--allow-requantize"] if self.allow_requantize else []
-        found += DryRunRequest.options(self)
-        for key, value in sorted(self.override_kv.items()):
-            found += ["--override-kv", f"{key}=str:{value}"]
-        return tuple(found)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned(Ran):
-    plan: DryRun
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collected(Ran):
-    n_entries: int
-    n_chunks: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured(Ran):
-    perplexity: Perplexity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared(Ran):
-    damage: Damage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Benched(Ran):
-    speed: tuple[Speed, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRequest:
-    """A task set in one of llama-perplexity's own formats."""
-
-    kind: str
-    model: str
-    items: str
-    n_items: int
-    n_ctx: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored(Ran):
-    score: Estimate
-    n_items: int
+T = TypeVar("T")
 
 
 def dry_run(toolchain: Toolchain, request: DryRunRequest, *, cwd: Path) -> Planned:
     """The types and the size that llama-quantize would write."""
     argv = ("llama-quantize", "--dry-run", *request.options(), request.model, request.ftype)
-    done = _run(toolchain, argv, cwd, None)
-    return Planned(argv=argv, seconds=done.seconds, plan=parse_dry_run(done.stderr))
+    plan, seconds = _run(toolchain, argv, cwd, None, lambda done: parse_dry_run(done.stderr))
+    return Planned(argv=argv, seconds=seconds, plan=plan)
 
 
 def quantize(
@@ -145,9 +55,8 @@ def quantize(
     """Writes ``cwd/output``; the caller proves its contents."""
     files = (request.model, request.output, request.ftype, str(threads))
     argv = ("llama-quantize", *request.options(), *files)
-    done = _run(toolchain, argv, cwd, on_progress)
-    _need(cwd / request.output, done)
-    return Ran(argv=argv, seconds=done.seconds)
+    _, seconds = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / request.output))
+    return Ran(argv=argv, seconds=seconds)
 
 
 def imatrix(
@@ -165,8 +74,7 @@ def imatrix(
     """Writes the importance matrix ``cwd/output``."""
     more = ("--process-output",) if process_output else ()
     argv = ("llama-imatrix", "-m", model, "-f", text, "-o", output, *window.arguments(), *more, "-t", str(threads))
-    done = _run(toolchain, argv, cwd, on_progress)
-    _need(cwd / output, done)
+    _, seconds = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / output))
     header = read_header(cwd / output)
     n_chunks = header.number("imatrix.chunk_count") or 0
     if not n_chunks or (window.n_chunks and n_chunks < window.n_chunks):
@@ -175,7 +83,7 @@ def imatrix(
             f"{window.n_chunks or 'some'} were asked for",
             hint="give a longer calibration text, or lower n_chunks",
         )
-    return Collected(argv=argv, seconds=done.seconds, n_entries=len(header.tensors) // 2, n_chunks=n_chunks)
+    return Collected(argv=argv, seconds=seconds, n_entries=len(header.tensors) // 2, n_chunks=n_chunks)
 
 
 def perplexity_base(
@@ -192,15 +100,13 @@ def perplexity_base(
     """The perplexity, and the log-probabilities of every scored token in ``cwd/logits``."""
     store = ("--kl-divergence-base", logits)
     argv = ("llama-perplexity", "-m", model, "-f", text, *window.arguments(), *store, "-t", str(threads))
-    done = _run(toolchain, argv, cwd, on_progress)
-    _need(cwd / logits, done)
-    found = parse_perplexity(done.stdout, done.stderr)
+    found, seconds = _run(toolchain, argv, cwd, on_progress, partial(_stored, cwd / logits))
     if window.n_chunks and found.n_chunks < window.n_chunks:
         raise ToolError(
             f"{text}: has {found.n_chunks} windows of {window.n_ctx} tokens, {window.n_chunks} were asked for",
             hint="give a longer text, or lower n_chunks",
         )
-    return Measured(argv=argv, seconds=done.seconds, perplexity=found)
+    return Measured(argv=argv, seconds=seconds, perplexity=found)
 
 
 def kl_divergence(
@@ -216,8 +122,8 @@ def kl_divergence(
     """The damage of a model against stored log-probabilities, which also hold the tokens."""
     what = ("--kl-divergence-base", logits, "--kl-divergence")
     argv = ("llama-perplexity", "-m", model, "-c", str(n_ctx), *what, "-t", str(threads))
-    done = _run(toolchain, argv, cwd, on_progress)
-    return Compared(argv=argv, seconds=done.seconds, damage=parse_damage(done.stdout, done.stderr))
+    damage, seconds = _run(toolchain, argv, cwd, on_progress, lambda done: parse_damage(done.stdout, done.stderr))
+    return Compared(argv=argv, seconds=seconds, damage=damage)
 
 
 def bench(
@@ -236,11 +142,16 @@ def bench(
         "-o",
         "json",
     )
-    done = _run(toolchain, argv, cwd, None)
-    found = {speed.test: speed for speed in parse_speed(done.stdout)}
+    measured, seconds = _run(toolchain, argv, cwd, None, lambda done: parse_speed(done.stdout))
+    found = {speed.test: speed for speed in measured}
     if missing := [test for test in tests if test not in found]:
         raise ToolError(f"llama-bench printed no result for {', '.join(missing)}", hint="run it by hand to see why")
-    return Benched(argv=argv, seconds=done.seconds, speed=tuple(found[test] for test in tests))
+    return Benched(argv=argv, seconds=seconds, speed=tuple(found[test] for test in tests))
+
+
+def _stored(logits: Path, done: Completed) -> Perplexity:
+    _need(logits, done)
+    return parse_perplexity(done.stdout, done.stderr)
 
 
 def _bench_options(tests: tuple[str, ...]) -> tuple[str, ...]:
@@ -267,33 +178,65 @@ def task(
     items = ("-bf", request.items, "-np", "32") if request.kind == "multiple-choice" else ("-f", request.items)
     chosen = (option[0], option[1], str(request.n_items))
     argv = ("llama-perplexity", "-m", request.model, *items, *chosen, "-c", str(request.n_ctx), "-t", str(threads))
-    done = _run(toolchain, argv, cwd, on_progress)
-    score = parse_task_score(request.kind, done.stdout, done.stderr, request.n_items)
-    return Scored(argv=argv, seconds=done.seconds, score=score, n_items=request.n_items)
+    score, seconds = _run(
+        toolchain,
+        argv,
+        cwd,
+        on_progress,
+        lambda done: parse_task_score(request.kind, done.stdout, done.stderr, request.n_items),
+    )
+    return Scored(argv=argv, seconds=seconds, score=score, n_items=request.n_items)
 
 
-def _run(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_progress: OnProgress | None) -> Completed:
-    """A finished run that complains of nothing known.
+_SILENT_ATTEMPTS: Final = 5
+_CUT_ATTEMPTS: Final = 2
+
+
+def _run(
+    toolchain: Toolchain,
+    argv: tuple[str, ...],
+    cwd: Path,
+    on_progress: OnProgress | None,
+    parse: Callable[[Completed], T],
+) -> tuple[T, float]:
+    """What ``parse`` makes of a finished run that complains of nothing known, and its wall seconds.
+
+    The tools log from a thread that is not waited for at the end (common/log.cpp), so on a busy machine
+    their last lines, or all, can be lost: a run without a word, or with a cut transcript, is made again.
 
     Raises:
         ModelError: the tool cannot read or run the model.
         ToolError: it failed, in its own words or by its exit code.
+        TranscriptError: what it printed lacks what it had to print.
     """
+    silent, cut = _SILENT_ATTEMPTS, _CUT_ATTEMPTS
+    while True:
+        done = _once(toolchain, argv, cwd, on_progress)
+        if not (done.stdout.strip() or done.stderr.strip()) and (silent := silent - 1):
+            continue
+        if known := complaint(done.stderr + done.stdout):
+            kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
+            raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
+        if done.returncode:
+            raise failure(done, cwd)
+        if not (done.stdout.strip() or done.stderr.strip()):
+            raise ToolError(f"{argv[0]} ended with exit code 0 and printed nothing", hint="`lwq toolchain doctor`")
+        try:
+            return parse(done), done.seconds
+        except TranscriptError:
+            cut -= 1
+            if not cut:
+                raise
+
+
+def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_progress: OnProgress | None) -> Completed:
     counter = ChunkCounter()
 
     def listen(stream: str, piece: str) -> None:
         if on_progress is not None and (count := counter.feed(piece)):
             on_progress(*count)
 
-    done = run_tool((str(toolchain.program(argv[0])), *argv[1:]), cwd=cwd, on_output=listen, check=False)
-    if known := complaint(done.stderr + done.stdout):
-        kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
-        raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
-    if done.returncode:
-        raise failure(done, cwd)
-    if not (done.stdout.strip() or done.stderr.strip()):
-        raise ToolError(f"{argv[0]} ended with exit code 0 and printed nothing", hint="`lwq toolchain doctor`")
-    return done
+    return run_tool((str(toolchain.program(argv[0])), *argv[1:]), cwd=cwd, on_output=listen, check=False)
 
 
 def _need(path: Path, done: Completed) -> None:

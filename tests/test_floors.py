@@ -15,7 +15,7 @@ PACKAGE = Path(lwq.__file__).parent
 FLOORS = (
     # 0 pure
     ("errors", "tensors", "metrics", "recipe", "recipe_parse", "recipe_page", "statistics", "allocation", "pruning",
-     "record", "transcripts", "task_transcripts"),
+     "record", "transcripts", "task_transcripts", "complaints", "requests"),
     # 1 one owner for each thing outside
     ("process", "process_group", "files", "machine", "source_tree", "toolchain", "build", "doctor", "gguf_parse",
      "gguf_header", "gguf_io", "gguf_scan", "gguf_size", "imatrix_io", "hub", "cache", "converter", "tools", "engine"),

@@ -30,8 +30,11 @@ def distributions(record: Record) -> tuple[Table, ...]:
 def _ratios(rows: tuple[Row, ...], *, only: str) -> Table:
     return Table(
         caption=f"Perplexity against the stored base, and mean Δp{only}.",
-        columns=(MODEL, *columns("PPL(base)", "ln(PPL(Q)/PPL(base))", "PPL(Q)/PPL(base)"))
-        + columns("PPL(Q) − PPL(base)", "Mean Δp (%)"),
+        columns=(
+            MODEL,
+            *columns("PPL(base)", "ln(PPL(Q)/PPL(base))", "PPL(Q)/PPL(base)"),
+            *columns("PPL(Q) − PPL(base)", "Mean Δp (%)"),
+        ),
         rows=tuple(
             (
                 label(row),

@@ -15,6 +15,7 @@ from lwq.files import write_atomic
 from lwq.gguf_header import read_header
 from lwq.gguf_size import planned_tensors
 from lwq.pruning import prune_obstacle
+from lwq.requests import DryRunRequest
 from lwq.steps import Context, Made
 from lwq.tensors import bits_per_weight
 from lwq.transcripts import DryRun
@@ -51,7 +52,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     check_layers(inputs.prune_layers, header.n_layer)
     if inputs.prune_layers and (why := prune_obstacle(header.architecture, header.n_layer, header.metadata)):
         raise ModelError(f"{inputs.base.name}: layers cannot be pruned: {why}", hint="remove prune_layers")
-    plan = tools.DryRunRequest(
+    plan = DryRunRequest(
         model=ctx.place(inputs.base),
         ftype=inputs.ftype,
         imatrix=ctx.place(inputs.imatrix) if inputs.imatrix else None,

@@ -8,6 +8,7 @@ from lwq import tools
 from lwq.files import need_space
 from lwq.gguf_header import read_header
 from lwq.metrics import Perplexity
+from lwq.requests import Window
 from lwq.steps import Context, Given, Made
 
 NAME = "baseline"
@@ -47,7 +48,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         model=ctx.place(inputs.base),
         text=ctx.place(inputs.text),
         logits=inputs.logits_file,
-        window=tools.Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
+        window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
         threads=ctx.n_threads,
         on_progress=ctx.progress,
     )

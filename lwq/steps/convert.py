@@ -12,6 +12,7 @@ from lwq.gguf_header import GgufHeader, read_header
 from lwq.gguf_io import was_quantized
 from lwq.gguf_scan import scan_f16_range
 from lwq.record import FileFacts, TypeShare, shares
+from lwq.requests import QuantizeRequest
 from lwq.steps import Context, Given, file_facts
 
 NAME = "convert"
@@ -109,7 +110,7 @@ def _shard_notes(header: GgufHeader) -> tuple[str, ...]:
 
 def _convert(inputs: Inputs, ctx: Context, source: str, header: GgufHeader, quantized: bool) -> None:
     need_space(ctx.folder, 2 * header.n_params, inputs.file)
-    request = tools.QuantizeRequest(
+    request = QuantizeRequest(
         model=source, output=inputs.file, ftype=inputs.base_type.upper(), allow_requantize=quantized
     )
     done = tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lwq import tools
+from lwq.requests import Window
 from lwq.steps import Context, Given, Made
 
 NAME = "imatrix"
@@ -37,7 +38,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         model=ctx.place(inputs.base),
         text=ctx.place(inputs.text),
         output=FILE,
-        window=tools.Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
+        window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
         process_output=inputs.process_output,
         threads=ctx.n_threads,
         on_progress=ctx.progress,

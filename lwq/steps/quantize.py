@@ -14,6 +14,7 @@ from lwq.gguf_parse import Scalar
 from lwq.gguf_size import imatrix_kv, planned_tensors, predicted_file_bytes
 from lwq.imatrix_io import read_imatrix
 from lwq.record import FileFacts
+from lwq.requests import QuantizeRequest
 from lwq.steps import Context, Made, file_facts
 
 NAME = "quantize"
@@ -45,7 +46,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     keys = {**own_keys, **_imatrix_keys(inputs, ctx)}
     predicted = predicted_file_bytes(header, types=types, pruned=pruned, set_kv=keys)
     need_space(ctx.folder, predicted, inputs.file)
-    request = tools.QuantizeRequest(
+    request = QuantizeRequest(
         model=ctx.place(inputs.base),
         output=inputs.file,
         ftype=allocation.ftype,

@@ -56,7 +56,7 @@ def _point(candidate: Candidate, ctx: Context) -> _Point:
 
 
 def verdict(point: _Point, points: tuple[_Point, ...], rule: str) -> Verdict:
-    """Kept on the Pareto front of tensor bytes and mean KLD (metadata of a few bytes decides nothing); a tie in KLD goes to the smaller file."""
+    """Kept on the Pareto front of tensor bytes (not metadata) and mean KLD; a tie in KLD goes to the smaller file."""
     if rule == "all":
         return Verdict(row=point.row, kept=True, reason="every file is kept (rule `all`)")
     better = [p for p in points if p is not point and _beats(p, point)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lwq import tools
 from lwq.metrics import TaskScore
+from lwq.requests import TaskRequest
 from lwq.steps import Context, Given, Origin
 
 NAME = "tasks"
@@ -30,7 +31,7 @@ class Result:
 
 def run(inputs: Inputs, ctx: Context) -> Result:
     """The score over all items announced."""
-    request = tools.TaskRequest(
+    request = TaskRequest(
         kind=inputs.kind,
         model=ctx.place(inputs.candidate),
         items=ctx.place(inputs.items),

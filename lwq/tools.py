@@ -5,6 +5,7 @@ Each result has ``argv`` (the program by its bare name, what a card shows) and `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -188,8 +189,9 @@ def task(
     return Scored(argv=argv, seconds=seconds, score=score, n_items=request.n_items)
 
 
-_SILENT_ATTEMPTS: Final = 5
-_CUT_ATTEMPTS: Final = 2
+_ATTEMPTS: Final = 12
+_LONG_SECONDS: Final = 10.0
+"""Longer runs are made again once at most."""
 
 
 def _run(
@@ -209,10 +211,10 @@ def _run(
         ToolError: it failed, in its own words or by its exit code.
         TranscriptError: what it printed lacks what it had to print.
     """
-    silent, cut = _SILENT_ATTEMPTS, _CUT_ATTEMPTS
-    while True:
+    for attempt in itertools.count(1):
         done = _once(toolchain, argv, cwd, on_progress)
-        if not (done.stdout.strip() or done.stderr.strip()) and (silent := silent - 1):
+        again = attempt < (_ATTEMPTS if done.seconds < _LONG_SECONDS else 2)
+        if again and not (done.stdout.strip() or done.stderr.strip()):
             continue
         if known := complaint(done.stderr + done.stdout):
             kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
@@ -224,9 +226,9 @@ def _run(
         try:
             return parse(done), done.seconds
         except TranscriptError:
-            cut -= 1
-            if not cut:
+            if not again:
                 raise
+    raise AssertionError("the loop ends by return or raise")
 
 
 def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_progress: OnProgress | None) -> Completed:

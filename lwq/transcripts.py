@@ -182,6 +182,8 @@ def parse_speed(text: str) -> tuple[Speed, ...]:
     """The tests of ``llama-bench -o json``, in its order."""
     try:
         tests = json.loads(text)
+        if not isinstance(tests, list) or not tests:
+            raise ValueError("no list of tests")
         return tuple(_speed(test) for test in tests)
     except (ValueError, KeyError, TypeError) as error:
         raise _fail(f"llama-bench printed no JSON of the known shape ({type(error).__name__}: {error})", text) from None

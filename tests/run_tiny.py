@@ -1,0 +1,84 @@
+"""A whole run on a tiny model: recipe, sources, steps, record and card, as `lwq run` makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lwq import pipeline, sources
+from lwq.assemble import Run, assemble, publish_files
+from lwq.cache import Cache, Entry
+from lwq.pipeline import Machine, Planner, Surroundings
+from lwq.recipe_parse import parse_recipe
+from lwq.report.write import write_report
+from lwq.steps import Step
+from lwq.toolchain import Toolchain
+from tests.tiny_models import write_tiny_llama, write_tiny_text
+
+RECIPE = """
+name = "tiny"
+model = "tiny.gguf"
+[calibration]
+text = "calibration.txt"
+n_ctx = 64
+n_chunks = 6
+[selection]
+text = "selection.txt"
+n_ctx = 64
+n_chunks = 4
+[evaluation]
+text = "evaluation.txt"
+n_ctx = 64
+n_chunks = 5
+[[targets]]
+ftype = "Q4_K_M"
+[[targets]]
+name = "hand"
+ftype = "Q4_K_M"
+tensor_types = ['ffn_down=q6_k']
+[[targets]]
+name = "pruned"
+ftype = "Q3_K_M"
+imatrix = false
+prune_layers = [2]
+[bench]
+tests = ["pp32", "tg8"]
+repetitions = 2
+"""
+
+
+@dataclass
+class Log:
+    """What was done, in order."""
+
+    fresh: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    def started(self, label: str) -> None: ...
+
+    def progress(self, label: str, done: int, total: int) -> None: ...
+
+    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None:
+        (self.fresh if fresh else self.kept).append(step.label)
+
+
+def write_inputs(folder: Path) -> None:
+    """A tiny model and three texts beside each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tiny_llama(folder / "tiny.gguf")
+    for seed, role in enumerate(("calibration", "selection", "evaluation")):
+        write_tiny_text(folder / f"{role}.txt", n_words=900, seed=seed)
+
+
+def run_tiny(folder: Path, home: Path, toolchain: Toolchain, recipe: str = RECIPE) -> tuple[Run, Log, Path]:
+    """The finished run, what was done, and its card."""
+    asked = parse_recipe(recipe, "tiny.toml")
+    machine = Machine(toolchain=toolchain, n_threads=2, cpu="a test's CPU")
+    found = sources.fetch(asked, folder, home, lambda note: None)
+    steps = Planner(asked, found, machine).plan()
+    log = Log()
+    around = Surroundings(cache=Cache(home), machine=machine, given=found.given(), watch=log, work={})
+    entries = pipeline.execute(steps, around)
+    run = Run(recipe=asked, recipe_text=recipe, sources=found, machine=machine, steps=steps, entries=entries)
+    publish_files(run, folder / "report")
+    return run, log, write_report(assemble(run), folder / "report")

@@ -1,0 +1,101 @@
+"""Runs killed in every step, by every signal: the next run goes on and makes the same files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lwq.toolchain import Toolchain
+from tests.run_tiny import RECIPE, write_inputs
+
+pytestmark = pytest.mark.slow
+STEPS = ("convert", "baseline", "imatrix", "statistics", "allocate", "quantize", "evaluate", "bench", "select")
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "lwq", "run", "tiny.toml"]
+    return subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def finish(folder: Path) -> None:
+    process = start(folder)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+def outcome(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The record without what a clock measured, and the bytes of every GGUF."""
+    report = folder / "reports" / "tiny"
+    record = json.loads((report / "record.json").read_text(encoding="utf-8"))
+    del record["provenance"]
+    for row in record["rows"]:
+        del row["speed"]
+    return record, {p.name: p.read_bytes() for p in report.glob("*.gguf")}
+
+
+def forget(home: Path, step: str) -> None:
+    """Drop a step and all that come after it in the list."""
+    for name in STEPS[STEPS.index(step) :]:
+        for entry in home.glob(f"steps/{name}-*"):
+            shutil.rmtree(entry)
+
+
+def kill_in(step: str, how: signal.Signals, folder: Path, home: Path) -> int | None:
+    """The exit code of a run that got a signal while that step worked; None where it was over too soon."""
+    process = start(folder)
+    while process.poll() is None and not list(home.glob(f"steps/.{step}-*.*/")):
+        if list(home.glob(f"steps/{step}-*")):
+            break
+        time.sleep(0.002)
+    if process.poll() is None:
+        process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    return process.returncode
+
+
+@pytest.mark.parametrize("how", list(CODES), ids=lambda s: s.name)
+def test_killed_run_goes_on_to_the_same_record_and_bytes(how, tmp_path: Path, tools_home: Path) -> None:
+    write_inputs(tmp_path)
+    (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
+    finish(tmp_path)
+    whole = outcome(tmp_path)
+    codes = []
+    for step in STEPS:
+        forget(tools_home, step)
+        shutil.rmtree(tmp_path / "reports")
+        codes.append(kill_in(step, how, tmp_path, tools_home))
+        for entry in tools_home.glob("steps/[!.]*"):
+            assert (entry / "step.json").exists(), entry
+        finish(tmp_path)
+        assert outcome(tmp_path) == whole, step
+    assert codes.count(CODES[how]) >= len(STEPS) - 3, codes
+    assert not [p for p in tools_home.glob("steps/.*") if p.is_dir()]
+
+
+def test_tools_die_with_a_killed_run(tmp_path: Path, tools_home: Path, toolchain: Toolchain) -> None:
+    import psutil
+
+    write_inputs(tmp_path)
+    (tmp_path / "tiny.toml").write_text(RECIPE.replace("repetitions = 2", "repetitions = 900"), encoding="utf-8")
+    process = start(tmp_path)
+    children: list[psutil.Process] = []
+    while not children and process.poll() is None:
+        children = [c for c in psutil.Process(process.pid).children() if c.name() == "llama-bench"]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert children
+    assert not alive

@@ -1,0 +1,161 @@
+"""Parsers against outputs of the pinned commit, the odd ones too; nothing is ever guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lwq.complaints import complaint
+from lwq.errors import TranscriptError
+from lwq.task_transcripts import parse_task_score
+from lwq.transcripts import ChunkCounter, parse_damage, parse_dry_run, parse_perplexity, parse_speed
+
+FOLDER = Path(__file__).parent / "transcripts"
+
+
+def recorded(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def test_perplexity_is_read_from_both_streams() -> None:
+    found = parse_perplexity(recorded("baseline.out.txt"), recorded("baseline.err.txt"))
+    assert (found.ppl.value, found.ppl.stderr, found.n_chunks) == (24.498, 1.65901, 8)
+    assert found.chunk_ppl == (12.9525, 21.37, 22.5218, 22.7439, 22.2561, 22.458, 23.1882, 24.498)
+
+
+def test_damage_is_read_whole() -> None:
+    found = parse_damage(recorded("kld.out.txt"), recorded("kld.err.txt"))
+    assert (found.ppl.value, found.ppl.stderr) == (25.129477, 1.704591)
+    assert (found.kld.value, found.kld.stderr) == (0.035198, 0.001052)
+    assert (found.rms_delta_p.value, found.rms_delta_p.stderr) == (0.04434, 0.0022)
+    assert (found.same_top_p.value, found.cor_ln_ppl) == (0.87696, 0.9957)
+    assert found.kld_percentiles[0] == ("Maximum", 1.285339)
+    assert found.kld_percentiles[5] == ("Median", 0.025314)
+    assert len(found.kld_percentiles) == 11
+    assert len(found.delta_p_percentiles) == 13
+    assert found.chunk_kld[0] == 0.03876
+    assert found.chunk_kld[-1] == 0.0352
+
+
+def test_model_against_itself_may_be_below_zero_and_lack_an_error() -> None:
+    assert parse_damage(recorded("kld_self.out.txt")).kld.value == 0.0
+    odd = recorded("kld.out.txt").replace(
+        "Mean    KLD:   0.035198 ±   0.001052", "Mean    KLD:  -0.000001 ±       -nan"
+    )
+    found = parse_damage(odd).kld
+    assert (found.value, found.stderr) == (-1e-06, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("RMS Δp    :  4.434 ± 0.220 %\n", ""),
+        ("Mean    KLD:   0.035198", "Mean    KLD:       nan"),
+        ("Minimum KLD:   0.000003\n", ""),
+        ("Same top p: 87.696 ± 0.727 %", "Same top p: 87.696"),
+        ("   8      25.1295", "        25.1295"),
+    ],
+)
+def test_damage_that_lacks_anything_is_refused(old: str, new: str) -> None:
+    text = recorded("kld.out.txt")
+    assert old in text
+    with pytest.raises(TranscriptError):
+        parse_damage(text.replace(old, new), recorded("kld.err.txt"))
+
+
+@pytest.mark.parametrize("cut", [",[8]24.4980", "Final estimate"])
+def test_perplexity_of_too_few_chunks_is_refused(cut: str) -> None:
+    out, err = recorded("baseline.out.txt"), recorded("baseline.err.txt")
+    assert cut in out + err
+    with pytest.raises(TranscriptError):
+        parse_perplexity(out.replace(cut, ","), err.replace(cut, "final"))
+
+
+@given(st.integers(min_value=0, max_value=2302))
+def test_damage_cut_anywhere_is_whole_or_refused(at: int) -> None:
+    text = recorded("kld.out.txt")
+    whole = parse_damage(text)
+    try:
+        found = parse_damage(text[:at])
+    except TranscriptError:
+        return
+    assert found.kld == whole.kld
+
+
+def test_dry_run_names_tensors_as_they_will_be_written() -> None:
+    plan = parse_dry_run(recorded("dry_run_pruned_fallback.txt"))
+    types = {t.name: t.target_type for t in plan.tensors}
+    assert {int(name.split(".")[1]) for name in types if name.startswith("blk.")} == {0, 1, 2}
+    assert types["blk.0.attn_q.weight"] == "q5_0"  # 96 is no multiple of 256
+    assert types["output_norm.weight"] == "f32"
+    assert plan.n_fallback > 0
+    assert not plan.needs_imatrix
+    assert parse_dry_run(recorded("dry_run_needs_imatrix.txt")).needs_imatrix
+
+
+def test_speed_keeps_what_the_tool_printed() -> None:
+    tests = parse_speed(recorded("bench.json"))
+    assert [t.test for t in tests] == ["pp128", "tg32", "pp128+tg32"]
+    assert tests[0].tokens_per_second.value == 1025.858238
+    assert tests[0].samples == (1020.55, 1031.17)
+    for text in ("", "[]x", "[{}]", "{}"):
+        with pytest.raises(TranscriptError):
+            parse_speed(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("too_short", "at least 1024 tokens are needed for windows of 512"),
+        ("imatrix_too_short", "at least 1024 tokens are needed for windows of 512"),
+        ("wrong_vocabulary", "vocabulary of 320 tokens is not the base's of 49152"),
+        ("no_log_probs", "log-probabilities are damaged"),
+        ("requantize", "already quantized"),
+        ("needs_imatrix", "needs an importance matrix"),
+        ("unknown_architecture", "does not know the architecture 'llamb'"),
+    ],
+)
+def test_complaints_become_sentences(name: str, told: str) -> None:
+    found = complaint(recorded(f"{name}.txt"))
+    assert found is not None
+    assert told in found[0]
+    assert found[1]
+
+
+def test_good_runs_complain_of_nothing() -> None:
+    for name in ("kld.err.txt", "kld.out.txt", "baseline.err.txt", "dry_run_pruned_fallback.txt"):
+        assert complaint(recorded(name)) is None
+
+
+def test_counter_follows_pieces_without_newlines() -> None:
+    counter = ChunkCounter()
+    assert counter.feed("perplexity: calculating perplexity over 8 chunks, n_ctx=512\n") is None
+    assert counter.feed("1.98 seconds per pass\n[1]12.9525,[2]21.3") == (2, 8)
+    assert counter.feed("700,[3]22.5") == (3, 8)
+    assert ChunkCounter().feed("[  12/ 272] blk.0.attn_q.weight - ") == (12, 272)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("hellaswag", "1\t100.0%\t[20.6543%, 100.0000%]\n100\t43.00000000%\t[33.7%, 52.8%]\n", 0.43),
+        ("winogrande", "Final Winogrande score(100 tasks): 51.0000 +/- 5.0242\n", 0.51),
+        (
+            "multiple-choice",
+            "99\t30.3\n100\t31.00000000\n\nFinal result: 31.0000 +/- 4.6482\nRandom chance: 25.0\n",
+            0.31,
+        ),
+    ],
+)
+def test_task_scores_count_every_item(kind: str, text: str, value: float) -> None:
+    score = parse_task_score(kind, text, "", 100)
+    assert score.value == value
+    # √(p(1−p)/(n−1)): .43 → .04976, .51 → .05024, .31 → .04648
+    assert score.stderr == pytest.approx((value * (1 - value) / 99) ** 0.5, abs=2e-4)
+    with pytest.raises(TranscriptError, match="100 of 750 items"):
+        parse_task_score(kind, text, "", 750)
+    with pytest.raises(TranscriptError, match=r"no .* score"):
+        parse_task_score(kind, "", "", 100)

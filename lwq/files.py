@@ -143,8 +143,8 @@ def need_space(path: Path, n_bytes: int, what: str) -> None:
     free = free_bytes(path)
     if n_bytes > free:
         raise SpaceError(
-            f"{path}: {what} needs {_gib(n_bytes)} and the disk has {_gib(free)} free",
-            hint=f"free {_gib(n_bytes - free)} (`lwq cache gc` drops what no recipe needs) "
+            f"{path}: {what} needs {human_bytes(n_bytes)} and the disk has {human_bytes(free)} free",
+            hint=f"free {human_bytes(n_bytes - free)} (`lwq cache gc` drops what no recipe needs) "
             "or set LWQ_HOME to a larger disk",
         )
 
@@ -172,10 +172,6 @@ def human_bytes(n_bytes: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{n_bytes} B" if unit == "B" else f"{value:.2f} {unit}"
-
-
-def _gib(n_bytes: int) -> str:
-    return f"{n_bytes / (1 << 30):.2f} GiB"
 
 
 @contextmanager

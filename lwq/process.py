@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
-from lwq.process_group import StallWatch, die_with_parent, ending, signal_group, signal_members
+from lwq.process_group import StallWatch, child_setup, ending, signal_group, signal_members, signals_held
 
 OnOutput = Callable[[str, str], None]
 
@@ -150,17 +150,18 @@ def _started(argv: tuple[str, ...], cwd: Path, env: dict[str, str]) -> Iterator[
     """A child in a session of its own, with stdin closed, that dies when lwq dies."""
     program = _runnable(argv, cwd)
     try:
-        child = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            preexec_fn=die_with_parent(),
-        )
+        with signals_held():
+            child = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                preexec_fn=child_setup(),
+            )
     except OSError as error:
         why = "its interpreter is missing" if isinstance(error, FileNotFoundError) else error.strerror
         raise ToolchainError(

@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _LOOK_SECONDS: Final = 5.0
@@ -25,24 +26,40 @@ _WORDS: Final = {
 }
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """A function for the child, between fork and exec, that ties its life to ours; None but on Linux.
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Stopping signals wait until a child is fully started, so that none of it is left half-made."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def child_setup() -> Callable[[], None]:
+    """A function for the child, between fork and exec: it hears signals again, and on Linux dies with us.
 
     SIGTERM, not SIGKILL: ninja and make then stop their compilers and remove half-written outputs.
     """
-    if sys.platform != "linux":
-        return None
-    import ctypes
+    prctl: Any = None
+    if sys.platform == "linux":
+        import ctypes
 
-    prctl = ctypes.CDLL(None).prctl
+        prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 
-    def tie() -> None:
+    def set_up() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        if prctl is None:
+            return
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
         if os.getppid() != parent:  # it died before the call above
             os._exit(1)
 
-    return tie
+    return set_up
 
 
 def members(leader: int) -> tuple[int, ...]:

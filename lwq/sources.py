@@ -62,6 +62,7 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
     Raises:
         LwqError: the one thing that is wrong, or a list of all that are.
     """
+    folder = folder.absolute()
     faults: list[LwqError] = []
 
     def attempt(what: Callable[[], T]) -> T | None:
@@ -71,16 +72,16 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
             faults.append(error)
             return None
 
-    model = attempt(partial(_model, recipe, folder, home, on_note))
+    source = attempt(partial(_source, recipe, folder, home, on_note))
     texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
     others = {t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party}
     tasks = {t.name: attempt(partial(_file, folder / t.file, t.file)) for t in recipe.tasks}
     attempt(lambda: _check_disjoint({role: found for role, found in texts.items() if found}))
     if faults:
         raise _joined(faults)
-    assert model is not None
+    assert source is not None
     return Sources(
-        model=model,
+        model=_model(source, recipe, home, on_note),
         texts={r: f for r, f in texts.items() if f},
         third_party={n: f for n, f in others.items() if f},
         tasks={n: f for n, f in tasks.items() if f},
@@ -95,12 +96,17 @@ def _joined(faults: list[LwqError]) -> LwqError:
     return kind(f"{len(faults)} things are missing or wrong:\n{lines}")
 
 
-def _model(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Model:
+def _source(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Source:
+    """The model's files; a GGUF's header is whole."""
     source = fetch_model(recipe.model, recipe_dir=folder, home=home, on_progress=on_note)
-    name = recipe.model_name or _stem(source)
-    found = _found(source, home, on_note)
     if source.kind == "gguf":
         read_header(source.files[0])
+    return source
+
+
+def _model(source: Source, recipe: Recipe, home: Path, on_note: OnNote) -> Model:
+    name = recipe.model_name or _stem(source)
+    found = _found(source, home, on_note)
     return Model(kind=source.kind, found=found, name=name, licence=source.licence)
 
 

@@ -79,17 +79,15 @@ def cli(ctx: click.Context, quiet: int, verbose: int, llama_dir: str | None, thr
 
 def main() -> NoReturn:
     """Entry point: runs a command and turns what went wrong into a message and an exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _interrupted)
+    sys.unraisablehook = _unraisable
     sys.exit(_run(sys.argv[1:]))
 
 
 def _run(arguments: list[str]) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="lwq", standalone_mode=False)
-    except click.exceptions.Abort:
-        return _fail(Interrupted("interrupted", hint="finished steps are kept; the same command goes on from there"))
-    except KeyboardInterrupt:
-        return _fail(Interrupted("interrupted", hint="finished steps are kept; the same command goes on from there"))
     except click.ClickException as error:
         error.show()
         return 2
@@ -112,5 +110,13 @@ def _fail(error: LwqError) -> int:
     return error.exit_code
 
 
-def _terminated(signum: int, frame: FrameType | None) -> None:
-    raise Interrupted("terminated", hint="finished steps are kept; the same command goes on from there")
+def _interrupted(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted("interrupted", hint="finished steps are kept; the same command goes on from there")
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interruption that fell into a callback, where Python drops exceptions, comes again a moment later."""
+    if isinstance(unraisable.exc_value, Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    else:
+        sys.__unraisablehook__(unraisable)

@@ -14,7 +14,7 @@ from lwq.cli.job import Job, read_recipe
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
-from lwq.errors import DownloadError
+from lwq.errors import DownloadError, LwqError
 from lwq.files import free_bytes, human_bytes
 from lwq.gguf_header import GgufHeader, read_header
 from lwq.pipeline import Planner
@@ -36,9 +36,11 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
         steps = Planner(recipe, found, machine).plan()
         job = Job(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
         header = _header(job)
-    except DownloadError as error:
-        missing = error.message
+    except LwqError as error:
         header = _model_alone(recipe.model, path.parent)
+        if header is None and not isinstance(error, DownloadError):
+            raise
+        missing = error.message
     files = preview.planned_files(recipe, header, machine.toolchain) if header else ()
     if as_json:
         click.echo(json.dumps(_values(job, missing, files), indent=2))
@@ -86,7 +88,7 @@ def _values(job: Job | None, missing: str, files: tuple[preview.PlannedFile, ...
 
 def _print_steps(job: Job | None, missing: str) -> None:
     if job is None:
-        click.echo(f"not here yet, `lwq run` fetches it: {missing}\n")
+        click.echo(f"not here yet: {missing}\n")
         return
     rows = []
     for step in job.steps:

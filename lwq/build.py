@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lwq.errors import ToolchainError, ToolError
-from lwq.files import lock, need_space, os_errors, write_json
+from lwq.errors import FileError, ToolchainError, ToolError
+from lwq.files import lock, need_space, os_errors, read_json, write_json
 from lwq.machine import Machine, find_program, look, n_cpus, need_programs
 from lwq.process import run_tool
-from lwq.source_tree import OnProgress, fill_source, quiet
+from lwq.source_tree import OnProgress, copy_commit, fill_source, quiet
 from lwq.toolchain import (
     COMMIT,
     MANIFEST,
@@ -24,6 +24,7 @@ from lwq.toolchain import (
     Toolchain,
     cpu_digest,
     home,
+    home_source,
     manifest_of,
     read_manifest,
     source_folder,
@@ -104,18 +105,23 @@ def build(
 ) -> Toolchain:
     """The installed toolchain, built now unless it is there already.
 
+    Args:
+        source: a git clone of llama.cpp to take the pinned commit from, where the network has none.
+
     Raises:
-        ToolchainError: a program is missing, or the compiler failed.
+        ToolchainError: a program is missing, the compiler failed, or ``source`` is at another commit.
         DownloadError: the source could not be fetched.
     """
-    plan = make_plan(look(), backend, source or source_folder())
-    with lock(home() / "build" / f"{plan.name}.lock", on_wait=lambda: on_progress("waiting for another build", 0, 0)):
+    plan = make_plan(look(), backend, home_source() if source else source_folder())
+    with lock(home() / "build" / "build.lock", on_wait=lambda: on_progress("waiting for another build", 0, 0)):
         if (plan.install_dir / MANIFEST).is_file():
             try:
                 return read_manifest(plan.install_dir / MANIFEST)
-            except ToolchainError:
+            except (ToolchainError, FileError):
                 on_progress("the installed build is damaged; building it again", 0, 0)
-        if source is None:
+        if source:
+            copy_commit(source, plan.source, COMMIT)
+        else:
             fill_source(plan.source, PIN, scratch=home() / "src", on_progress=on_progress)
         need_space(home(), _BUILD_BYTES, "building llama.cpp")
         _configure(plan)
@@ -127,6 +133,7 @@ def make_plan(machine: Machine, backend: str, source: Path) -> Plan:
     """Everything settled before CMake runs."""
     chosen = detect_backend(machine) if backend == "auto" else backend
     flags = (*BASE_FLAGS, *backend_flags(chosen, machine))
+    _builder()
     _, compiler, _ = need_programs("cmake", "c++", "git")
     version = run_tool((str(compiler), "--version"), cwd=Path("/")).stdout.splitlines()[0].strip()
     digest = hashlib.sha256("\n".join((*flags, version, cpu_digest())).encode()).hexdigest()[:8]
@@ -135,17 +142,18 @@ def make_plan(machine: Machine, backend: str, source: Path) -> Plan:
 
 
 def _configure(plan: Plan) -> None:
-    """CMake's own files; a half-done build of another source folder is thrown away."""
-    folder, origin = plan.build_dir, plan.build_dir / "source.txt"
+    """CMake's own files; a half-done build of another source folder, or by another builder, is thrown away."""
+    folder, origin = plan.build_dir, plan.build_dir / "origin.json"
+    (cmake,) = need_programs("cmake")
+    name, builder = _builder()
+    generator = ("-G", "Ninja" if name == "ninja" else "Unix Makefiles", f"-DCMAKE_MAKE_PROGRAM={builder}")
+    ours = {"source": str(plan.source), "builder": str(builder)}
     with os_errors("make the build folder", folder):
-        if folder.exists() and (not origin.exists() or origin.read_text(encoding="utf-8") != str(plan.source)):
+        if folder.exists() and (not origin.exists() or read_json(origin) != ours):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        origin.write_text(str(plan.source), encoding="utf-8")
-    (cmake,) = need_programs("cmake")
-    ninja, ccache = find_program("ninja"), find_program("ccache")
-    generator = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}") if ninja else ()
-    cached = ("-DGGML_CCACHE=ON",) if ccache else ("-DGGML_CCACHE=OFF",)
+    write_json(origin, ours)
+    cached = ("-DGGML_CCACHE=ON",) if find_program("ccache") else ("-DGGML_CCACHE=OFF",)
     argv = (str(cmake), "-S", str(plan.source), "-B", str(folder), *generator, *plan.flags, *cached)
     try:
         run_tool(argv, cwd=folder, stall_seconds=600)
@@ -153,15 +161,26 @@ def _configure(plan: Plan) -> None:
         raise ToolchainError(error.message, hint=f"remove {folder} to start afresh") from None
 
 
+def _builder() -> tuple[str, Path]:
+    """What carries out CMake's plan: ninja where it is installed, else make."""
+    name = "ninja" if find_program("ninja") else "make"
+    return name, need_programs(name)[0]
+
+
 def _compile(plan: Plan, jobs: int, on_progress: OnProgress) -> None:
-    (cmake,) = need_programs("cmake")
+    """Programs and libraries in the build folder.
+
+    The builder is started itself, not through ``cmake --build``: when lwq is killed the system tells
+    only the direct child, and a builder that goes on would meet the next build in the same folder.
+    """
+    _, builder = _builder()
 
     def listen(stream: str, piece: str) -> None:
         if counts := _COUNTER.findall(piece):
             done, total, percent = counts[-1]
             on_progress("building llama.cpp", int(done or percent), int(total or 100))
 
-    argv = (str(cmake), "--build", str(plan.build_dir), "-j", str(jobs), "--target", *PROGRAMS)
+    argv = (str(builder), "-C", str(plan.build_dir), f"-j{jobs}", *PROGRAMS)
     try:
         run_tool(argv, cwd=plan.build_dir, on_output=listen, stall_seconds=1800)
     except ToolError as error:
@@ -172,6 +191,8 @@ def _install(plan: Plan) -> Toolchain:
     """Programs and libraries in their final folder, manifest last; the build folder goes."""
     built = plan.build_dir / "bin"
     plan.install_dir.parent.mkdir(parents=True, exist_ok=True)
+    for left in plan.install_dir.parent.glob(f".{plan.name}.*"):  # of an installation that was killed
+        shutil.rmtree(left)
     temporary = Path(tempfile.mkdtemp(prefix=f".{plan.name}.", dir=plan.install_dir.parent))
     try:
         with os_errors("install llama.cpp", temporary):

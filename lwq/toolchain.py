@@ -31,6 +31,8 @@ PROGRAMS: Final = (
 )
 MANIFEST: Final = "manifest.json"
 SCHEMA: Final = 1
+_MANIFEST_KEYS: Final = frozenset({"commit", "backend", "flags", "compiler", "files"})
+_LIBRARIES: Final = ("libllama*", "libggml*", "libmtmd*")
 _NEEDED_OPTIONS: Final = {
     "llama-quantize": ("--tensor-type-file", "--prune-layers", "--dry-run", "--override-kv"),
     "llama-perplexity": ("--kl-divergence-base", "--multiple-choice"),
@@ -95,6 +97,11 @@ def source_folder() -> Path:
     root = Path(__file__).resolve().parents[1]
     if (root / ".gitmodules").is_file() and (root / ".git").exists():
         return root / "vendor" / "llama.cpp"
+    return home_source()
+
+
+def home_source() -> Path:
+    """Where the source is kept outside a checkout."""
     return home() / "src" / f"llama.cpp-{COMMIT[:12]}"
 
 
@@ -124,15 +131,18 @@ def find(llama_dir: Path | None = None) -> Toolchain:
 def read_manifest(manifest: Path) -> Toolchain:
     """The toolchain of a manifest, if every file is what it was when it was built."""
     stored = read_json(manifest)
-    if stored.get("schema") != SCHEMA or stored.get("cpu") != cpu_digest():
+    if not isinstance(stored, dict) or stored.get("schema") != SCHEMA or stored.get("cpu") != cpu_digest():
         raise ToolchainError(f"{manifest}: was built for another machine or by another lwq", hint=_BUILD_HINT)
+    if lacking := _MANIFEST_KEYS - stored.keys():
+        raise ToolchainError(f"{manifest}: lacks {', '.join(sorted(lacking))}", hint=_BUILD_HINT)
     folder = manifest.parent / "bin"
+    if missing := [name for name in PROGRAMS if name not in stored["files"]]:
+        raise ToolchainError(f"{manifest}: does not list {', '.join(missing)}", hint=_BUILD_HINT)
     for name, facts in stored["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != facts["n_bytes"]:
-            raise ToolchainError(f"{path}: missing or of another size than when it was built", hint=_BUILD_HINT)
-        if sha256_file(path, memo=home() / "hashes.sqlite") != facts["sha256"]:
-            raise ToolchainError(f"{path}: changed since it was built", hint=_BUILD_HINT)
+        _check_file(folder / name, facts)
+    for name, target in stored.get("links", {}).items():
+        if not (folder / name).is_symlink() or os.readlink(folder / name) != target:
+            raise ToolchainError(f"{folder / name}: no longer names {target}", hint=_BUILD_HINT)
     return Toolchain(
         bin_dir=folder,
         lib_dir=folder,
@@ -143,6 +153,13 @@ def read_manifest(manifest: Path) -> Toolchain:
         stock=True,
         manifest_sha256=_digest(stored["files"]),
     )
+
+
+def _check_file(path: Path, facts: Mapping[str, Any]) -> None:
+    if not path.is_file() or path.stat().st_size != facts["n_bytes"]:
+        raise ToolchainError(f"{path}: missing or of another size than when it was built", hint=_BUILD_HINT)
+    if sha256_file(path, memo=home() / "hashes.sqlite") != facts["sha256"]:
+        raise ToolchainError(f"{path}: changed since it was built", hint=_BUILD_HINT)
 
 
 def cpu_digest() -> str:
@@ -165,8 +182,10 @@ def _given(folder: Path) -> Toolchain:
         raise ToolchainError(
             f"{bin_dir}: lacks {', '.join(missing)}", hint="build these targets too, or drop --llama-dir"
         )
-    lib_dir = next((d for d in (folder / "lib", bin_dir) if list(d.glob("libllama.*"))), bin_dir)
-    hashes = {name: sha256_file(bin_dir / name, memo=home() / "hashes.sqlite") for name in PROGRAMS}
+    lib_dir = next((d for d in (folder / "lib", bin_dir, folder) if list(d.glob("libllama.*"))), bin_dir)
+    libraries = (path for pattern in _LIBRARIES for path in lib_dir.glob(pattern) if path.is_file())
+    parts = (*(bin_dir / name for name in PROGRAMS), *sorted(libraries))
+    hashes = {path.name: sha256_file(path, memo=home() / "hashes.sqlite") for path in parts}
     memo = home() / "given" / f"{_digest([str(folder), hashes])[:24]}.json"
     if not memo.exists():
         _check_options(bin_dir)
@@ -198,7 +217,7 @@ def _check_options(bin_dir: Path) -> None:
 
 def _commit_of(lib_dir: Path) -> str:
     """What libggml-base says of itself, asked in a process of its own; ``unknown`` where it does not say."""
-    libraries = sorted(lib_dir.glob("libggml-base.so")) or sorted(lib_dir.glob("libggml-base.dylib"))
+    libraries = sorted(lib_dir.glob("libggml-base.so*")) or sorted(lib_dir.glob("libggml-base*.dylib"))
     if not libraries:
         return "unknown"
     command = (sys.executable, "-c", _COMMIT_OF_LIBRARY, str(libraries[0]))
@@ -208,9 +227,11 @@ def _commit_of(lib_dir: Path) -> str:
 
 def manifest_of(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of a finished build: facts, and hash and size of each program and library in ``folder/bin``."""
+    paths = sorted((folder / "bin").iterdir())
+    links = {p.name: os.readlink(p) for p in paths if p.is_symlink()}
     files = {
         p.name: {"sha256": sha256_file(p), "n_bytes": p.stat().st_size}
-        for p in sorted((folder / "bin").iterdir())
+        for p in paths
         if p.is_file() and not p.is_symlink()
     }
-    return {"schema": SCHEMA, "commit": COMMIT, "cpu": cpu_digest(), "files": files, **facts}
+    return {"schema": SCHEMA, "commit": COMMIT, "cpu": cpu_digest(), "files": files, "links": links, **facts}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 
+import lwq
 from lwq.engine import check_generates
 from lwq.errors import LwqError, ModelError, ToolchainError
 from lwq.process import run_tool
@@ -26,7 +27,8 @@ print([line.split()[-1] for line in open("/proc/self/maps") if "libllama.so" in 
 
 def _in_new_process(folder: Path, model: Path) -> list[str]:
     """stdout of a process of its own: one process works with one llama.cpp."""
-    return run_tool((sys.executable, "-c", REPORT, str(model)), cwd=folder).stdout.splitlines()
+    environment = {"PYTHONPATH": str(Path(lwq.__file__).parent.parent)}
+    return run_tool((sys.executable, "-c", REPORT, str(model)), cwd=folder, env=environment).stdout.splitlines()
 
 
 @pytest.mark.tools

@@ -21,14 +21,19 @@ def toolchain_command() -> None:
     "--backend", type=click.Choice(["auto", "cpu", "metal", "cuda", "vulkan"]), default="auto", show_default=True
 )
 @click.option("--jobs", type=click.IntRange(1), help="Compilers at once; one per core when absent.")
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take the pinned commit from this git clone of llama.cpp, not from the network.",
+)
 @click.pass_obj
-def build(settings: Settings, backend: str, jobs: int | None) -> None:
+def build(settings: Settings, backend: str, jobs: int | None, source: Path | None) -> None:
     """Fetch, build and install the pinned llama.cpp; a broken-off build goes on."""
     from lwq.build import build as build_toolchain
 
     with showing(settings.verbosity) as progress:
         progress.n_steps = 1
-        found = build_toolchain(backend=backend, jobs=jobs, on_progress=progress.told)
+        found = build_toolchain(backend=backend, jobs=jobs, on_progress=progress.told, source=source)
     click.echo(f"llama.cpp {found.commit[:12]} ({found.backend}): {found.bin_dir}")
 
 

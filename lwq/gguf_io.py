@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
@@ -21,7 +21,7 @@ from lwq.errors import ModelError
 from lwq.gguf_header import GgufHeader, read_array, read_header, shard_paths
 from lwq.gguf_parse import BigArray, MetaEntry, MetaValue, Scalar, Shard
 from lwq.gguf_size import imatrix_kv, planned_tensors, predicted_file_bytes
-from lwq.tensors import GGML_TYPES, UNQUANTIZED, TensorInfo, tensor_bytes
+from lwq.tensors import GGML_TYPES, GGUF_ALIGNMENT, UNQUANTIZED, TensorInfo, tensor_bytes
 
 __all__ = [
     "BigArray", "GgufHeader", "MetaEntry", "MetaValue", "RawTensor", "Scalar", "Shard", "check_against",
@@ -138,6 +138,8 @@ def write_gguf(
     """
     writer = GGUFWriter(path, arch="")
     writer.kv_data[0].clear()  # the architecture comes with the metadata, and an imatrix has none
+    alignment = metadata.get("general.alignment", GGUF_ALIGNMENT)
+    writer.data_alignment = alignment if isinstance(alignment, int) else GGUF_ALIGNMENT
     for key, value in metadata.items():
         _add_value(writer, key, value)
     for name, tensor in tensors.items():
@@ -157,7 +159,7 @@ def write_gguf(
 
 def _add_value(writer: GGUFWriter, key: str, value: MetaValue | Sequence[Scalar]) -> None:
     if isinstance(value, str):
-        writer.add_string(key, value)
+        writer.add_key_value(key, value, GGUFValueType.STRING)  # add_string drops an empty one
     elif isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):

@@ -155,10 +155,11 @@ def _client() -> Any:
     """The Hub's client; its progress bars show on a terminal only."""
     import huggingface_hub
 
-    huggingface_hub.logging.set_verbosity_error()
+    client: Any = huggingface_hub
+    client.logging.set_verbosity_error()
     if not sys.stderr.isatty():
-        huggingface_hub.utils.disable_progress_bars()
-    return huggingface_hub
+        client.utils.disable_progress_bars()
+    return client
 
 
 def _asked(reference: str, question: Callable[[], Any]) -> Any:
@@ -179,9 +180,10 @@ def _asked(reference: str, question: Callable[[], Any]) -> Any:
         hint = "accept its terms on the Hub, then set HF_TOKEN"
         raise DownloadError(f"{told}: the repository is gated", hint=hint) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        what = {errors.RepositoryNotFoundError: "repository", errors.RevisionNotFoundError: "revision"}
+        what = type(error).__name__.removesuffix("NotFoundError").removeprefix("Remote").lower()
+        missing = {"entry": "file"}.get(what, what)
         hint = "check the spelling; a private repository needs HF_TOKEN"
-        raise DownloadError(f"{told}: the Hub has no such {what.get(type(error), 'file')}", hint=hint) from None
+        raise DownloadError(f"{told}: the Hub has no such {missing}", hint=hint) from None
     except Exception as error:  # the client's own, and those of an HTTP library that changes with its releases
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             hint = "free some space, or set HF_HOME to a larger disk"

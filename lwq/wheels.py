@@ -69,10 +69,8 @@ def _fetch(root: Path, package: str, version: str | None) -> Path:
     wanted = f"{package}=={version}" if version else package
     with os_errors("download a wheel", root), tempfile.TemporaryDirectory(dir=root, prefix=".wheel-") as name:
         scratch = Path(name)
-        if find_spec("pip") is not None:
-            wheel = _by_pip(wanted, scratch)
-        else:
-            wheel = _by_index(package, version, scratch)
+        has_pip = find_spec("pip") is not None
+        wheel = _by_pip(wanted, scratch) if has_pip else _by_index(package, version, scratch)
         return _unpack(wheel, root, package)
 
 

@@ -18,7 +18,8 @@ FLOORS = (
      "record", "transcripts", "task_transcripts", "complaints", "requests"),
     # 1 one owner for each thing outside
     ("process", "process_group", "files", "machine", "source_tree", "toolchain", "build", "doctor", "gguf_parse",
-     "gguf_header", "gguf_io", "gguf_scan", "gguf_size", "imatrix_io", "wheels", "hub", "cache", "converter", "tools", "engine"),
+     "gguf_header", "gguf_io", "gguf_scan", "gguf_size", "imatrix_io", "wheels", "hub", "cache", "converter", "tools",
+     "engine"),
     # 2 one thing each
     ("steps",),
     # 3 order

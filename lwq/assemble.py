@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,6 +260,10 @@ def publish_files(run: Run, folder: Path) -> None:
             placed.add(name)
     for found in run.sources.third_party.values():
         _put(found.paths[0], folder / found.given.name, found.given.sha256)
+    for path in run.sources.model.found.paths:
+        if path.is_file() and not (folder / path.name).exists():
+            with suppress(OSError):  # another disk: the convert command then lacks its input, nothing else does
+                os.link(path.resolve(), folder / path.name)
     for found in run.sources.texts.values():
         write_atomic(folder / found.given.name, found.paths[0].read_bytes())
     write_atomic(folder / f"{run.recipe.name}.toml", run.recipe_text)

@@ -43,16 +43,42 @@ def load_bindings(toolchain: Toolchain) -> ModuleType:
         os.environ["LLAMA_CPP_LIB_PATH"] = str(toolchain.lib_dir)
     import llama_cpp
 
-    loaded = Path(llama_cpp.llama_cpp._lib._name).resolve().parent
-    if loaded != toolchain.lib_dir.resolve():
-        raise ToolchainError(
-            f"libllama was loaded from {loaded}, not from {toolchain.lib_dir}",
-            hint="start a new process; one process works with one llama.cpp",
-        )
+    _check_libraries(llama_cpp, toolchain)
     if first:
         _silence(llama_cpp)
     module: ModuleType = llama_cpp
     return module
+
+
+def _check_libraries(llama_cpp: Any, toolchain: Toolchain) -> None:
+    """Every library of llama.cpp in this process is the toolchain's own, and of the pinned commit.
+
+    ``LD_LIBRARY_PATH`` goes before the place that is written in libllama, so its libggml can be another's.
+    """
+    library = llama_cpp.llama_cpp._lib
+    for loaded in {Path(library._name).resolve(), *_mapped_libraries()}:
+        if loaded.parent != toolchain.lib_dir.resolve():
+            raise ToolchainError(
+                f"{loaded.name} was loaded from {loaded.parent}, not from {toolchain.lib_dir}",
+                hint="start a new process without LD_LIBRARY_PATH; one process works with one llama.cpp",
+            )
+    library.ggml_commit.restype = ctypes.c_char_p
+    commit = library.ggml_commit().decode("utf-8", "replace")
+    if not commit or not COMMIT.startswith(commit):
+        raise ToolchainError(
+            f"{toolchain.lib_dir}: its libggml says that it is of {commit or 'no commit'}, expected {COMMIT[:12]}",
+            hint="`lwq toolchain build` makes the pinned one",
+        )
+
+
+def _mapped_libraries() -> set[Path]:
+    """Files of llama.cpp's libraries in this process's memory, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    files = {line.split(maxsplit=5)[5] for line in lines if line.count("/lib")}
+    return {Path(file) for file in files if Path(file).name.startswith(("libllama", "libggml"))}
 
 
 def _silence(llama_cpp: Any) -> None:

@@ -67,3 +67,16 @@ def test_libraries_of_another_commit_are_refused(commit: str, toolchain: Toolcha
     assert isinstance(caught.value, LwqError)
     assert commit in caught.value.message
     assert "lwq toolchain build" in caught.value.hint
+
+
+@pytest.mark.tools
+def test_a_libggml_from_elsewhere_is_refused(toolchain: Toolchain, tools_home: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for library in toolchain.lib_dir.glob("libggml*.so*"):
+        (elsewhere / library.name).write_bytes(library.read_bytes())
+    environment = {"LD_LIBRARY_PATH": str(elsewhere), "PYTHONPATH": str(Path(lwq.__file__).parent.parent)}
+    argv = (sys.executable, "-c", REPORT, str(tmp_path / "any.gguf"))
+    done = run_tool(argv, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode != 0
+    assert f"was loaded from {elsewhere}, not from {toolchain.lib_dir}" in done.stderr

@@ -159,7 +159,7 @@ def test_system_errors_say_what_where_why_and_the_way_out(
 
 def test_need_of_space_tells_both_figures(tmp_path: Path) -> None:
     files.need_space(tmp_path / "not" / "there" / "yet", 1, "a byte")
-    with pytest.raises(SpaceError, match=r"the model needs 1048576\.00 GiB and the disk has [0-9.]+ GiB free"):
+    with pytest.raises(SpaceError, match=r"the model needs 1024\.00 TiB and the disk has [0-9.]+ \w+ free"):
         files.need_space(tmp_path, 1 << 50, "the model")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,7 @@ def test_the_header_is_what_the_gguf_package_reads(model: Path) -> None:
     assert ours.data_offset == theirs.data_offset
     tokens = read_array(ours, "tokenizer.ggml.tokens")
     assert (tokens[:3], len(tokens)) == (("<unk>", "<s>", "</s>"), tiny_models.N_VOCAB)
-    whole = 24 + sum(ours.kv_bytes.values()) + sum(
-        8 + len(t.name) + 4 + 8 * len(t.ne) + 12 for t in ours.tensors
-    )
+    whole = 24 + sum(ours.kv_bytes.values()) + sum(8 + len(t.name) + 4 + 8 * len(t.ne) + 12 for t in ours.tensors)
     assert ours.data_offset == -(-whole // 32) * 32
 
 
@@ -89,16 +88,12 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, model: Path, cut: float)
 
 @SHARED
 @given(at=st.integers(0, 6000), byte=st.integers(0, 255))
-def test_a_damaged_header_is_refused_or_read_but_never_crashes(
-    tmp_path: Path, model: Path, at: int, byte: int
-) -> None:
+def test_a_damaged_header_is_refused_or_read_but_never_crashes(tmp_path: Path, model: Path, at: int, byte: int) -> None:
     data = bytearray(model.read_bytes())
     data[at] = byte
     (tmp_path / "bad.gguf").write_bytes(data)
-    try:
-        read_header(tmp_path / "bad.gguf")
-    except ModelError as error:
-        assert "bad.gguf" in error.message
+    with suppress(ModelError):
+        assert read_header(tmp_path / "bad.gguf").file_bytes == len(data)
 
 
 def _at_tensor(data: bytearray, name: str) -> int:
@@ -223,8 +218,8 @@ def test_a_file_not_as_planned_is_refused_with_what_differs(model: Path) -> None
         gguf_io.check_against(model, planned, file_bytes=header.file_bytes)
     with pytest.raises(ModelError, match="bytes, predicted 1"):
         gguf_io.check_against(model, header.tensors, file_bytes=1)
+    kept = [t for t in header.tensors if t.name != "output_norm.weight"]
     with pytest.raises(ModelError, match=r"output_norm\.weight was not planned"):
-        kept = [t for t in header.tensors if t.name != "output_norm.weight"]
         gguf_io.check_against(model, kept, file_bytes=header.file_bytes)
 
 

@@ -22,9 +22,15 @@ _KNOWN: Final = (
         "only files of one model can be compared",
     ),
     (
-        r"does not look like a file containing log-probabilities",
+        r"does not look like a file containing log-probabilities"
+        r"|failed reading (?:log-probs|n_vocab|evaluation tokens)",
         "the stored log-probabilities are damaged",
         "`lwq cache gc` and run again",
+    ),
+    (
+        r"has been computed with (\d+), while the current context is (\d+)",
+        "the log-probabilities were stored in windows of {0} tokens, more than the context of {1}",
+        "use the n_ctx that they were stored with",
     ),
     (
         r"unknown (?:model )?architecture: '([^']*)'",
@@ -37,9 +43,19 @@ _KNOWN: Final = (
         "convert it to F16 first; `lwq run` does that by itself",
     ),
     (
-        r"(?:this quantization requires an imatrix|Missing importance matrix for tensor (\S+))",
-        "the mixture needs an importance matrix, and it has no data for a tensor ({0})",
+        r"this quantization requires an imatrix",
+        "the mixture needs an importance matrix",
+        "set imatrix = true, or choose a type of more bits",
+    ),
+    (
+        r"Missing importance matrix for tensor (\S+)",
+        "the mixture needs an importance matrix with data for {0}",
         "set imatrix = true, collect on more text, or choose a type of more bits",
+    ),
+    (
+        r"missing imatrix metadata in file (\S+)",
+        "{0} is no importance matrix",
+        "name the file that llama-imatrix wrote",
     ),
     (
         r"imatrix size (\d+) is different from tensor size (\d+) for (\S+)",
@@ -72,6 +88,16 @@ _KNOWN: Final = (
         "report it: lwq sets -np from the items",
     ),
     (
+        r"tensor '([^']*)' data is not within the file bounds",
+        "the model is cut short: {0} reaches past the end of the file",
+        "fetch or copy the model again",
+    ),
+    (
+        r"basic_ios::clear: iostream error",
+        "the file could not be written",
+        "is the disk full? free some room (`lwq cache gc`), or set LWQ_HOME to a larger disk",
+    ),
+    (
         r"No space left on device",
         "the disk is full",
         "free some room (`lwq cache gc`), or set LWQ_HOME to a larger disk",
@@ -90,8 +116,15 @@ _KNOWN: Final = (
 )
 
 
+_METADATA: Final = re.compile(r"^llama_model_loader: - kv .*$", re.MULTILINE)
+
+
 def complaint(text: str) -> tuple[str, str] | None:
-    """(message, hint) of the first known complaint in a tool's output, or None."""
+    """(message, hint) of the first known complaint in a tool's output, or None.
+
+    The model's own metadata, which llama-quantize prints, is not searched.
+    """
+    text = _METADATA.sub("", text)
     for pattern, message, hint in _KNOWN:
         if match := re.search(pattern, text):
             return message.format(*(group or "" for group in match.groups())).rstrip(), hint

@@ -56,7 +56,7 @@ def _check_libraries(llama_cpp: Any, toolchain: Toolchain) -> None:
     ``LD_LIBRARY_PATH`` goes before the place that is written in libllama, so its libggml can be another's.
     """
     library = llama_cpp.llama_cpp._lib
-    for loaded in {Path(library._name).resolve(), *_mapped_libraries()}:
+    for loaded in sorted({Path(library._name).resolve(), *_mapped_libraries()}):
         if loaded.parent != toolchain.lib_dir.resolve():
             raise ToolchainError(
                 f"{loaded.name} was loaded from {loaded.parent}, not from {toolchain.lib_dir}",

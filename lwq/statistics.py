@@ -66,8 +66,8 @@ class LayerStatistics:
 
 def tensor_statistics(entries: Iterable[ImatrixEntry]) -> tuple[TensorStatistics, ...]:
     """One row for each tensor that has data, in the tool's order: by class, then by falling Σ(Act²)."""
-    by_name = {entry.name: entry for entry in entries}
-    rows = [row for entry in by_name.values() if (row := _row(entry, by_name)) is not None]
+    by_name = {entry.name: entry for entry in entries if (entry.counts > 0).any()}
+    rows = [_row(entry, by_name) for entry in by_name.values()]
     return tuple(sorted(rows, key=lambda row: (_tool_class(row.tensor), -row.sum_sq, row.tensor)))
 
 
@@ -77,13 +77,11 @@ def _tool_class(name: str) -> str:
     return parts[parts.index("weight") - 1] if "weight" in parts[1:] else name
 
 
-def _row(entry: ImatrixEntry, by_name: Mapping[str, ImatrixEntry]) -> TensorStatistics | None:
+def _row(entry: ImatrixEntry, by_name: Mapping[str, ImatrixEntry]) -> TensorStatistics:
     import numpy as np
 
     f32 = np.float32
     seen = entry.counts > 0
-    if not seen.any():
-        return None
     a = (entry.in_sum2[seen] / entry.counts[seen].astype(f32)[:, None]).astype(f32).reshape(-1)
     n = f32(a.size)
     total = _sum(a)
@@ -193,6 +191,8 @@ def as_printed(row: TensorStatistics | LayerStatistics) -> tuple[str, ...]:
     if isinstance(row, LayerStatistics):
         return (str(row.layer), f"{row.mean_sum_sq:.2f}", f"{percent(row.zd):.4f}%", cossim)
     numbers = (f"{row.sum_sq:.2f}", f"{row.min:.4f}", f"{row.max:.4f}", f"{row.mean:.2f}", f"{row.std:.2f}")
-    shares = (f"{percent(row.active):.2f}%", str(row.n), f"{row.entropy:.4f}", f"{percent(row.entropy_norm):.2f}%")
+    # the tool divides in double and rounds to float32 once: 100 · entropy_norm can differ in the last digit
+    entropy_norm = float(np.float32(100 * (row.entropy / math.log2(row.n)))) if row.n > 1 else 0.0
+    shares = (f"{percent(row.active):.2f}%", str(row.n), f"{row.entropy:.4f}", f"{entropy_norm:.2f}%")
     layer = "-" if row.layer is None else str(row.layer)
     return (layer, row.tensor_class, *numbers, *shares, f"{percent(row.zd):.2f}%", cossim)

@@ -6,6 +6,7 @@ Each result has ``argv`` (the program by its bare name, what a card shows) and `
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from lwq.transcripts import (
 )
 
 OnProgress = Callable[[int, int], None]
+_MAX_VALUE_BYTES: Final = 127
 T = TypeVar("T")
 
 
@@ -54,10 +56,23 @@ def quantize(
     toolchain: Toolchain, request: QuantizeRequest, *, cwd: Path, threads: int, on_progress: OnProgress | None = None
 ) -> Ran:
     """Writes ``cwd/output``; the caller proves its contents."""
-    files = (request.model, request.output, request.ftype, str(threads))
+    _check_metadata(request)
+    # llama-quantize takes an output that starts with a number (7B-…) for an ftype
+    output = request.output if request.output[:1].isalpha() else f"./{request.output}"
+    files = (request.model, output, request.ftype, str(threads))
     argv = ("llama-quantize", *request.options(), *files)
     _, seconds = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / request.output))
     return Ran(argv=argv, seconds=seconds)
+
+
+def _check_metadata(request: QuantizeRequest) -> None:
+    """Refuses values that llama-quantize refuses with its usage text and, often, no reason."""
+    for key, value in request.override_kv.items():
+        if (n_bytes := len(value.encode())) > _MAX_VALUE_BYTES:
+            raise ToolError(
+                f"{key}: the value has {n_bytes} bytes, llama-quantize takes {_MAX_VALUE_BYTES}: {value!r}",
+                hint="shorten it in the recipe",
+            )
 
 
 def imatrix(
@@ -190,6 +205,7 @@ def task(
 
 
 _ATTEMPTS: Final = 12
+_FAILED_ATTEMPTS: Final = 4
 _LONG_SECONDS: Final = 10.0
 """Longer runs are made again once at most."""
 
@@ -204,7 +220,8 @@ def _run(
     """What ``parse`` makes of a finished run that complains of nothing known, and its wall seconds.
 
     The tools log from a thread that is not waited for at the end (common/log.cpp), so on a busy machine
-    their last lines, or all, can be lost: a run without a word, or with a cut transcript, is made again.
+    their last lines, or all, can be lost: a run without a word, or with a cut transcript, is made again, and so
+    is one that failed without a known complaint; not one that a signal killed.
 
     Raises:
         ModelError: the tool cannot read or run the model.
@@ -213,15 +230,16 @@ def _run(
     """
     for attempt in itertools.count(1):
         done = _once(toolchain, argv, cwd, on_progress)
-        again = attempt < (_ATTEMPTS if done.seconds < _LONG_SECONDS else 2)
-        if again and not (done.stdout.strip() or done.stderr.strip()):
-            continue
-        if known := complaint(done.stderr + done.stdout):
+        said = done.stderr + done.stdout
+        if known := complaint(said):
             kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
             raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
+        again = done.returncode >= 0 and attempt < (_ATTEMPTS if done.seconds < _LONG_SECONDS else 2)
+        if again and (not said.strip() or (done.returncode and attempt < _FAILED_ATTEMPTS)):
+            continue
         if done.returncode:
             raise failure(done, cwd)
-        if not (done.stdout.strip() or done.stderr.strip()):
+        if not said.strip():
             raise ToolError(f"{argv[0]} ended with exit code 0 and printed nothing", hint="`lwq toolchain doctor`")
         try:
             return parse(done), done.seconds
@@ -238,7 +256,14 @@ def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_progress: O
         if on_progress is not None and (count := counter.feed(piece)):
             on_progress(*count)
 
-    return run_tool((str(toolchain.program(argv[0])), *argv[1:]), cwd=cwd, on_output=listen, check=False)
+    command = (str(toolchain.program(argv[0])), *argv[1:])
+    return run_tool(command, cwd=cwd, env=_own_libraries(toolchain), on_output=listen, check=False)
+
+
+def _own_libraries(toolchain: Toolchain) -> dict[str, str]:
+    """The toolchain's libraries first: ``LD_LIBRARY_PATH`` beats a program's own search path."""
+    given = os.environ.get("LD_LIBRARY_PATH")
+    return {"LD_LIBRARY_PATH": f"{toolchain.lib_dir}:{given}"} if given else {}
 
 
 def _need(path: Path, done: Completed) -> None:

@@ -28,6 +28,7 @@ _TENSOR: Final = re.compile(
     re.MULTILINE,
 )
 _TOTAL: Final = re.compile(r"quant size\s+=\s*([\d.]+) MiB")
+_FALLING_BACK: Final = "-> falling back to "
 _FALLBACKS: Final = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback quantization")
 
 
@@ -163,6 +164,9 @@ def parse_dry_run(stderr: str) -> DryRun:
     if [int(line[0]) for line in lines] != list(range(1, len(lines) + 1)):
         raise _fail(f"{len(lines)} tensors of a dry run are not numbered one by one", stderr)
     fallbacks = _FALLBACKS.search(stderr)
+    n_fallback = int(fallbacks[1]) if fallbacks else 0
+    if n_fallback != (n_told := stderr.count(_FALLING_BACK)):
+        raise _fail(f"{n_told} tensors fell back one by one, {n_fallback} in all", stderr)
     return DryRun(
         tensors=tuple(
             PlannedTensor(
@@ -173,7 +177,7 @@ def parse_dry_run(stderr: str) -> DryRun:
             for _, _, name, source, _, _, target in lines
         ),
         total_mib=float(total[1]),
-        n_fallback=int(fallbacks[1]) if fallbacks else 0,
+        n_fallback=n_fallback,
         needs_imatrix="will require an imatrix" in stderr,
     )
 

@@ -215,7 +215,7 @@ def test_half_done_build_of_another_source_folder_starts_afresh(
 
 def test_source_at_another_commit_is_refused(tiny: Path) -> None:
     commit(tiny, {"llama.c": 'const char *answer(void) { return "something else"; }\n'})
-    with pytest.raises(ToolchainError, match="is not a git checkout of llama.cpp") as caught:
+    with pytest.raises(ToolchainError, match="is not a git checkout of llama") as caught:
         build(backend="cpu", source=tiny)
     assert "checkout" in caught.value.hint
 

@@ -46,7 +46,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SpaceError, match="record.json.*no room left"):
+    with pytest.raises(SpaceError, match=r"record\.json.*no room left"):
         files.write_atomic(target, "new")
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]

@@ -116,6 +116,10 @@ def test_speed_keeps_what_the_tool_printed() -> None:
         ("requantize", "already quantized"),
         ("needs_imatrix", "needs an importance matrix"),
         ("unknown_architecture", "does not know the architecture 'llamb'"),
+        ("cut_log_probs", "log-probabilities are damaged"),
+        ("not_written", "could not be written"),
+        ("no_imatrix", "tiny.gguf is no importance matrix"),
+        ("cut_model", "cut short: blk.1.ffn_gate.weight"),
     ],
 )
 def test_complaints_become_sentences(name: str, told: str) -> None:
@@ -128,6 +132,22 @@ def test_complaints_become_sentences(name: str, told: str) -> None:
 def test_good_runs_complain_of_nothing() -> None:
     for name in ("kld.err.txt", "kld.out.txt", "baseline.err.txt", "dry_run_pruned_fallback.txt"):
         assert complaint(recorded(name)) is None
+
+
+def test_metadata_that_sounds_like_a_complaint_is_none() -> None:
+    line = "llama_model_loader: - kv   3: general.description str = how to run out of memory\n"
+    assert complaint(line) is None
+    assert complaint(line + "ggml: failed to allocate 3 GiB\n") is not None
+
+
+@given(st.integers(min_value=0, max_value=len(recorded("dry_run_pruned_fallback.txt"))))
+def test_dry_run_cut_anywhere_is_whole_or_refused(at: int) -> None:
+    text = recorded("dry_run_pruned_fallback.txt")
+    try:
+        found = parse_dry_run(text[:at])
+    except TranscriptError:
+        return
+    assert found == parse_dry_run(text)
 
 
 def test_counter_follows_pieces_without_newlines() -> None:

@@ -2,76 +2,98 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from html import escape
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from lwq.record import Record
-from lwq.report import commands, detail_tables, markdown, metadata, numerals, remarks, rows, tables
+from lwq.report import commands, detail_tables, markdown, metadata, numerals, remarks, rows, sentences, tables
+from lwq.report.figures import figure_texts
+from lwq.report.page import page_body
 from lwq.report.tables import Table
 
-LINKS: Final = {
-    "llama.cpp": "https://github.com/ggml-org/llama.cpp",
-}
+
+def card(record: Record, *, figures: bool = True) -> str:
+    """README.md: front matter and body."""
+    return f"---\n{metadata.front_matter(record).rstrip()}\n---\n\n{card_body(record, figures=figures)}"
 
 
-def card_body(record: Record) -> str:
+def card_body(record: Record, *, figures: bool = True) -> str:
     """The card without its front matter."""
     environment = Environment(
-        loader=PackageLoader("lwq.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
+        loader=PackageLoader("lwq.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "table": markdown_table,
+        "table_rows": table_rows,
         "plain": markdown.plain,
+        "plain_html": lambda text: escape(markdown.one_line(text)),
         "code": markdown.code,
         "fence": markdown.fence,
         "paragraphs": markdown.paragraphs,
+        "repository": repository,
         "duration": numerals.duration,
         "count": numerals.count,
     }
-    return environment.get_template("card.md.j2").render(
+    text = environment.get_template("card.md.j2").render(
         record=record,
+        figures={f.name: f for f in figure_texts(record)} if figures else {},
         tables=tables,
         details=detail_tables,
         remarks=remarks,
+        sentences=sentences,
         commands=commands,
-        base=rows.base_row(record),
-        text_of=rows.text_of,
+        evaluation=rows.text_of(record, "evaluation"),
         n_scored=rows.n_scored,
+        count=numerals.count,
+    )
+    return squeezed(text)
+
+
+def page(record: Record, *, figures: bool = True) -> str:
+    """index.html: the same body as a page of its own, with no request to anywhere."""
+    body, contents = page_body(card_body(record, figures=figures))
+    environment = Environment(
+        loader=PackageLoader("lwq.report"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=markdown.one_line(record.card.title),
+        description=markdown.one_line(record.card.description),
+        body=Markup(body),
+        contents=tuple((anchor, Markup(title)) for anchor, title in contents),
     )
 
 
-def card(record: Record) -> str:
-    """README.md: front matter and body."""
-    return f"---\n{metadata.front_matter(record).rstrip()}\n---\n{card_body(record)}"
-
-
-def page(record: Record) -> str:
-    """index.html: the same body as a page of its own, with no request to anywhere."""
-    renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
-    html = renderer.render(card_body(record))
-    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
-    html = html.replace("<th>", '<th scope="col">').replace("<th style", '<th scope="col" style')
-    environment = Environment(loader=PackageLoader("lwq.report"), undefined=StrictUndefined, autoescape=True)
-    title = markdown.one_line(record.card.title)
-    return environment.get_template("page.html.j2").render(title=title, language="en", body=html)
-
-
-def markdown_table(table: Table) -> str:
-    """A caption and a table in Markdown."""
+def table_rows(table: Table) -> str:
+    """The table in Markdown, without its caption."""
     heads = [markdown.plain(column.title) for column in table.columns]
     rules = ["--:" if column.right else ":--" for column in table.columns]
     lines = [f"| {' | '.join(heads)} |", f"|{'|'.join(rules)}|"]
     for row in table.rows:
         cells = (
-            markdown.code_cell(cell) if column.code else markdown.plain(cell)
+            markdown.code_cell(cell) if column.code and cell != "–" else markdown.plain(cell)
             for cell, column in zip(row, table.columns, strict=True)
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return f"{table.caption}\n\n" + "\n".join(lines)
+    return "\n".join(lines)
+
+
+def repository(name: str) -> str:
+    """A link to a model on the Hub, or the name alone where it is no repository."""
+    if not metadata.REPOSITORY.fullmatch(name):
+        return markdown.plain(name)
+    return f"[{markdown.plain(name)}](https://huggingface.co/{name})"
+
+
+def squeezed(text: str) -> str:
+    """The text with one empty line where there are several, none at its ends; fenced blocks stay."""
+    parts = re.split(r"(^(`{3,}).*?^\2$)", text, flags=re.MULTILINE | re.DOTALL)
+    outside = (re.sub(r"\n{3,}", "\n\n", part) for part in parts[0::3])
+    blocks = (*parts[1::3], "")
+    return "".join(a + b for a, b in zip(outside, blocks, strict=True)).strip() + "\n"

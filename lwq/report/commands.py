@@ -10,14 +10,14 @@ from typing import Final
 from lwq.record import Command, Record, Row
 
 _PURPOSE: Final = {
-    "convert": "Turn the given model into the 16-bit base that everything is measured against.",
-    "baseline": "Score the base on the evaluation text and store its log-probs.",
+    "convert": "The given model becomes the 16-bit base that everything is measured against.",
+    "baseline": "Score the base and store its log-probs, for each text that damage is measured on.",
     "selection": "Score on the selection text.",
     "imatrix": "Collect the importance matrix on the calibration text.",
     "statistics": "Show the statistics of the importance matrix.",
     "prune": "Remove layers.",
     "quantize": "Write the file.",
-    "evaluate": "Measure it against the stored log-probs.",
+    "evaluate": "Measure it against the base's stored log-probs.",
     "tasks": "Ask the task sets.",
     "bench": "Time it.",
 }

@@ -81,7 +81,38 @@ def classes(record: Record) -> Table:
 
 def original_types(record: Record) -> str:
     """``f16 (211 tensors), f32 (61 tensors)``: the types of the given model."""
-    return ", ".join(f"{s.name} ({count(s.n_tensors)} tensors)" for s in record.model.original_types)
+    parts = record.model.original_types
+    return ", ".join(f"{s.name} ({count(s.n_tensors)} tensor{'s' * (s.n_tensors != 1)})" for s in parts)
+
+
+def recipes(record: Record) -> Table:
+    """What each file was made with, and the tensor types file that makes it again."""
+    return Table(
+        caption="What each file was made with. A tensor types file names every quantizable tensor:"
+        " `llama-quantize --tensor-type-file` makes the file again with it.",
+        columns=(
+            MODEL,
+            *(Column(title=title, right=False) for title in ("Mixture", "imatrix", "Layers removed")),
+            *columns("Hand-written patterns", "Fallback types"),
+            Column(title="Tensor types file", right=False, code=True),
+        ),
+        rows=tuple(_recipe(row) for row in record.rows),
+    )
+
+
+def _recipe(row: Row) -> tuple[str, ...]:
+    if row.origin != "ours":
+        unknown = "unknown" if row.origin == "third-party" else "–"
+        return row.name, row.ftype, unknown, unknown, unknown, unknown, "–"
+    return (
+        row.name,
+        row.ftype,
+        "yes" if row.uses_imatrix else "no",
+        ", ".join(map(str, row.pruned_layers)) or "none",
+        count(len(row.tensor_type_patterns)),
+        count(row.n_fallback),
+        row.tensor_types_file or "–",
+    )
 
 
 def _shares(record: Record, title: str, caption: str, shares_of: Callable[[Row], tuple[TypeShare, ...]]) -> Table:

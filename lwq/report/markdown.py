@@ -7,7 +7,7 @@ from typing import Final
 
 _SPECIAL: Final = re.compile(r"[\\`*\[\]<>|~$&]")
 _LOOSE_UNDERSCORE: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-_BLOCK_START: Final = re.compile(r"^(?:#{1,6}(?=\s|$)|[-+](?=\s|$)|-{3,}|_{3,}|=+)")
+_BLOCK_START: Final = re.compile(r"^(?:#{1,6}(?=\s|$)|[-+](?=\s|$)|-{3,}|_{3,}|=+$)")
 _NUMBERED: Final = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 
 

@@ -13,7 +13,7 @@ from lwq.report.rows import alike, text_of
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _DATASET: Final = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)")
 _NAMED_LICENCES: Final = frozenset(
     [
@@ -108,7 +108,7 @@ def front_matter(record: Record) -> str:
     from huggingface_hub import ModelCardData
 
     card = record.card
-    base_model = [name for name in card.base_model if _REPOSITORY.fullmatch(name)]
+    base_model = [name for name in card.base_model if REPOSITORY.fullmatch(name)]
     results = list(_results(record))
     data = ModelCardData(
         base_model=base_model or None,

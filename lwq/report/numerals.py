@@ -51,7 +51,7 @@ def parameters(n: int) -> str:
 
 def duration(seconds: float) -> str:
     """``4.2 s``, ``12 min 5 s``, ``3 h 20 min``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

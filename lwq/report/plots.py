@@ -1,135 +1,205 @@
-"""The two plots: KLD against size, and what each tensor class holds of each file."""
+"""The figures drawn: KLD against size, and the shares of bytes by tensor class and by ggml type."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any, Final
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from lwq.record import Record, Row
-from lwq.report.rows import pareto
+from lwq.record import Record, Row, TypeShare
+from lwq.report.figures import compared, figure_texts, floor_in_view, front
+from lwq.report.labels import Point, place_labels
+from lwq.report.numerals import GIB
 
-mpl.use("Agg")
-
+_DPI: Final = 200
+_WIDTH: Final = 7.0
+_INK: Final = "#222222"
 _STYLE: Final[dict[Any, Any]] = {
+    "text.parse_math": False,
     "svg.hashsalt": "lwq",
+    "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
-    "font.size": 10,
+    "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.facecolor": "#ffffff",
-    "axes.facecolor": "#ffffff",
-    "text.color": "#222222",
-    "axes.labelcolor": "#222222",
+    "axes.edgecolor": "#666666",
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
     "xtick.color": "#444444",
     "ytick.color": "#444444",
+    "figure.facecolor": "#ffffff",
+    "axes.facecolor": "#ffffff",
+    "savefig.facecolor": "#ffffff",
 }
 # Okabe and Ito's colours, which people with any colour vision tell apart
-_COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999", "#000000")
+_COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#222222")
+_OTHER: Final = "#BBBBBB"
 _SMALL_SHARE: Final = 0.01
-Figure = dict[str, bytes]
+_KINDS: Final = {
+    "stock mix, imatrix": ("o", _COLOURS[0]),
+    "stock mix, no imatrix": ("X", _COLOURS[1]),
+    "hand-written patterns": ("s", _COLOURS[2]),
+    "layers removed": ("v", _COLOURS[5]),
+    "third party": ("D", _COLOURS[3]),
+}
 
 
-def figures(record: Record) -> Figure:
-    """File name → bytes of every figure, as SVG and PNG."""
-    found: Figure = {}
-    with mpl.rc_context(dict(_STYLE)):
-        for name, draw in (("kld_against_size", _kld_against_size), ("bytes_by_class", _bytes_by_class)):
-            figure = draw(record)
-            for kind in ("svg", "png"):
-                stream = io.BytesIO()
-                metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-                figure.savefig(stream, format=kind, metadata=metadata, dpi=160, bbox_inches="tight")
-                found[f"{name}.{kind}"] = stream.getvalue()
+def figure_files(record: Record) -> dict[str, bytes]:
+    """File name → bytes of every figure, as SVG and PNG; equal records give equal bytes."""
+    draw: dict[str, Callable[[Record], Figure]] = {
+        "kld_against_size": kld_against_size,
+        "bytes_by_class": lambda r: _shares(r, lambda row: row.classes),
+        "bytes_by_type": lambda r: _shares(r, lambda row: row.types),
+    }
+    found: dict[str, bytes] = {}
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        for text in figure_texts(record):
+            figure = draw[text.name](record)
+            found[f"{text.name}.svg"] = _saved(figure, "svg", {"Date": None, "Creator": None})
+            found[f"{text.name}.png"] = _saved(figure, "png", {"Software": None})
     return found
 
 
-def _kind(row: Row) -> tuple[str, str, str]:
-    """(legend, marker, colour) of a row."""
+def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=metadata, dpi=_DPI)
+    return stream.getvalue()
+
+
+def _kind(row: Row) -> str:
     if row.origin == "third-party":
-        return "third party", "D", _COLOURS[3]
+        return "third party"
     if row.pruned_layers:
-        return "layers removed", "v", _COLOURS[5]
+        return "layers removed"
     if row.tensor_type_patterns:
-        return "by hand", "s", _COLOURS[2]
-    return ("stock, imatrix", "o", _COLOURS[0]) if row.uses_imatrix else ("stock, no imatrix", "X", _COLOURS[1])
+        return "hand-written patterns"
+    return "stock mix, imatrix" if row.uses_imatrix else "stock mix, no imatrix"
 
 
-def _kld_against_size(record: Record) -> Any:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(7.2, 4.4))
-    axes = canvas.add_subplot()
-    rows = [r for r in record.rows if r.origin != "base" and r.evaluation.kld.value > 0]
-    seen: set[str] = set()
+def kld_against_size(record: Record) -> Figure:
+    """Mean KLD (logarithmic) against file size, with errors, names, the Pareto front and the floor."""
+    figure = Figure(figsize=(_WIDTH, 5.0), dpi=_DPI, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    rows = compared(record)
+    unit, scale = ("GiB", GIB) if max(row.file_bytes for row in rows) >= GIB else ("MiB", GIB // 1024)
+    _log_axis(axes, record, rows)
+    place = {id(row): (row.file_bytes / scale, _height(row, axes)) for row in rows}
     for row in rows:
-        name, marker, colour = _kind(row)
-        kld = row.evaluation.kld
-        low = min(kld.stderr or 0.0, 0.99 * kld.value)
-        axes.errorbar(
-            row.file_bytes / 2**20,
-            kld.value,
-            yerr=[[low], [kld.stderr or 0.0]],
-            fmt=marker,
-            color=colour,
-            markersize=7,
-            capsize=3,
-            label=None if name in seen else name,
-        )
-        seen.add(name)
-    front = pareto(rows)
-    axes.plot([r.file_bytes / 2**20 for r in front], [r.evaluation.kld.value for r in front], color="#bbbbbb", zorder=0)
+        _draw_point(axes, row, *place[id(row)])
+    line = [place[id(row)] for row in front(record)]
+    axes.plot([x for x, _ in line], [y for _, y in line], color="#9a9a9a", linewidth=1.1, zorder=1)
+    if floor_in_view(record):
+        axes.axhline(record.floor.value, linestyle="--", color="#555555", linewidth=1, zorder=1)
+    axes.margins(x=0.13)
+    axes.set_xlabel(f"file size ({unit})")
+    axes.set_ylabel("mean KLD from the base (nats)")
+    axes.grid(visible=True, which="major", color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    _legend(figure, record, rows)
+    points = [Point(row.name, *place[id(row)]) for row in rows]
+    place_labels(axes, canvas, points, line)
+    return figure
+
+
+def _log_axis(axes: Axes, record: Record, rows: tuple[Row, ...]) -> None:
+    """Limits that hold every error bar, the floor where it is in view, and room for names."""
+    values = [row.evaluation.kld for row in rows if row.evaluation.kld.value > 0]
+    lows = [max(k.value - (k.stderr or 0), k.value / 2) for k in values] or [1e-3]
+    if floor_in_view(record):
+        lows.append(record.floor.value)
+    highs = [k.value + (k.stderr or 0) for k in values] or [1.0]
+    spread = max(max(highs) / min(lows), 2.0) ** 0.14
     axes.set_yscale("log")
-    axes.margins(x=0.12, y=0.15)
-    if record.floor.value > 1e-6:
-        axes.axhline(record.floor.value, linestyle="--", color="#999999", label="floor: the base against itself")
-    _label_points(axes, rows)
-    axes.set_xlabel("file size (MiB)")
-    axes.set_ylabel("mean KLD against the original (nats)")
-    axes.grid(visible=True, which="both", axis="y", color="#eeeeee")
-    axes.legend(frameon=False, fontsize=9)
-    return canvas
+    axes.set_ylim(min(lows) / spread, max(highs) * spread)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    if max(highs) / min(lows) < 30:
+        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_formatter(lambda *_: "")
 
 
-def _label_points(axes: Any, rows: list[Row]) -> None:
-    """Names beside the points, alternately above and below so that neighbours stay apart."""
-    for i, row in enumerate(sorted(rows, key=lambda r: (r.file_bytes, r.evaluation.kld.value))):
-        above = i % 2 == 0
-        axes.annotate(
-            row.name,
-            (row.file_bytes / 2**20, row.evaluation.kld.value),
-            xytext=(0, 10 if above else -16),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+def _height(row: Row, axes: Axes) -> float:
+    """Where the row stands: its KLD, or the lower edge where a logarithm has no place for it."""
+    return row.evaluation.kld.value if row.evaluation.kld.value > 0 else axes.get_ylim()[0]
 
 
-def _bytes_by_class(record: Record) -> Any:
-    from matplotlib.figure import Figure as Canvas
+def _draw_point(axes: Axes, row: Row, x: float, y: float) -> None:
+    marker, colour = _KINDS[_kind(row)]
+    stderr = row.evaluation.kld.stderr or 0.0
+    if row.evaluation.kld.value > 0:
+        down = min(stderr, 0.999 * y)
+        axes.errorbar(x, y, yerr=[[down], [stderr]], fmt="none", ecolor=_INK, capsize=2.5, elinewidth=0.8, zorder=4)
+    axes.plot(x, y, marker, color=colour, markersize=7.5, markeredgecolor="white", clip_on=False, zorder=3)
 
-    rows = list(reversed(record.rows))
-    canvas = Canvas(figsize=(7.2, 0.42 * len(rows) + 1.6))
-    axes = canvas.add_subplot()
+
+def _legend(figure: Figure, record: Record, rows: tuple[Row, ...]) -> None:
+    kinds = [kind for kind in _KINDS if any(_kind(row) == kind for row in rows)]
+    entries = [
+        Line2D([], [], linestyle="", marker=_KINDS[kind][0], color=_KINDS[kind][1], markersize=7, label=kind)
+        for kind in kinds
+    ]
+    entries.append(Line2D([], [], color="#9a9a9a", linewidth=1.1, label="unbeaten in size and KLD"))
+    if floor_in_view(record):
+        entries.append(Line2D([], [], color="#555555", linestyle="--", linewidth=1, label="floor: base against itself"))
+    figure.legend(handles=entries, loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
+
+
+def _shares(record: Record, parts_of: Callable[[Row], tuple[TypeShare, ...]]) -> Figure:
+    """Stacked bars, one a file: the shares of its tensor bytes, small ones together as "other"."""
+    rows = [row for row in record.rows if parts_of(row)]
+    figure = Figure(figsize=(_WIDTH, 0.36 * len(rows) + 1.5), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    names = _largest(rows, parts_of)
+    shares = [_in_percent(parts_of(row), names) for row in rows]
+    left = [0.0] * len(rows)
+    for i, name in enumerate((*names, "other")):
+        widths = [share[i] for share in shares]
+        if any(width > 0.05 for width in widths):
+            colour = _COLOURS[i] if i < len(names) else _OTHER
+            axes.barh(range(len(rows)), widths, left=left, color=colour, edgecolor="white", height=0.72, label=name)
+            _write_in(axes, widths, left, colour)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(rows)), [_short(row.name) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("share of the file's tensor bytes (%)")
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper left", ncols=5, frameon=False, fontsize=8.5, handlelength=1, handleheight=1)
+    return figure
+
+
+def _largest(rows: list[Row], parts_of: Callable[[Row], tuple[TypeShare, ...]]) -> tuple[str, ...]:
+    """The classes or types with the most bytes in all files, as many as there are colours."""
     total: dict[str, int] = {}
     for row in rows:
-        for share in row.classes:
-            total[share.name] = total.get(share.name, 0) + share.n_bytes
-    everything = sum(total.values())
-    large = sorted((n for n, b in total.items() if b / everything >= _SMALL_SHARE), key=lambda n: -total[n])
-    left = [0.0] * len(rows)
-    for i, name in enumerate([*large, "other"]):
-        widths = [_mib(row, name, large) for row in rows]
-        colour = _COLOURS[i % len(_COLOURS)]
-        axes.barh([r.name for r in rows], widths, left=left, color=colour, label=name, height=0.7)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.set_xlabel("MiB of tensors")
-    axes.legend(frameon=False, fontsize=8, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return canvas
+        for part in parts_of(row):
+            total[part.name] = total.get(part.name, 0) + part.n_bytes
+    large = [name for name, n in total.items() if n / sum(total.values()) >= _SMALL_SHARE]
+    return tuple(sorted(large, key=lambda name: (-total[name], name))[: len(_COLOURS)])
 
 
-def _mib(row: Row, name: str, large: list[str]) -> float:
-    if name == "other":
-        return sum(s.n_bytes for s in row.classes if s.name not in large) / 2**20
-    return sum(s.n_bytes for s in row.classes if s.name == name) / 2**20
+def _in_percent(parts: tuple[TypeShare, ...], names: tuple[str, ...]) -> tuple[float, ...]:
+    whole = sum(part.n_bytes for part in parts)
+    found = {part.name: 100 * part.n_bytes / whole for part in parts}
+    listed = tuple(found.get(name, 0.0) for name in names)
+    return (*listed, max(0.0, 100 - sum(listed)))
+
+
+def _write_in(axes: Axes, widths: list[float], left: list[float], colour: str) -> None:
+    """Figures in the bars that are wide enough for them."""
+    ink = "white" if colour in ("#0072B2", "#009E73", "#D55E00", "#222222") else _INK
+    for y, (width, start) in enumerate(zip(widths, left, strict=True)):
+        if width >= 5:
+            axes.text(start + width / 2, y, f"{width:.0f}", ha="center", va="center", fontsize=8, color=ink)
+
+
+def _short(name: str, longest: int = 26) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -7,7 +7,7 @@ from typing import Final
 
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import count, fixed, percent
+from lwq.report.numerals import count, fixed
 from lwq.report.rows import alike, base_row, layers, n_scored, text_of
 
 WIDE_RELATIVE_ERROR: Final = 0.01
@@ -76,8 +76,9 @@ def _about_comparing(record: Record) -> Iterator[str]:
     for row in record.rows:
         if row.pruned_layers and row.origin != "base":
             yield (
-                f"{plain(row.name)} lacks {layers(row.pruned_layers)} of {record.model.n_layer}: its damage is"
-                " measured against the unpruned original, so it holds the pruning's part and the quantization's."
+                f"{plain(row.name)} lacks {layers(row.pruned_layers)} of {record.model.n_layer}, counted from 0: its"
+                " damage is measured against the unpruned original, so it holds what pruning and what quantization"
+                " cost."
             )
 
 
@@ -93,13 +94,13 @@ def _about_rows(record: Record) -> Iterator[str]:
                 f"{plain(row.name)} cannot be told from the base on this text: its KLD of"
                 f" {fixed(row.evaluation.kld.value, 6)} nats is within two standard errors of the floor."
             )
-        if row.n_fallback:
-            yield (
-                f"{plain(row.name)}: {count(row.n_fallback)} tensors have rows whose length the mixture's type"
-                " does not divide; llama-quantize gave them a fallback type, mostly a larger one."
-            )
         if row.predicted_file_bytes not in (None, row.file_bytes):
             yield f"{plain(row.name)} did not come out at the predicted size; see the table of sizes."
+    if fallen := tuple(f"{count(r.n_fallback)} in {plain(r.name)}" for r in record.rows if r.n_fallback):
+        yield (
+            "Some tensors have rows whose length the mixture's type does not divide; llama-quantize gave them a"
+            f" fallback type, mostly a larger one: {either(fallen)}."
+        )
     if bare := tuple(row.name for row in record.rows if not row.speed):
         yield f"Speed was not measured for {either(tuple(map(plain, bare)))}."
 
@@ -126,55 +127,3 @@ def _about_the_toolchain(record: Record) -> Iterator[str]:
             f"llama.cpp was not lwq's own build but one given by the user ({code(record.toolchain.commit)}):"
             " another build may write other bytes and print other last digits."
         )
-
-
-def floor_sentence(record: Record) -> str:
-    """What the base scores against its own stored log-probs, and what that means."""
-    floor = record.floor
-    stderr = "" if floor.stderr is None else f" ±{fixed(floor.stderr, 6)}"
-    return (
-        f"The base against its own stored log-probs gives a KLD of {fixed(floor.value, 6)}{stderr} nats: the floor,"
-        " what storing them in 16 bits costs (it may come out a hair below zero). It is not subtracted"
-        " from the other rows."
-    )
-
-
-def stored_base_sentence(record: Record) -> str:
-    """Why PPL(base) of the KLD pass differs from the base's own perplexity."""
-    base = base_row(record)
-    own = record.baseline.ppl
-    text = (
-        f"The pass that stored the log-probs printed PPL {fixed(own.value, 4)}"
-        + ("" if own.stderr is None else f" ±{fixed(own.stderr, 5)}")
-        + " for the base."
-    )
-    if base is None:
-        return text
-    stored = base.evaluation.ppl_base
-    return (
-        f"{text} Read back from the file, PPL(base) is {fixed(stored.value, 6)}: the file keeps at most 16 nats"
-        " below the likeliest token, so very unlikely tokens count for less. Ratios and differences of perplexity"
-        f" are against that; the base's own ratio, {fixed(base.evaluation.ppl_ratio.value, 6)}, is their zero."
-    )
-
-
-def top_sentence(record: Record) -> str:
-    """The family in one sentence: how many files, from which size to which, at which damage."""
-    ours = [row for row in record.rows if row.origin == "ours"]
-    if not ours:
-        return "No file was made; the tables hold what was measured of others' files."
-    low = min(ours, key=lambda row: row.evaluation.kld.value)
-    small = min(ours, key=lambda row: row.file_bytes)
-    files = "One file" if len(ours) == 1 else f"{len(ours)} files"
-    return (
-        f"{files} made with llama.cpp, each measured against the base. Smallest:"
-        f" {plain(small.name)} ({_in_brief(small)}). Closest to the base: {plain(low.name)} ({_in_brief(low)})."
-    )
-
-
-def _in_brief(row: Row) -> str:
-    damage = row.evaluation
-    return (
-        f"{fixed(row.file_bytes / (1 << 20), 1)} MiB, KLD {fixed(damage.kld.value, 6)} nats,"
-        f" same top p {percent(damage.same_top_p, 3)}%"
-    )

@@ -56,9 +56,17 @@ def layers(numbers: tuple[int, ...]) -> str:
 
 
 def pareto(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """The rows, smallest first, for which no other is as small and has a lower KLD (or the reverse)."""
+    """The rows, smallest first, for which no other is as small and has a lower KLD (or the reverse).
+
+    Small means bytes of tensors: a few words of metadata more or less beat nobody.
+    """
     front: list[Row] = []
-    for row in sorted(rows, key=lambda r: (r.file_bytes, r.evaluation.kld.value)):
+    for row in sorted(rows, key=lambda r: (tensor_bytes(r), r.evaluation.kld.value)):
         if not front or row.evaluation.kld.value < front[-1].evaluation.kld.value:
             front.append(row)
     return tuple(front)
+
+
+def tensor_bytes(row: Row) -> int:
+    """Bytes of all tensors of a file; those of the file where its types are not known."""
+    return sum(share.n_bytes for share in row.types) or row.file_bytes

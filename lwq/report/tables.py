@@ -8,7 +8,7 @@ from typing import Final
 
 from lwq.metrics import Estimate, Speed, TaskScore
 from lwq.record import Record, Row
-from lwq.report.markdown import plain
+from lwq.report.markdown import either, plain
 from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
 from lwq.report.rows import alike, base_row, how_made, layers
 
@@ -79,7 +79,7 @@ def _prediction(row: Row) -> str:
     if row.predicted_file_bytes is None:
         return "not predicted"
     off = row.file_bytes - row.predicted_file_bytes
-    return "= real" if off == 0 else f"{count(row.predicted_file_bytes)} (real {off:+,})"
+    return "exact" if off == 0 else f"{count(row.predicted_file_bytes)} (real {off:+,})"
 
 
 def checksums(record: Record) -> Table:
@@ -145,6 +145,11 @@ def tasks(record: Record) -> Table | None:
         columns=(MODEL, *columns(*titles)),
         rows=tuple(body),
     )
+
+
+def task_title(record: Record) -> str:
+    """``ARC, HellaSwag and WinoGrande``: the task sets that were asked."""
+    return either(tuple(dict.fromkeys(task.name for row in record.rows for task in row.tasks)))
 
 
 def _average(scores: tuple[TaskScore, ...], n_tasks: int) -> str:

@@ -7,22 +7,35 @@ from pathlib import Path
 from lwq.files import os_errors, write_atomic
 from lwq.record import Record
 from lwq.report.card import card, page
-from lwq.report.plots import figures
+from lwq.report.public import publishable
 from lwq.report.record_json import record_to_json
 
 
-def write_report(record: Record, folder: Path) -> Path:
+def write_report(record: Record, folder: Path, *, figures: bool = True) -> Path:
     """The path of the card, after everything a record gives was written; record.json comes last.
+
+    Local paths in the recipe, the sources and the commands are cut to file names first. Without
+    ``figures`` none are drawn and the texts name none.
 
     Raises:
         FileError: the folder cannot be written.
         SpaceError: the disk is full.
     """
+    record = publishable(record)
     with os_errors("make the report folder", folder):
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name, data in figures(record).items():
-        write_atomic(folder / "figures" / name, data)
-    write_atomic(folder / "README.md", card(record))
-    write_atomic(folder / "index.html", page(record))
+        folder.mkdir(parents=True, exist_ok=True)
+    if figures:
+        _write_figures(record, folder / "figures")
+    write_atomic(folder / "README.md", card(record, figures=figures))
+    write_atomic(folder / "index.html", page(record, figures=figures))
     write_atomic(folder / "record.json", record_to_json(record))
     return folder / "README.md"
+
+
+def _write_figures(record: Record, folder: Path) -> None:
+    from lwq.report.plots import figure_files
+
+    with os_errors("make the folder of figures", folder):
+        folder.mkdir(exist_ok=True)
+    for name, data in figure_files(record).items():
+        write_atomic(folder / name, data)

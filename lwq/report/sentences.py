@@ -1,0 +1,99 @@
+"""Sentences of the card that depend on the record's figures, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lwq.files import human_bytes
+from lwq.metrics import Estimate
+from lwq.record import Record, Row
+from lwq.report.markdown import code, either, plain
+from lwq.report.numerals import fixed
+from lwq.report.rows import base_row, text_of
+
+_RULES: Final = {
+    "pareto": "A file is kept if no other of ours is both at least as small (in bytes of tensors) and at least as close"
+    " to the base (in mean KLD).",
+    "all": "Every file is kept.",
+}
+
+
+def top(record: Record) -> str:
+    """The family in one sentence: how many files, from which size to which, at which damage."""
+    ours = [row for row in record.rows if row.origin == "ours"]
+    if not ours:
+        return "No file was made; the tables hold what was measured of others' files."
+    low = min(ours, key=lambda row: row.evaluation.kld.value)
+    small = min(ours, key=lambda row: row.file_bytes)
+    files = "One file" if len(ours) == 1 else f"{len(ours)} files"
+    head = f"{files} quantized with llama.cpp, each measured against the {record.model.base_type.upper()} base."
+    if small is low:
+        return f"{head} The smallest is also the closest to the base: {_in_brief(small)}."
+    return f"{head} The smallest is {_in_brief(small)}; the closest to the base is {_in_brief(low)}."
+
+
+def _in_brief(row: Row) -> str:
+    damage = row.evaluation
+    return (
+        f"{plain(row.name)} ({human_bytes(row.file_bytes)}, mean KLD {fixed(damage.kld.value, 6)} nats,"
+        f" same top p {fixed(100 * damage.same_top_p.value, 3)}%)"
+    )
+
+
+def _with_error(measured: Estimate, decimals: int, error_decimals: int) -> str:
+    text = fixed(measured.value, decimals)
+    return text if measured.stderr is None else f"{text} ±{fixed(measured.stderr, error_decimals)}"
+
+
+def floor(record: Record) -> str:
+    """What the base scores against its own stored log-probs, and what that means."""
+    return (
+        f"The base against its own stored log-probs has a KLD of {_with_error(record.floor, 6, 6)} nats: this is the"
+        " floor, what storing them in 16 bits costs (rounding can put it a hair below zero). It is not subtracted"
+        " from the other rows."
+    )
+
+
+def stored_base(record: Record) -> str:
+    """Why PPL(base) of the KLD pass differs from the base's own perplexity."""
+    own = f"The pass that stored the log-probs printed PPL {_with_error(record.baseline.ppl, 4, 5)} for the base."
+    base = base_row(record)
+    if base is None:
+        return own
+    damage = base.evaluation
+    return (
+        f"{own} Read back from storage, PPL(base) is {fixed(damage.ppl_base.value, 6)}: no token is stored as less"
+        " likely than e⁻¹⁶ times the likeliest, so the unlikeliest count for less. Ratios and differences of perplexity"
+        f" are taken against that figure; the base's own ratio, {fixed(damage.ppl_ratio.value, 6)}, is where theirs"
+        " start."
+    )
+
+
+def speed(record: Record) -> str:
+    """What the ± of the speed tables is, over how many runs."""
+    runs = sorted({len(test.samples) for row in record.rows for test in row.speed})
+    times = either(tuple(map(str, runs)))
+    return (
+        f"± is the standard deviation over {times} runs, as llama-bench prints it. Speeds hold for the processor,"
+        " backend and threads named; on others the order of the files may differ."
+    )
+
+
+def selection(record: Record) -> str:
+    """The rule, and on which text it was judged."""
+    rule = _RULES.get(record.selection.rule, f"Rule: {plain(record.selection.rule)}.")
+    text = text_of(record, record.selection.text)
+    name = f" ({code(text.file)})" if text else ""
+    if record.selection.text == "evaluation":
+        return f"{rule} Judged on the evaluation text{name}, the same that the tables above report."
+    return f"{rule} Judged on the {plain(record.selection.text)} text{name}, which no table above is measured on."
+
+
+def texts(record: Record) -> str:
+    """Whether the texts are disjoint, as far as the record can tell."""
+    if len({text.sha256 for text in record.texts}) < len(record.texts):
+        return "Two of these texts are the same file; see the warnings."
+    return (
+        "The texts are different files, one for each role: what the importance matrix was collected on or files were"
+        " chosen on is not what the tables above report."
+    )

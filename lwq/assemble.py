@@ -266,7 +266,6 @@ def publish_files(run: Run, folder: Path) -> None:
                 os.link(path.resolve(), folder / path.name)
     for found in run.sources.texts.values():
         write_atomic(folder / found.given.name, found.paths[0].read_bytes())
-    write_atomic(folder / f"{run.recipe.name}.toml", run.recipe_text)
     for name in _rows_before(folder) - placed:
         (folder / name).unlink(missing_ok=True)
 

@@ -15,10 +15,11 @@ from matplotlib.transforms import Bbox
 from sample_record import damage, sample_record
 
 from lwq.metrics import Estimate
-from lwq.record import Record
+from lwq.record import Record, Row
 from lwq.report.figures import figure_texts, floor_in_view, front
 from lwq.report.labels import Point, place_labels
 from lwq.report.plots import figure_files
+from lwq.report.rows import pareto
 
 
 def overlap(a: Bbox, b: Bbox) -> float:
@@ -45,6 +46,28 @@ def test_names_cover_neither_each_other_nor_a_point_nor_the_edge(n: int, seed: i
         for point in points:
             x, y = axes.transData.transform((point.x, point.y))
             assert not box.contains(x, y)
+
+
+def test_name_of_a_point_at_the_edge_stays_inside() -> None:
+    figure = Figure(figsize=(7, 5), dpi=200, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    corners = [Point("a-rather-long-name", x, y) for x in (0, 1) for y in (0, 1)]
+    for box in place_labels(axes, canvas, corners, []):
+        assert overlap(box, axes.bbox) > 0.99 * box.width * box.height
+
+
+def test_front_goes_by_bytes_of_tensors_and_a_tie_in_kld_by_the_smaller() -> None:
+    q4, bare, q8 = (row(sample_record(), name) for name in ("Q4_K_M", "Q4_K_M-no-imatrix", "Q8_0"))
+    assert bare.file_bytes < q4.file_bytes
+    assert pareto((bare, q4, q8)) == (q4, q8)
+    tied = replace(q8, evaluation=q4.evaluation)
+    assert pareto((tied, q4)) == (q4,)
+
+
+def row(record: Record, name: str) -> Row:
+    return next(row for row in record.rows if row.name == name)
 
 
 def test_figures_are_the_same_bytes_each_time_and_hold_no_clock_or_program() -> None:

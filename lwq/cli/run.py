@@ -18,7 +18,7 @@ from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
-from lwq.files import lock, os_errors
+from lwq.files import lock, os_errors, write_atomic
 from lwq.steps import Step
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
@@ -66,6 +66,7 @@ def run_command(
 
 
 def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
+    from lwq.report.public import publishable
     from lwq.report.write import write_report
 
     progress.n_steps = len(job.steps)
@@ -83,7 +84,9 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
         entries=entries,
     )
     publish_files(done, folder)
-    card = write_report(assemble(done), folder)
+    record = assemble(done)
+    write_atomic(folder / f"{job.recipe.name}.toml", publishable(record).recipe)
+    card = write_report(record, folder)
     progress.note(f"{progress.n_run} steps run, {len(job.steps) - progress.n_run} done before")
     return card
 

@@ -128,11 +128,10 @@ class Cache:
             os.replace(temporary, self.folder(step, key))
             _sync_folder(self.steps)
 
-    def remember(self, recipe: str, label: str, value: Mapping[str, Any]) -> None:
-        """Note the key value that a recipe's step last used, for ``why`` and for garbage collection."""
-        notes = dict(self.remembered(recipe))
-        if notes.get(label) != value:
-            write_json(self._ledger_path(recipe), {**notes, label: value})
+    def remember(self, recipe: str, values: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note the key values (by label) of a recipe's run, for ``why`` and for garbage collection."""
+        if self.remembered(recipe) != values:
+            write_json(self._ledger_path(recipe), values)
 
     def remembered(self, recipe: str) -> Mapping[str, Mapping[str, Any]]:
         """Label → key value of a recipe's last run; empty where there was none."""

@@ -118,7 +118,7 @@ def test_garbage_is_what_no_recipe_last_used(tmp_path: Path) -> None:
     other = {**VALUE, "version": 2}
     kept, _ = cache.build("toy", VALUE, write)
     dropped, _ = cache.build("toy", other, write)
-    cache.remember("r", "toy", VALUE)
+    cache.remember("r", {"toy": VALUE})
     assert cache.garbage() == [dropped.folder]
     cache.remove(dropped.folder)
     assert list(cache.entries()) == [kept]

@@ -76,8 +76,7 @@ def test_changed_pattern_repeats_only_its_target_and_why_names_it(finished, tool
     home = tmp_path / "home"
     shutil.copytree(folder / "home", home, symlinks=True)
     cache = Cache(home)
-    for step in run.steps:
-        cache.remember("tiny", step.label, step.key_value)
+    cache.remember("tiny", {step.label: step.key_value for step in run.steps})
     changed = RECIPE.replace("ffn_down=q6_k", "ffn_down=q8_0")
     other = tmp_path / "other"
     write_inputs(other)

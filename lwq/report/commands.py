@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from lwq.record import Command, Record, Row
+from lwq.report.markdown import code
 
 _PURPOSE: Final = {
     "convert": "The given model becomes the 16-bit base that everything is measured against.",
@@ -54,8 +55,15 @@ def _blocks(commands: tuple[Command, ...]) -> tuple[Block, ...]:
     return tuple(
         Block(
             step=step,
-            purpose=_PURPOSE.get(step, ""),
+            purpose=_purpose(step, group),
             lines="\n".join(shlex.join(command.argv) for command in group),
         )
-        for step, group in groupby(commands, key=lambda command: command.step)
+        for step, group in ((name, tuple(found)) for name, found in groupby(commands, key=lambda c: c.step))
     )
+
+
+def _purpose(step: str, commands: tuple[Command, ...]) -> str:
+    """What a step is for, and where its script is: scripts are not on the path of the programs."""
+    scripts = dict.fromkeys(word for c in commands if c.argv[0] == "python" for word in c.argv[1:2])
+    where = "".join(f" {code(script)} is in llama.cpp's source of the commit above." for script in scripts)
+    return _PURPOSE.get(step, "") + where

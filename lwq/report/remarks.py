@@ -8,7 +8,7 @@ from typing import Final
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import count, fixed
-from lwq.report.rows import alike, base_row, layers, n_scored, text_of
+from lwq.report.rows import alike, base_row, chosen_on, layers, n_scored, text_of
 
 WIDE_RELATIVE_ERROR: Final = 0.01
 """Standard error of the base's perplexity over its value from which the card calls it wide."""
@@ -47,7 +47,7 @@ def _about_the_texts(record: Record) -> Iterator[str]:
                     f"**The {text.role} text and the {other.role} text are the same file.** Figures on it"
                     " flatter whatever was fitted to it or chosen on it."
                 )
-    if record.selection.text == "evaluation":
+    if chosen_on(record) == "evaluation":
         yield (
             "**The files were chosen on the evaluation text**, the one that the tables report: the figures of"
             " the chosen ones are a little flattered by having been chosen on it."

@@ -50,6 +50,11 @@ def how_made(row: Row) -> str:
     return ", ".join(parts)
 
 
+def chosen_on(record: Record) -> str | None:
+    """The role of the text that files were chosen on, or None where the rule keeps every file unseen."""
+    return None if record.selection.rule == "all" else record.selection.text
+
+
 def layers(numbers: tuple[int, ...]) -> str:
     """``layer 20``, ``layers 4, 5``."""
     return f"layer{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

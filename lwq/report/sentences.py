@@ -9,7 +9,7 @@ from lwq.metrics import Estimate
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import fixed
-from lwq.report.rows import base_row, text_of
+from lwq.report.rows import base_row, chosen_on, text_of
 
 _RULES: Final = {
     "pareto": "A file is kept if no other of ours is both at least as small (in bytes of tensors) and at least as close"
@@ -30,6 +30,15 @@ def top(record: Record) -> str:
     if small is low:
         return f"{head} The smallest is also the closest to the base: {_in_brief(small)}."
     return f"{head} The smallest is {_in_brief(small)}; the closest to the base is {_in_brief(low)}."
+
+
+def method(record: Record) -> str:
+    """What wrote the files and what measured them; others' files were only measured."""
+    whose = " of ours" if any(row.origin == "third-party" for row in record.rows) else ""
+    timed = ", speeds by llama-bench" if any(row.speed for row in record.rows) else ""
+    return (
+        f"Every file{whose} was written from the base by llama-quantize; damage is measured by llama-perplexity{timed}."
+    )
 
 
 def _in_brief(row: Row) -> str:
@@ -82,18 +91,29 @@ def speed(record: Record) -> str:
 def selection(record: Record) -> str:
     """The rule, and on which text it was judged."""
     rule = _RULES.get(record.selection.rule, f"Rule: {plain(record.selection.rule)}.")
-    text = text_of(record, record.selection.text)
+    role = chosen_on(record)
+    if role is None:
+        return rule
+    text = text_of(record, role)
     name = f" ({code(text.file)})" if text else ""
-    if record.selection.text == "evaluation":
+    if role == "evaluation":
         return f"{rule} Judged on the evaluation text{name}, the same that the tables above report."
-    return f"{rule} Judged on the {plain(record.selection.text)} text{name}, which no table above is measured on."
+    return f"{rule} Judged on the {plain(role)} text{name}, which no table above is measured on."
 
 
 def texts(record: Record) -> str:
     """Whether the texts are disjoint, as far as the record can tell."""
     if len({text.sha256 for text in record.texts}) < len(record.texts):
         return "Two of these texts are the same file; see the warnings."
-    return (
-        "The texts are different files, one for each role: what the importance matrix was collected on or files were"
-        " chosen on is not what the tables above report."
-    )
+    apart = []
+    if text_of(record, "calibration"):
+        apart.append("what the importance matrix was collected on")
+    if chosen_on(record) not in (None, "evaluation"):
+        apart.append("what files were chosen on")
+    told = f": {_none_is(apart)} what the tables above report" if apart else ""
+    but = " The files were chosen on the evaluation text; see the warnings."
+    return f"The texts are different files, one for each role{told}.{but if chosen_on(record) == 'evaluation' else ''}"
+
+
+def _none_is(things: list[str]) -> str:
+    return f"neither {' nor '.join(things)} is" if len(things) > 1 else f"{things[0]} is not"

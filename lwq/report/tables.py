@@ -10,7 +10,7 @@ from lwq.metrics import Estimate, Speed, TaskScore
 from lwq.record import Record, Row
 from lwq.report.markdown import either, plain
 from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
-from lwq.report.rows import alike, base_row, how_made, layers
+from lwq.report.rows import alike, base_row, chosen_on, how_made, layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +207,9 @@ def selection(record: Record) -> Table:
         cells = _selection_figures(row) if scored else ()
         name = label(row) if row else verdict.row
         body.append((name, "kept" if verdict.kept else "left out", *cells, verdict.reason))
+    role = chosen_on(record)
     return Table(
-        caption=f"Verdicts, judged on the {plain(record.selection.text)} text.",
+        caption=f"Verdicts, judged on the {plain(role)} text." if role else "Verdicts.",
         columns=(MODEL, reason[0], *figures, reason[1]),
         rows=tuple(body),
     )

@@ -1,136 +1,315 @@
-"""llama.cpp in this process, through bindings that match the pin; the only importer of ``llama_cpp``."""
+"""One model in this process: windows scored against its own first state, tensors swapped and put back.
+
+Swapped tensors are held in their ggml type, so the kernels that run are those that will run on the written file:
+what they lose by quantizing activations on the way is measured too. Weights lie where llama.cpp put them (CPU, CUDA
+or Metal memory) and are written through the same calls everywhere.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import math
-import os
-import sys
-from importlib import metadata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
-from lwq.errors import ModelError, ToolchainError
-from lwq.toolchain import BINDINGS_VERSION, COMMIT, Toolchain
+import numpy as np
+from numpy.typing import NDArray
 
-_kept: list[Any] = []  # callbacks that native code calls for as long as the process lives
+from lwq.bindings import load_bindings
+from lwq.divergence import Doubles, Floats, Scores, token_kld
+from lwq.errors import ModelError
+from lwq.ggml import Bytes, Ggml, Tensor
+from lwq.gguf_header import GgufHeader, read_header
+from lwq.graph import Graph, read_graph, read_inputs
+from lwq.machine import available_memory_bytes
+from lwq.tensors import GGML_TYPES, split_name
+from lwq.toolchain import Toolchain
 
-
-def load_bindings(toolchain: Toolchain) -> ModuleType:
-    """The ``llama_cpp`` module, working on the toolchain's own libraries.
-
-    Structures are laid out for one commit: bindings and libraries of different ones would read each
-    other's memory wrongly, so that is refused.
-
-    Raises:
-        ToolchainError: another version of the bindings, libraries of another commit, or libraries that
-            were loaded before from elsewhere.
-    """
-    version = metadata.version("llama_cpp_python")
-    if version != BINDINGS_VERSION:
-        raise ToolchainError(
-            f"llama-cpp-python {version} is installed, but {BINDINGS_VERSION} is laid out for llama.cpp {COMMIT[:12]}",
-            hint=f"CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install llama-cpp-python=={BINDINGS_VERSION}",
-        )
-    if not COMMIT.startswith(toolchain.commit[:12]) or toolchain.commit == "unknown":
-        raise ToolchainError(
-            f"{toolchain.lib_dir}: its libraries are of llama.cpp {toolchain.commit}, the bindings of {COMMIT[:12]}",
-            hint="use the pinned build (`lwq toolchain build`, no --llama-dir) for what runs in process",
-        )
-    first = "llama_cpp" not in sys.modules
-    if first:
-        os.environ["LLAMA_CPP_LIB_PATH"] = str(toolchain.lib_dir)
-    import llama_cpp
-
-    _check_libraries(llama_cpp, toolchain)
-    if first:
-        _silence(llama_cpp)
-    module: ModuleType = llama_cpp
-    return module
+Tokens = NDArray[np.int32]
+OnCaught = Callable[[int, Bytes], None]
+_LOAD_WITHOUT_MMAP: Final = 0
+_STATE_SHARE: Final = 0.4
+"""Share of the free memory that kept residual streams may fill."""
 
 
-def _check_libraries(llama_cpp: Any, toolchain: Toolchain) -> None:
-    """Every library of llama.cpp in this process is the toolchain's own, and of the pinned commit.
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """A tensor as it was loaded."""
 
-    ``LD_LIBRARY_PATH`` goes before the place that is written in libllama, so its libggml can be another's.
-    """
-    library = llama_cpp.llama_cpp._lib
-    for loaded in sorted({Path(library._name).resolve(), *_mapped_libraries()}):
-        if loaded.parent != toolchain.lib_dir.resolve():
-            raise ToolchainError(
-                f"{loaded.name} was loaded from {loaded.parent}, not from {toolchain.lib_dir}",
-                hint="start a new process without LD_LIBRARY_PATH; one process works with one llama.cpp",
-            )
-    library.ggml_commit.restype = ctypes.c_char_p
-    commit = library.ggml_commit().decode("utf-8", "replace")
-    if not commit or not COMMIT.startswith(commit):
-        raise ToolchainError(
-            f"{toolchain.lib_dir}: its libggml says that it is of {commit or 'no commit'}, expected {COMMIT[:12]}",
-            hint="`lwq toolchain build` makes the pinned one",
-        )
+    ggml_type: int
+    nb: tuple[int, ...]
+    data: Bytes
 
 
-def _mapped_libraries() -> set[Path]:
-    """Files of llama.cpp's libraries in this process's memory, where the system tells (Linux)."""
-    try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    files = {line.split(maxsplit=5)[5] for line in lines if line.count("/lib")}
-    return {Path(file) for file in files if Path(file).name.startswith(("libllama", "libggml"))}
+class Engine:
+    """A loaded model, the windows it is scored on, and what it said of them when they were set.
 
+    Use it as a context manager: native memory is its own.
 
-def _silence(llama_cpp: Any) -> None:
-    """Native log lines go nowhere; errors come back as results."""
-    callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    _kept.append(callback)
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
-
-
-def check_generates(toolchain: Toolchain, path: Path, *, n_tokens: int = 8) -> tuple[int, ...]:
-    """The tokens that a model generates greedily after its first one.
+    Args:
+        n_ctx: tokens of a window.
+        n_skip: tokens at the start of a window whose predictions are not scored; half of it as in
+            llama-perplexity when None.
 
     Raises:
-        ModelError: it does not load, or its logits are not finite.
+        ModelError: llama.cpp cannot load or run the file.
     """
-    lib = load_bindings(toolchain)
-    parameters = lib.llama_model_default_params()
-    model = lib.llama_model_load_from_file(str(path).encode(), parameters)
-    if not model:
-        raise ModelError(f"{path.name}: llama.cpp cannot load what was written", hint="do not prune this architecture")
-    try:
-        return _generate(lib, model, path, n_tokens)
-    finally:
-        lib.llama_model_free(model)
 
+    def __init__(
+        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, n_skip: int | None = None
+    ) -> None:
+        self.llama = load_bindings(toolchain)
+        self.ggml = Ggml(self.llama.llama_cpp._lib)
+        self.header: GgufHeader = read_header(path)
+        self.path, self.n_ctx, self.n_threads = path, n_ctx, n_threads
+        self.n_skip = n_ctx // 2 if n_skip is None else n_skip
+        self.n_scored = n_ctx - 1 - self.n_skip
+        self.windows: Tokens = np.empty((0, n_ctx), np.int32)
+        self.graph: Graph | None = None
+        self._base: list[Floats] = []
+        self._inputs: dict[int, Bytes] = {}
+        self._states: list[dict[int, Bytes]] = []
+        self._originals: dict[str, _Original] = {}
+        self._backend: int | None = None
+        self._listener: Callable[[int, bool], bool] | None = None
+        self._load()
 
-def _generate(lib: Any, model: Any, path: Path, n_tokens: int) -> tuple[int, ...]:
-    parameters = lib.llama_context_default_params()
-    parameters.n_ctx = 64
-    context = lib.llama_init_from_model(model, parameters)
-    if not context:
-        raise ModelError(f"{path.name}: llama.cpp cannot run what was written", hint="do not prune this architecture")
-    try:
-        vocab = lib.llama_model_get_vocab(model)
-        n_vocab = lib.llama_vocab_n_tokens(vocab)
-        token = max(0, lib.llama_vocab_bos(vocab))
-        found: list[int] = []
-        for _ in range(n_tokens):
-            token = _next(lib, context, token, n_vocab, path)
-            found.append(token)
-        return tuple(found)
-    finally:
-        lib.llama_free(context)
+    def _load(self) -> None:
+        llama = self.llama
+        parameters = llama.llama_model_default_params()
+        parameters.load_mode = _LOAD_WITHOUT_MMAP  # mapped pages could not be written
+        parameters.use_extra_bufts = False  # repacked weights could not be read back
+        self.model = llama.llama_model_load_from_file(str(self.path).encode(), parameters)
+        if not self.model:
+            raise ModelError(f"{self.path.name}: llama.cpp cannot load it", hint="`lwq inspect` shows what it is")
+        options = llama.llama_context_default_params()
+        options.n_ctx = options.n_batch = options.n_ubatch = self.n_ctx
+        options.n_threads = options.n_threads_batch = self.n_threads
+        options.n_seq_max = 1
+        self._callback = type(options.cb_eval)(self._on_node)  # kept: native code calls it
+        options.cb_eval = self._callback
+        self.context = llama.llama_init_from_model(self.model, options)
+        if not self.context:
+            llama.llama_model_free(self.model)
+            raise ModelError(f"{self.path.name}: llama.cpp cannot run it with windows of {self.n_ctx} tokens")
+        self.vocab = llama.llama_model_get_vocab(self.model)
+        self.n_vocab = llama.llama_vocab_n_tokens(self.vocab)
+        self.batch = llama.llama_batch_init(self.n_ctx, 0, 1)
 
+    def close(self) -> None:
+        """Frees all native memory."""
+        if self.graph:
+            self.graph.free(self.ggml)
+        if self._backend:
+            self.ggml.lib.ggml_backend_free(self._backend)
+        self.llama.llama_batch_free(self.batch)
+        self.llama.llama_free(self.context)
+        self.llama.llama_model_free(self.model)
 
-def _next(lib: Any, context: Any, token: int, n_vocab: int, path: Path) -> int:
-    one = (ctypes.c_int32 * 1)(token)
-    if lib.llama_decode(context, lib.llama_batch_get_one(one, 1)):
-        raise ModelError(
-            f"{path.name}: llama.cpp cannot compute what was written", hint="do not prune this architecture"
-        )
-    logits = lib.llama_get_logits_ith(context, -1)[:n_vocab]
-    if not all(math.isfinite(x) for x in logits):
-        raise ModelError(f"{path.name}: its logits are not finite", hint="do not prune these layers")
-    return max(range(n_vocab), key=logits.__getitem__)
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # texts
+
+    def cut(self, text: str) -> Tokens:
+        """All whole windows of a text, shape (windows, n_ctx), cut as llama-perplexity cuts them."""
+        raw = text.encode()
+        found = (ctypes.c_int32 * (len(raw) + 16))()
+        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), found, len(found), True, False)
+        windows = np.array(found[: n // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)
+        if self.llama.llama_vocab_get_add_bos(self.vocab) and len(windows):
+            windows[:, 0] = self.llama.llama_vocab_bos(self.vocab)
+        return windows
+
+    def set_windows(self, windows: Tokens) -> None:
+        """Scores from here on are against what the model says now, of these windows.
+
+        Raises:
+            ModelError: logits that are not finite.
+        """
+        self.windows, self._base = windows, []
+        self._find_graph()
+        self._states = []
+        for tokens in windows:
+            logits = self._keep_states(tokens)
+            if not np.isfinite(logits).all():
+                raise ModelError(f"{self.path.name}: its logits are not finite", hint="the model itself is broken")
+            self._base.append(logits)
+
+    def settle(self) -> None:
+        """Later scores start from the residual streams of the weights as they are now (the base stays)."""
+        self._states = []
+        for tokens in self.windows:
+            self._keep_states(tokens)
+
+    # the graph
+
+    def _on_node(self, address: int, ask: bool, _: Any) -> bool:
+        return self._listener(address, ask) if self._listener else False
+
+    def _find_graph(self) -> None:
+        if self.graph:
+            self.graph.free(self.ggml)
+        addresses: list[int] = []
+        self._listener = lambda address, ask: addresses.append(address) is not None if ask else True
+        self._decode(self.windows[0])
+        self._listener = None
+        self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
+        self.graph.keep_boundaries(self.ggml, self._states_that_fit())
+        self._inputs = {}
+
+    def _states_that_fit(self) -> int:
+        """Number of residual streams of one window for which there is room."""
+        stream = self.n_ctx * 4 * (self.header.number(f"{self.header.architecture}.embedding_length") or 1)
+        return int(available_memory_bytes() * _STATE_SHARE) // (stream * max(1, len(self.windows)))
+
+    def _keep_states(self, tokens: Tokens) -> Floats:
+        assert self.graph
+        wanted = {self.graph.nodes[i].address: layer for layer, i in self.graph.boundaries.items()}
+        states: dict[int, Bytes] = {}
+
+        def listen(address: int, ask: bool) -> bool:
+            if ask:
+                return address in wanted
+            if not self._inputs and self.graph:
+                self._inputs = read_inputs(self.ggml, self.graph)
+            states[wanted[address]] = self.ggml.read(address)
+            return True
+
+        self._listener = listen
+        self._decode(tokens)
+        self._listener = None
+        if len(states) < len(wanted):  # llama.cpp built another graph: nothing known of it, so no short cut
+            self.graph.boundaries.clear()
+        self._states.append(states)
+        return self._decoded()
+
+    def observe(self, tokens: Tokens, addresses: Iterable[int], on_caught: OnCaught) -> None:
+        """Computes a window and hands over the results of these nodes of ``graph``."""
+        wanted = frozenset(addresses)
+
+        def listen(address: int, ask: bool) -> bool:
+            if ask:
+                return address in wanted
+            on_caught(address, self.ggml.read(address))
+            return True
+
+        self._listener = listen
+        self._decode(tokens)
+        self._listener = None
+
+    def _decode(self, tokens: Tokens) -> None:
+        llama, batch = self.llama, self.batch
+        llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
+        batch.n_tokens = self.n_ctx
+        for i, token in enumerate(tokens.tolist()):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
+            batch.logits[i] = self.n_skip <= i < self.n_ctx - 1
+        if llama.llama_decode(self.context, batch):
+            raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens")
+
+    def _decoded(self) -> Floats:
+        rows = (self.llama.llama_get_logits_ith(self.context, self.n_skip + i) for i in range(self.n_scored))
+        return np.stack([np.ctypeslib.as_array(row, (self.n_vocab,)) for row in rows])
+
+    # tensors
+
+    def place(self, name: str) -> int:
+        """The layer whose start a change of this tensor reaches: −1 the whole model, n_layer the output only."""
+        layer = split_name(name)[0]
+        if layer is not None:
+            return layer
+        return self.header.n_layer if name.startswith("output") else -1
+
+    def swap(self, name: str, ggml_type: str, data: Bytes) -> None:
+        """Puts a tensor's stored form in place of what is there; the first original is kept for ``restore``.
+
+        Raises:
+            ModelError: the graph does not read such a tensor, or it would not fit in the memory of the original.
+        """
+        number, n_weights, n_bytes = GGML_TYPES[ggml_type]
+        for address in self._addresses(name):
+            tensor = Tensor.from_address(address)
+            if name not in self._originals:
+                self._originals[name] = _Original(tensor.type, tuple(tensor.nb), self.ggml.read(address))
+            if data.nbytes > self._originals[name].data.nbytes:
+                raise ModelError(f"{name}: {ggml_type} takes more bytes than the type it was loaded in")
+            row = tensor.ne[0] // n_weights * n_bytes
+            tensor.type = number
+            tensor.nb[:] = (n_bytes, row, row * tensor.ne[1], row * tensor.ne[1] * tensor.ne[2])
+            self.ggml.write(address, data)
+
+    def restore(self, *names: str) -> None:
+        """These tensors as they were loaded, bit for bit; all that were swapped when none is named."""
+        for name in names or tuple(self._originals):
+            original = self._originals.pop(name, None)
+            for address in self._addresses(name) if original else ():
+                assert original
+                tensor = Tensor.from_address(address)
+                tensor.type, tensor.nb[:] = original.ggml_type, original.nb
+                self.ggml.write(address, original.data)
+
+    def skip_layer(self, layer: int) -> None:
+        """Makes a layer the identity: what it adds to the residual stream is zero. ``restore`` undoes it."""
+        assert self.graph
+        ends = ("attn_output", "ffn_down", "ffn_down_exps", "ffn_down_shexp")
+        names = [n for n in self.graph.weights for end in ends if n.startswith(f"blk.{layer}.{end}.")]
+        for name in names:
+            _, tensor = self.header.find(name)
+            self.swap(name, tensor.ggml_type, np.zeros(tensor.n_bytes, np.uint8))
+
+    def _addresses(self, name: str) -> tuple[int, ...]:
+        assert self.graph, "set_windows first"
+        found = self.graph.weights.get(name)
+        if found is None:
+            raise ModelError(f"{name}: is in the file, but its graph does not read it", hint="leave it as it is")
+        return found
+
+    # scores
+
+    def logits(self, window: int, first_layer: int) -> Floats:
+        """Logits of a window, shape (scored tokens, n_vocab), if nothing changed below ``first_layer``."""
+        assert self.graph
+        below = [b for b in self.graph.boundaries if b < first_layer]
+        if below:
+            return self._replay(window, max(below))
+        self._decode(self.windows[window])
+        return self._decoded()
+
+    def _replay(self, window: int, boundary: int) -> Floats:
+        assert self.graph
+        for address, data in self._inputs.items():
+            self.ggml.write(address, data)
+        node = self.graph.nodes[self.graph.boundaries[boundary]].address
+        self.ggml.write(node, self._states[window][boundary])
+        if self._backend is None:
+            self._backend = self.ggml.backend(node, self.n_threads)
+        self.ggml.compute(self._backend, self.graph.tail(self.ggml, boundary))
+        return self.ggml.read(self.graph.result()).view(np.float32).reshape(self.n_scored, self.n_vocab)
+
+    def score(self, *changed: str, windows: Sequence[int] | None = None) -> Scores:
+        """KLD and likelihood of every scored token, given which tensors changed since ``settle``.
+
+        Raises:
+            ModelError: the changed model's logits are not finite.
+        """
+        first = min((self.place(name) for name in changed), default=-1)
+        kld, nll = [], []
+        for w in range(len(self.windows)) if windows is None else windows:
+            found, likelihood = self._window_scores(w, self.logits(w, first))
+            kld.append(found)
+            nll.append(likelihood)
+        scores = Scores(kld=np.array(kld), nll=np.array(nll))
+        if not np.isfinite(scores.kld).all():
+            what = ", ".join(changed[:3]) or "this change"
+            raise ModelError(f"{self.path.name}: its logits are not finite after {what}", hint="keep a finer type there")
+        return scores
+
+    def _window_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:
+        kld, partition = token_kld(self._base[w], logits, self.n_threads)
+        following = self.windows[w][self.n_skip + 1 :]
+        return kld, partition - logits[np.arange(self.n_scored), following]

@@ -163,3 +163,10 @@ def parse_gpus(text: str) -> tuple[Gpu, ...]:
         for name, _, capability in rows
         if capability.strip().replace(".", "").isdigit()
     )
+
+
+def available_memory_bytes() -> int:
+    """Memory that a new allocation can have without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from lwq.metrics import Damage, Estimate, Perplexity, Speed, TaskScore
+from lwq.search_record import Search, Sensitivity
 from lwq.statistics import LayerStatistics, TensorStatistics
 from lwq.tensors import TensorInfo
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,10 @@ class Row:
     """Bare name of the ``--tensor-type-file`` that reproduces this file."""
     n_fallback: int
     """Tensors whose rows did not allow the type of the mix."""
+    tensor_types: tuple[tuple[str, str], ...] = ()
+    """(tensor, ggml type) of every tensor that the allocation decides on; of files that lwq wrote."""
+    search: Search | None = None
+    """How the allocation was found, where lwq chose it within a budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,3 +226,5 @@ class Record:
     tensor_statistics: tuple[TensorStatistics, ...]
     layer_statistics: tuple[LayerStatistics, ...]
     provenance: Provenance
+    sensitivity: Sensitivity | None = None
+    """Where a target has a budget; None otherwise."""

@@ -15,11 +15,12 @@ PACKAGE = Path(lwq.__file__).parent
 FLOORS = (
     # 0 pure
     ("errors", "tensors", "metrics", "recipe", "recipe_parse", "recipe_page", "statistics", "allocation", "pruning",
-     "record", "transcripts", "task_transcripts", "complaints", "requests"),
+     "record", "search_record", "transcripts", "task_transcripts", "complaints", "requests", "damage", "divergence",
+     "knapsack", "options", "importance"),
     # 1 one owner for each thing outside
     ("process", "process_group", "files", "machine", "source_tree", "toolchain", "build", "doctor", "gguf_parse",
      "gguf_header", "gguf_io", "gguf_scan", "gguf_size", "imatrix_io", "wheels", "hub", "cache", "converter", "tools",
-     "engine"),
+     "bindings", "ggml", "graph", "engine", "generation", "product", "curves", "mixes", "race", "pieces"),
     # 2 one thing each
     ("steps",),
     # 3 order
@@ -29,7 +30,7 @@ FLOORS = (
 )  # fmt: skip
 OWNERS = {
     "gguf": {"gguf_io", "gguf_scan"},
-    "llama_cpp": {"engine"},
+    "llama_cpp": {"bindings"},
     "subprocess": {"process", "process_group"},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from lwq import engine, tools
+from lwq import generation, tools
 from lwq.allocation import Allocation
 from lwq.files import need_space
 from lwq.gguf_header import read_header
@@ -59,7 +59,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     output = ctx.folder / inputs.file
     check_against(output, planned_tensors(header, types=types, pruned=pruned), file_bytes=predicted)
     if allocation.pruned_layers:
-        engine.check_generates(ctx.toolchain, output)
+        generation.check_generates(ctx.toolchain, output)
     return Result(facts=file_facts(read_header(output)), predicted_file_bytes=predicted)
 
 

@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 
 import lwq
-from lwq.engine import check_generates
+from lwq.generation import check_generates
 from lwq.errors import LwqError, ModelError, ToolchainError
 from lwq.process import run_tool
 from lwq.toolchain import Toolchain
@@ -19,7 +19,7 @@ from lwq.toolchain import Toolchain
 REPORT = """
 import sys
 from pathlib import Path
-from lwq.engine import check_generates
+from lwq.generation import check_generates
 from lwq.toolchain import find
 print(check_generates(find(), Path(sys.argv[1])))
 print([line.split()[-1] for line in open("/proc/self/maps") if "libllama.so" in line][0])

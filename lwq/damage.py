@@ -1,0 +1,71 @@
+"""Predicted damage: what each type would cost each tensor, from few measured probes and a curve of local errors.
+
+A probe is the measured KLD of the model with one tensor in one type. Its ratio to the local error e(q) is the tensor's
+alpha (HIGGS, arXiv 2411.17525, eq. 3: damage of small errors is Σ alpha · e). Between two probes alpha is
+interpolated in log e, beyond them it stays, so a second probe at a lower type catches curvature. The damage of a
+whole mix is scale · (Σ damage of its tensors) ^ exponent, fitted on the mixes that were really measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+NEGLIGIBLE = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorDamage:
+    """One tensor: local errors by type, and probes (KLD in nats) by type."""
+
+    name: str
+    errors: Mapping[str, float]
+    probes: Mapping[str, float]
+
+    def alpha(self, ggml_type: str) -> float:
+        """KLD per unit of local error near that type; of the nearest probes."""
+        known = sorted((self.errors[q], k) for q, k in self.probes.items() if self.errors.get(q, 0) > NEGLIGIBLE)
+        if not known:
+            return 0.0
+        points = [(math.log(e), math.log(max(k, NEGLIGIBLE) / e)) for e, k in known]
+        return math.exp(_interpolated(points, math.log(max(self.errors[ggml_type], NEGLIGIBLE))))
+
+    def predicted(self, ggml_type: str) -> float:
+        """KLD in nats with this tensor alone in that type: measured where it was probed."""
+        if ggml_type in self.probes:
+            return max(0.0, self.probes[ggml_type])
+        error = self.errors[ggml_type]
+        return self.alpha(ggml_type) * error if error > NEGLIGIBLE else 0.0
+
+
+def _interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
+    if x <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if x <= x1:
+            return y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interaction:
+    """How sums of single damages become the damage of a mix: scale · sum ^ exponent."""
+
+    scale: float = 1.0
+    exponent: float = 1.0
+
+    def of(self, total: float) -> float:
+        return float(self.scale * total**self.exponent) if total > 0 else 0.0
+
+
+def fit_interaction(sums: Sequence[float], measured: Sequence[float]) -> Interaction:
+    """Least squares in logarithms; one mix fixes the scale alone, none gives the plain sum."""
+    points = [(math.log(s), math.log(m)) for s, m in zip(sums, measured, strict=True) if s > 0 and m > 0]
+    if not points:
+        return Interaction()
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread > 1e-4 else 1.0
+    return Interaction(scale=math.exp(mean_y - slope * mean_x), exponent=slope)

@@ -1,0 +1,83 @@
+"""KL divergence and likelihood of next tokens, from logits; a token's figures, so that windows can be compared.
+
+KLD(base ‖ Q) = Σ p (log p − log q) for each position, in nats, p and q softmax of the logits.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """Figures of every scored token, float64 of shape (windows, scored tokens of a window)."""
+
+    kld: Doubles
+    nll: Doubles
+
+    @property
+    def mean_kld(self) -> float:
+        return float(self.kld.mean())
+
+    @property
+    def ppl(self) -> float:
+        return float(np.exp(self.nll.mean()))
+
+    def kld_stderr(self) -> float:
+        """Standard error of the mean KLD with windows as the independent pieces (tokens, where there is one window)."""
+        per = self.kld.mean(axis=1) if len(self.kld) > 1 else self.kld[0]
+        return float(per.std(ddof=1) / np.sqrt(len(per)))
+
+
+def log_partition(logits: Floats) -> Doubles:
+    """log Σ exp of each row, float64."""
+    top = logits.max(axis=1)
+    total = np.exp(logits - top[:, None]).sum(axis=1, dtype=np.float64)
+    return np.asarray(top.astype(np.float64) + np.log(total))
+
+
+def token_kld(base: Floats, q: Floats, n_threads: int = 1) -> tuple[Doubles, Doubles]:
+    """(KLD in nats, log partition of q) of each row, float64.
+
+    With d = q − base and m = Σ p d: KLD = log Σ p exp(d − m), which keeps its digits where d is small.
+
+    Args:
+        base, q: logits, float32 of shape (rows, n_vocab).
+    """
+    kld, partition = np.empty(len(base)), np.empty(len(base))
+
+    def piece(start: int) -> None:
+        rows = slice(start, start + _ROWS)
+        kld[rows], partition[rows] = _rows_kld(base[rows], q[rows])
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(piece, range(0, len(base), _ROWS)))
+    return kld, partition
+
+
+def _rows_kld(base: Floats, q: Floats) -> tuple[Doubles, Doubles]:
+    top = base.max(axis=1, keepdims=True)
+    p = np.exp(base - top)
+    total = p.sum(axis=1, dtype=np.float64)
+    d = q - base
+    mean = (_weighted(p, d) / total).astype(np.float32)
+    d -= mean[:, None]
+    rest = _weighted(p, d) / total  # what rounding left of Σ p (d − m) = 0
+    bent = np.exp(d)
+    bent -= 1
+    bent -= d
+    grown = _weighted(p, bent) / total  # second order in d, so nothing cancels
+    partition = top[:, 0].astype(np.float64) + np.log(total) + mean + np.log1p(grown + rest)
+    return np.log1p(grown + rest) - rest, partition
+
+
+def _weighted(p: Floats, values: Floats) -> Doubles:
+    return np.asarray(np.einsum("ij,ij->i", p, values), dtype=np.float64)

@@ -1,0 +1,145 @@
+"""The compute graph of one window, kept after llama.cpp built it: where its layers end, and any tail of it again.
+
+A probe that changes layer 25 need not compute layers 0 to 24: the residual stream that enters the layer is put back
+and only the nodes behind it are computed, by the same kernels in the same order. That is right only if nothing else
+reaches over the boundary; ``Graph.boundaries`` holds the places where this was checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lwq.errors import ModelError
+from lwq.ggml import Bytes, Ggml, Tensor
+
+_LAYER_END: Final = re.compile(r"^l_out-(\d+)$")
+_CACHE: Final = re.compile(r"^cache_[kv]_l\d+")
+_OP_NONE: Final = 0
+_STATE_OPS: Final = ("rs_", "conv_states", "ssm_states", "cache_r", "cache_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node or leaf as read from its structure: addresses stay valid while the context lives."""
+
+    address: int
+    name: str
+    op: int
+    src: tuple[int, ...]
+    view_src: int
+
+
+def read_node(address: int) -> Node:
+    tensor = Tensor.from_address(address)
+    name = bytes(tensor.name).split(b"\0")[0].decode("utf-8", "replace")
+    src = tuple(int(s) for s in tensor.src if s)
+    return Node(address=address, name=name, op=tensor.op, src=src, view_src=tensor.view_src or 0)
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes in order of computation, with the weights and the inputs that they read."""
+
+    nodes: tuple[Node, ...]
+    weights: dict[str, tuple[int, ...]]
+    """Tensor name of the model → addresses (a tied output is a second tensor of the same name)."""
+    inputs: tuple[int, ...]
+    """Leaves that llama.cpp sets for each window: positions, masks, cells, wanted rows."""
+    boundaries: dict[int, int]
+    """Layer → index of the node whose result is all that the layers behind it need."""
+    tails: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def result(self) -> int:
+        """Address of the logits, shape (n_vocab, wanted rows) in ggml order.
+
+        Raises:
+            ModelError: a graph without one (no language model).
+        """
+        for node in reversed(self.nodes):
+            if node.name == "result_output":
+                return node.address
+        raise ModelError("the model's graph has no node result_output", hint="lwq measures models that predict text")
+
+    def keep_boundaries(self, ggml: Ggml, n_most: int) -> None:
+        """Forgets boundaries that are not all on one device to the end, and evenly those beyond ``n_most``."""
+        device, sound = None, len(self.nodes)
+        for i in reversed(range(len(self.nodes))):
+            here = ggml.device_of(self.nodes[i].address)
+            if here is not None and device not in (None, here):
+                break
+            device = here if device is None else device
+            sound = i
+        usable = [(layer, i) for layer, i in sorted(self.boundaries.items()) if i >= sound]
+        every = -(-len(usable) // n_most) if n_most > 0 else len(usable) + 1
+        self.boundaries = dict(usable[every - 1 :: every]) if usable else {}
+
+    def tail(self, ggml: Ggml, layer: int) -> int:
+        """The graph of all nodes behind ``layer`` (−1: all nodes)."""
+        if layer not in self.tails:
+            start = self.boundaries[layer] + 1 if layer >= 0 else 0
+            self.tails[layer] = ggml.graph([node.address for node in self.nodes[start:]])
+        return self.tails[layer][1]
+
+    def free(self, ggml: Ggml) -> None:
+        for context, _ in self.tails.values():
+            ggml.lib.ggml_free(context)
+        self.tails.clear()
+
+
+def read_graph(addresses: Sequence[int], tensor_names: frozenset[str]) -> Graph:
+    """The graph behind the nodes that llama.cpp computed in this order."""
+    nodes = tuple(read_node(a) for a in addresses)
+    computed = {node.address for node in nodes}
+    leaves: dict[int, Node] = {}
+    for node in nodes:
+        for source in (*node.src, node.view_src):
+            if source and source not in computed and source not in leaves:
+                leaves[source] = read_node(source)
+    weights: dict[str, list[int]] = {}
+    for leaf in leaves.values():
+        if leaf.op == _OP_NONE and leaf.name in tensor_names:
+            weights.setdefault(leaf.name, []).append(leaf.address)
+    inputs = tuple(
+        a for a, leaf in leaves.items() if leaf.op == _OP_NONE and not leaf.view_src and not _is_kept(leaf, tensor_names)
+    )
+    return Graph(
+        nodes=nodes,
+        weights={name: tuple(found) for name, found in weights.items()},
+        inputs=inputs,
+        boundaries=_boundaries(nodes, leaves),
+    )
+
+
+def _is_kept(leaf: Node, tensor_names: frozenset[str]) -> bool:
+    """Weights and caches keep their contents between computations; inputs may be overwritten."""
+    return leaf.name in tensor_names or bool(_CACHE.match(leaf.name)) or leaf.name.startswith(_STATE_OPS)
+
+
+def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, int]:
+    """Ends of layers that nothing but the layer's own output crosses; none where a state is carried along."""
+    if any(leaf.name.startswith(_STATE_OPS) for leaf in leaves.values()):
+        return {}
+    place = {node.address: i for i, node in enumerate(nodes)}
+    last_use = [-1] * len(nodes)
+    for i, node in enumerate(nodes):
+        for source in (*node.src, node.view_src):
+            if source in place:
+                last_use[place[source]] = max(last_use[place[source]], i)
+    crossing, found = 0, {}
+    ends: dict[int, int] = {}  # index of a last use → how many results end there
+    for i, node in enumerate(nodes):
+        crossing -= ends.pop(i, 0)
+        if last_use[i] > i:
+            crossing += 1
+            ends[last_use[i]] = ends.get(last_use[i], 0) + 1
+        if (match := _LAYER_END.match(node.name)) and crossing == 1 and last_use[i] > i:
+            found[int(match[1])] = i
+    return found
+
+
+def read_inputs(ggml: Ggml, graph: Graph) -> dict[int, Bytes]:
+    """The inputs' contents, to be put back before each computation of a tail."""
+    return {a: ggml.read(a) for a in graph.inputs if Tensor.from_address(a).buffer}

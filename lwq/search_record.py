@@ -1,0 +1,92 @@
+"""What measuring sensitivity and searching an allocation found out, as values of the record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lwq.metrics import Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSensitivity:
+    """One tensor's probe and its curve of local errors."""
+
+    tensor: str
+    layer: int | None
+    tensor_class: str
+    n_elements: int
+    probe_type: str
+    kld: Estimate
+    """Measured KLD (nats) of the model with this tensor alone in ``probe_type``."""
+    alpha: float
+    """KLD per unit of local error: ``kld`` ÷ error in the probe's type."""
+    errors: tuple[tuple[str, float], ...]
+    """(ggml type, relative error of the tensor's product with real activations)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCandidate:
+    """One mix that was a candidate for a target, predicted and measured on the selection text."""
+
+    name: str
+    """``stock Q4_K_M``, ``allocation, exponent 1.0``, ``after 3 swaps``, a target's name, …"""
+    n_bytes: int
+    """Tensor bytes of the whole file."""
+    predicted_kld: float
+    """Nats, by the fitted interaction of single damages."""
+    kld: Estimate | None
+    """Measured nats on ``n_windows`` windows of the selection text; None: dropped unmeasured."""
+    n_windows: int
+    verdict: str
+    """``chosen``, or why it was not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How one target's allocation was found."""
+
+    budget: str
+    """As the recipe says it: ``the size of stock Q4_K_M``, ``4.25 bpw``, ``12 GiB``."""
+    budget_bytes: int
+    """Of all tensors."""
+    chosen: str
+    """Name of the chosen candidate."""
+    reason: str
+    """One sentence: why it ships, by how much it is better than the stock mix, with what confidence."""
+    stock_difference: Estimate | None
+    """KLD(chosen) − KLD(stock mix of that size), nats, paired over windows of the selection text."""
+    candidates: tuple[SearchCandidate, ...]
+    scale: float
+    exponent: float
+    """Fitted: KLD of a mix = scale · (sum of single damages) ^ exponent."""
+    n_probes: int
+    """Extra probes made for this budget."""
+    n_swaps: int
+    """Size-neutral swaps that were tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierPoint:
+    """One budget's best predicted allocation; predicted, not measured."""
+
+    bpw: float
+    n_bytes: int
+    predicted_kld: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """What the probes of a model found."""
+
+    text: str
+    """Bare file name of the text that probes were scored on."""
+    n_ctx: int
+    n_windows: int
+    n_scored: int
+    """Scored tokens of each probe at most."""
+    importance_file: str
+    """The importance matrix that lwq's own targets use; see ``output_tensor``."""
+    output_tensor: str
+    """The tensor whose importance llama-imatrix does not collect and lwq added (``token_embd.weight``); or empty."""
+    tensors: tuple[TensorSensitivity, ...]
+    frontier: tuple[FrontierPoint, ...]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lwq import __version__
+from lwq.allocation import Allocation
 from lwq.cache import Entry
-from lwq.files import link_or_copy, os_errors, sha256_file, write_atomic
 from lwq.metrics import Damage, Speed, TaskScore
 from lwq.pipeline import Machine
-from lwq.recipe import Recipe, Target
+from lwq.recipe import Recipe
+from lwq.recipe_target import Target
 from lwq.record import (
     SCHEMA,
     CardFacts,
@@ -29,8 +26,9 @@ from lwq.record import (
     StepTime,
     TextFacts,
 )
+from lwq.search_record import Sensitivity
 from lwq.sources import Sources
-from lwq.steps import Step, baseline, convert, imatrix, select, statistics
+from lwq.steps import Step, baseline, convert, imatrix, select, sensitivity, statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +85,21 @@ def assemble(run: Run) -> Record:
         tensor_statistics=measured.tensors,
         layer_statistics=measured.layers,
         provenance=_provenance(run),
+        sensitivity=_sensitivity(run),
+    )
+
+
+def _sensitivity(run: Run) -> Sensitivity | None:
+    if not run.has("sensitivity"):
+        return None
+    found: sensitivity.Result = run.result("sensitivity")
+    text = run.sources.texts["calibration"].given.name
+    kept = ("n_windows", "n_scored", "output_tensor", "tensors", "frontier", "notes")
+    return Sensitivity(
+        text=text,
+        n_ctx=run.recipe.calibration.n_ctx,
+        importance_file=found.file,
+        **{name: getattr(found, name) for name in kept},
     )
 
 
@@ -190,7 +203,7 @@ def _our_row(run: Run, target: Target) -> Row:
     return Row(
         file=file,
         origin="ours",
-        ftype=target.ftype,
+        ftype=planned.allocation.ftype,
         uses_imatrix=target.imatrix,
         tensor_type_patterns=target.tensor_types,
         pruned_layers=target.prune_layers,
@@ -199,9 +212,16 @@ def _our_row(run: Run, target: Target) -> Row:
         commands=_row_commands(run, target.name),
         tensor_types_file=planned.tensor_types_file,
         n_fallback=planned.allocation.n_fallback,
+        tensor_types=_decided(planned.allocation),
+        search=getattr(planned, "search", None),
         **_held(written.facts),
         **_measured(run, target.name),
     )
+
+
+def _decided(allocation: Allocation) -> tuple[tuple[str, str], ...]:
+    types = dict(allocation.types)
+    return tuple((name, types[name]) for name in allocation.quantizable)
 
 
 def _other_rows(run: Run) -> tuple[Row, ...]:
@@ -241,46 +261,3 @@ def _provenance(run: Run) -> Provenance:
         system=f"{platform.system()} {platform.machine()}",
         steps=times,
     )
-
-
-def publish_files(run: Run, folder: Path) -> None:
-    """Puts what the card's commands need beside it: GGUFs, imatrix, tensor types and texts.
-
-    Made files are hard links into the cache where the disk allows; files of rows that the recipe no
-    longer has are removed.
-    """
-    with os_errors("make the report folder", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    wanted = ("convert", "imatrix", *(f"{s}:{t.name}" for s in ("allocate", "quantize") for t in run.recipe.targets))
-    placed = set()
-    for label in wanted:
-        entry = run.entry(label)
-        for name, facts in entry.outputs.items():
-            _put(entry.path(name), folder / name, str(facts["sha256"]))
-            placed.add(name)
-    for found in run.sources.third_party.values():
-        _put(found.paths[0], folder / found.given.name, found.given.sha256)
-    for path in run.sources.model.found.paths:
-        if path.is_file() and not (folder / path.name).exists():
-            with suppress(OSError):  # another disk: the convert command then lacks its input, nothing else does
-                os.link(path.resolve(), folder / path.name)
-    for found in run.sources.texts.values():
-        write_atomic(folder / found.given.name, found.paths[0].read_bytes())
-    for name in _rows_before(folder) - placed:
-        (folder / name).unlink(missing_ok=True)
-
-
-def _put(source: Path, target: Path, sha256: str) -> None:
-    if target.exists() and (target.samefile(source) or sha256_file(target) == sha256):
-        return
-    link_or_copy(source, target)
-
-
-def _rows_before(folder: Path) -> set[str]:
-    """Files that the folder's last record says lwq made."""
-    try:
-        rows = json.loads((folder / "record.json").read_text(encoding="utf-8"))["rows"]
-        mine = [row for row in rows if row["origin"] == "ours"]
-        return {Path(str(name)).name for row in mine for name in (row["file"], row["tensor_types_file"]) if name}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()

@@ -67,6 +67,7 @@ class Cache:
         self.root = root
         self.steps = root / "steps"
         self.ledger = root / "ledger"
+        self.pieces = root / "pieces"
 
     def folder(self, step: str, key: str) -> Path:
         return self.steps / f"{step}-{key[:24]}"

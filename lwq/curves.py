@@ -14,12 +14,13 @@ from typing import Final
 import numpy as np
 
 from lwq.divergence import Floats
-from lwq.engine import Engine, Tokens
+from lwq.engine import Engine
 from lwq.errors import ModelError
-from lwq.gguf_io import raw_tensor, read_tensor
 from lwq.ggml import Bytes
+from lwq.gguf_io import raw_tensor, read_tensor
 from lwq.graph import read_node
 from lwq.product import Product
+from lwq.session import Tokens
 
 N_ROWS: Final = 256
 N_TOKENS: Final = 128
@@ -136,7 +137,7 @@ def relative_error(engine: Engine, product: Product, pieces: Sequence[Slice], ba
 
 
 def _looked_up(engine: Engine, piece: Slice, data: Bytes, ggml_type: str) -> Floats:
-    """Relative squared error of each row, weighted by importance where there is any: for rows that are only looked up."""
+    """Relative squared error of each row that is only looked up, weighted by importance where there is any."""
     back = engine.ggml.dequantize(data, ggml_type, piece.rows.shape[1])
     weights = piece.importance if piece.importance is not None else np.ones(piece.rows.shape[1], np.float32)
     energy = (piece.rows**2 * weights).sum(axis=1)

@@ -9,8 +9,12 @@ whole mix is scale · (Σ damage of its tensors) ^ exponent, fitted on the mixes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from lwq.search_record import TensorSensitivity
+from lwq.tensors import type_bpw
 
 NEGLIGIBLE = 1e-12
 
@@ -38,11 +42,20 @@ class TensorDamage:
         error = self.errors[ggml_type]
         return self.alpha(ggml_type) * error if error > NEGLIGIBLE else 0.0
 
+    def predicted_or_near(self, ggml_type: str) -> float:
+        """The same for any type: one without a curve counts as the known one of nearest size (F16 as nothing)."""
+        if ggml_type in self.errors or ggml_type in self.probes:
+            return self.predicted(ggml_type)
+        bpw = type_bpw(ggml_type)
+        if bpw >= 16 or not self.errors:
+            return 0.0
+        return self.predicted(min(self.errors, key=lambda q: (abs(type_bpw(q) - bpw), q)))
+
 
 def _interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
     if x <= points[0][0]:
         return points[0][1]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x <= x1:
             return y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
     return points[-1][1]
@@ -69,3 +82,34 @@ def fit_interaction(sums: Sequence[float], measured: Sequence[float]) -> Interac
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread > 1e-4 else 1.0
     return Interaction(scale=math.exp(mean_y - slope * mean_x), exponent=slope)
+
+
+def damages(tensors: Iterable[TensorSensitivity], more: Mapping[tuple[str, str], float]) -> dict[str, TensorDamage]:
+    """The damage model of each tensor, with further probes: (tensor, type) → KLD in nats."""
+    probes: dict[str, dict[str, float]] = {}
+    for (name, ggml_type), kld in more.items():
+        probes.setdefault(name, {})[ggml_type] = kld
+    return {
+        t.tensor: TensorDamage(
+            name=t.tensor, errors=dict(t.errors), probes={t.probe_type: t.kld.value, **probes.get(t.tensor, {})}
+        )
+        for t in tensors
+    }
+
+
+def sum_of(types: Mapping[str, str], known: Mapping[str, TensorDamage]) -> float:
+    """Sum of the single predicted damages of a mix, nats."""
+    return sum(known[name].predicted_or_near(q) for name, q in types.items() if name in known)
+
+
+def unsure(types: Mapping[str, str], known: Mapping[str, TensorDamage], n: int) -> list[tuple[str, str]]:
+    """The ``n`` pairs (tensor, type) of a mix whose predicted damage rests most on a probe at another size."""
+
+    def weight(name: str, q: str) -> float:
+        damage = known[name]
+        error = max(damage.errors.get(q, 0.0), NEGLIGIBLE)
+        gap = min((abs(math.log(error / max(damage.errors[p], NEGLIGIBLE))) for p in damage.probes), default=1.0)
+        return damage.predicted(q) * gap
+
+    open_pairs = [(n, q) for n, q in types.items() if n in known and q in known[n].errors and q not in known[n].probes]
+    return sorted(open_pairs, key=lambda pair: (-weight(*pair), pair))[:n]

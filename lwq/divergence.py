@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 _ROWS = 16
+_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,16 +33,22 @@ class Scores:
         return float(np.exp(self.nll.mean()))
 
     def kld_stderr(self) -> float:
-        """Standard error of the mean KLD with windows as the independent pieces (tokens, where there is one window)."""
-        per = self.kld.mean(axis=1) if len(self.kld) > 1 else self.kld[0]
-        return float(per.std(ddof=1) / np.sqrt(len(per)))
+        """Standard error of the mean KLD, with quarters of windows as the independent pieces."""
+        return stderr(self.pieces())
+
+    def with_more(self, more: Scores) -> Scores:
+        """Both sets of windows together."""
+        return Scores(kld=np.concatenate([self.kld, more.kld]), nll=np.concatenate([self.nll, more.nll]))
+
+    def pieces(self) -> Doubles:
+        """Mean KLD of each quarter of a window: neighbouring tokens are too alike to count as independent."""
+        parts = np.array_split(self.kld, min(_PARTS, self.kld.shape[1]), axis=1)
+        return np.stack([part.mean(axis=1) for part in parts], axis=1).reshape(-1)
 
 
-def log_partition(logits: Floats) -> Doubles:
-    """log Σ exp of each row, float64."""
-    top = logits.max(axis=1)
-    total = np.exp(logits - top[:, None]).sum(axis=1, dtype=np.float64)
-    return np.asarray(top.astype(np.float64) + np.log(total))
+def stderr(pieces: Doubles) -> float:
+    """Standard error of the mean of independent pieces; infinite for one."""
+    return float(pieces.std(ddof=1) / np.sqrt(len(pieces))) if len(pieces) > 1 else float("inf")
 
 
 def token_kld(base: Floats, q: Floats, n_threads: int = 1) -> tuple[Doubles, Doubles]:

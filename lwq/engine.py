@@ -7,28 +7,22 @@ or Metal memory) and are written through the same calls everywhere.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lwq.bindings import load_bindings
 from lwq.divergence import Doubles, Floats, Scores, token_kld
 from lwq.errors import ModelError
-from lwq.ggml import Bytes, Ggml, Tensor
-from lwq.gguf_header import GgufHeader, read_header
+from lwq.ggml import Bytes, Tensor
 from lwq.graph import Graph, read_graph, read_inputs
 from lwq.machine import available_memory_bytes
+from lwq.session import Session, Tokens
 from lwq.tensors import GGML_TYPES, split_name
 from lwq.toolchain import Toolchain
 
-Tokens = NDArray[np.int32]
-OnCaught = Callable[[int, Bytes], None]
-_LOAD_WITHOUT_MMAP: Final = 0
 _STATE_SHARE: Final = 0.4
 """Share of the free memory that kept residual streams may fill."""
 
@@ -42,29 +36,13 @@ class _Original:
     data: Bytes
 
 
-class Engine:
-    """A loaded model, the windows it is scored on, and what it said of them when they were set.
-
-    Use it as a context manager: native memory is its own.
-
-    Args:
-        n_ctx: tokens of a window.
-        n_skip: tokens at the start of a window whose predictions are not scored; half of it as in
-            llama-perplexity when None.
-
-    Raises:
-        ModelError: llama.cpp cannot load or run the file.
-    """
+class Engine(Session):
+    """A loaded model, the windows it is scored on, and what it said of them when they were set."""
 
     def __init__(
         self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, n_skip: int | None = None
     ) -> None:
-        self.llama = load_bindings(toolchain)
-        self.ggml = Ggml(self.llama.llama_cpp._lib)
-        self.header: GgufHeader = read_header(path)
-        self.path, self.n_ctx, self.n_threads = path, n_ctx, n_threads
-        self.n_skip = n_ctx // 2 if n_skip is None else n_skip
-        self.n_scored = n_ctx - 1 - self.n_skip
+        super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, n_skip=n_skip)
         self.windows: Tokens = np.empty((0, n_ctx), np.int32)
         self.graph: Graph | None = None
         self._base: list[Floats] = []
@@ -72,30 +50,6 @@ class Engine:
         self._states: list[dict[int, Bytes]] = []
         self._originals: dict[str, _Original] = {}
         self._backend: int | None = None
-        self._listener: Callable[[int, bool], bool] | None = None
-        self._load()
-
-    def _load(self) -> None:
-        llama = self.llama
-        parameters = llama.llama_model_default_params()
-        parameters.load_mode = _LOAD_WITHOUT_MMAP  # mapped pages could not be written
-        parameters.use_extra_bufts = False  # repacked weights could not be read back
-        self.model = llama.llama_model_load_from_file(str(self.path).encode(), parameters)
-        if not self.model:
-            raise ModelError(f"{self.path.name}: llama.cpp cannot load it", hint="`lwq inspect` shows what it is")
-        options = llama.llama_context_default_params()
-        options.n_ctx = options.n_batch = options.n_ubatch = self.n_ctx
-        options.n_threads = options.n_threads_batch = self.n_threads
-        options.n_seq_max = 1
-        self._callback = type(options.cb_eval)(self._on_node)  # kept: native code calls it
-        options.cb_eval = self._callback
-        self.context = llama.llama_init_from_model(self.model, options)
-        if not self.context:
-            llama.llama_model_free(self.model)
-            raise ModelError(f"{self.path.name}: llama.cpp cannot run it with windows of {self.n_ctx} tokens")
-        self.vocab = llama.llama_model_get_vocab(self.model)
-        self.n_vocab = llama.llama_vocab_n_tokens(self.vocab)
-        self.batch = llama.llama_batch_init(self.n_ctx, 0, 1)
 
     def close(self) -> None:
         """Frees all native memory."""
@@ -103,9 +57,7 @@ class Engine:
             self.graph.free(self.ggml)
         if self._backend:
             self.ggml.lib.ggml_backend_free(self._backend)
-        self.llama.llama_batch_free(self.batch)
-        self.llama.llama_free(self.context)
-        self.llama.llama_model_free(self.model)
+        super().close()
 
     def __enter__(self) -> Engine:
         return self
@@ -113,24 +65,17 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # texts
-
-    def cut(self, text: str) -> Tokens:
-        """All whole windows of a text, shape (windows, n_ctx), cut as llama-perplexity cuts them."""
-        raw = text.encode()
-        found = (ctypes.c_int32 * (len(raw) + 16))()
-        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), found, len(found), True, False)
-        windows = np.array(found[: n // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)
-        if self.llama.llama_vocab_get_add_bos(self.vocab) and len(windows):
-            windows[:, 0] = self.llama.llama_vocab_bos(self.vocab)
-        return windows
-
-    def set_windows(self, windows: Tokens) -> None:
+    def set_windows(self, windows: Tokens, n_skip: int | None = None) -> None:
         """Scores from here on are against what the model says now, of these windows.
+
+        Args:
+            n_skip: another number of unscored tokens from here on.
 
         Raises:
             ModelError: logits that are not finite.
         """
+        if n_skip is not None:
+            self.n_skip, self.n_scored = n_skip, self.n_ctx - 1 - n_skip
         self.windows, self._base = windows, []
         self._find_graph()
         self._states = []
@@ -148,14 +93,16 @@ class Engine:
 
     # the graph
 
-    def _on_node(self, address: int, ask: bool, _: Any) -> bool:
-        return self._listener(address, ask) if self._listener else False
-
     def _find_graph(self) -> None:
         if self.graph:
             self.graph.free(self.ggml)
         addresses: list[int] = []
-        self._listener = lambda address, ask: addresses.append(address) is not None if ask else True
+
+        def listen(address: int, ask: bool) -> bool:
+            addresses.append(address)
+            return not ask
+
+        self._listener = listen
         self._decode(self.windows[0])
         self._listener = None
         self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
@@ -187,34 +134,6 @@ class Engine:
             self.graph.boundaries.clear()
         self._states.append(states)
         return self._decoded()
-
-    def observe(self, tokens: Tokens, addresses: Iterable[int], on_caught: OnCaught) -> None:
-        """Computes a window and hands over the results of these nodes of ``graph``."""
-        wanted = frozenset(addresses)
-
-        def listen(address: int, ask: bool) -> bool:
-            if ask:
-                return address in wanted
-            on_caught(address, self.ggml.read(address))
-            return True
-
-        self._listener = listen
-        self._decode(tokens)
-        self._listener = None
-
-    def _decode(self, tokens: Tokens) -> None:
-        llama, batch = self.llama, self.batch
-        llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
-        batch.n_tokens = self.n_ctx
-        for i, token in enumerate(tokens.tolist()):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
-            batch.logits[i] = self.n_skip <= i < self.n_ctx - 1
-        if llama.llama_decode(self.context, batch):
-            raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens")
-
-    def _decoded(self) -> Floats:
-        rows = (self.llama.llama_get_logits_ith(self.context, self.n_skip + i) for i in range(self.n_scored))
-        return np.stack([np.ctypeslib.as_array(row, (self.n_vocab,)) for row in rows])
 
     # tensors
 
@@ -306,7 +225,7 @@ class Engine:
         scores = Scores(kld=np.array(kld), nll=np.array(nll))
         if not np.isfinite(scores.kld).all():
             what = ", ".join(changed[:3]) or "this change"
-            raise ModelError(f"{self.path.name}: its logits are not finite after {what}", hint="keep a finer type there")
+            raise ModelError(f"{self.path.name}: logits are not finite after {what}", hint="keep a finer type there")
         return scores
 
     def _window_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:

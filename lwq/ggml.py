@@ -157,14 +157,13 @@ class Ggml:
         n_rows, length = values.shape
         out = np.empty((n_rows, tensor_bytes((length,), ggml_type)), np.uint8)
         each = max(1, -(-n_rows // max(1, n_threads)))
-        pieces = [(i, min(n_rows, i + each)) for i in range(0, n_rows, each)]
-        if len(pieces) == 1:
-            self._quantize_rows(values, out, ggml_type, importance)
-        else:
-            with ThreadPoolExecutor(n_threads) as pool:
-                jobs = [pool.submit(self._quantize_rows, values[a:b], out[a:b], ggml_type, importance) for a, b in pieces]
-                for job in jobs:
-                    job.result()
+        pieces = [slice(i, i + each) for i in range(0, n_rows, each)]
+
+        def piece(rows: slice) -> None:
+            self._quantize_rows(values[rows], out[rows], ggml_type, importance)
+
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(piece, pieces))
         return out
 
     def _quantize_rows(self, values: Floats, out: Bytes, ggml_type: str, importance: Floats | None) -> None:

@@ -102,9 +102,8 @@ def read_graph(addresses: Sequence[int], tensor_names: frozenset[str]) -> Graph:
     for leaf in leaves.values():
         if leaf.op == _OP_NONE and leaf.name in tensor_names:
             weights.setdefault(leaf.name, []).append(leaf.address)
-    inputs = tuple(
-        a for a, leaf in leaves.items() if leaf.op == _OP_NONE and not leaf.view_src and not _is_kept(leaf, tensor_names)
-    )
+    given = [leaf for leaf in leaves.values() if leaf.op == _OP_NONE and not leaf.view_src]
+    inputs = tuple(leaf.address for leaf in given if not _is_kept(leaf, tensor_names))
     return Graph(
         nodes=nodes,
         weights={name: tuple(found) for name, found in weights.items()},

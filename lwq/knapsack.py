@@ -31,6 +31,7 @@ class Group:
     """Tensors that get one type together, and their ways; ``layer`` where their layer may be removed."""
 
     name: str
+    members: tuple[str, ...]
     options: tuple[Option, ...]
     layer: int | None = None
 
@@ -115,13 +116,15 @@ def _filled_up(
     by_label = {g.name: {o.label: o for o in options} for g, options in offered}
     total = sum(by_label[name][label].n_bytes for name, label in chosen.items() if label != REMOVED)
     while total > budget_bytes:
-        cost, name, smaller = min(_smaller(chosen, by_label))
+        _, name, smaller = min(_smaller(chosen, by_label))
         total -= by_label[name][chosen[name]].n_bytes - by_label[name][smaller].n_bytes
         chosen[name] = smaller
     return chosen
 
 
-def _smaller(chosen: Mapping[str, str], by_label: Mapping[str, Mapping[str, Option]]) -> Iterable[tuple[float, str, str]]:
+def _smaller(
+    chosen: Mapping[str, str], by_label: Mapping[str, Mapping[str, Option]]
+) -> Iterable[tuple[float, str, str]]:
     for name, label in chosen.items():
         if label == REMOVED:
             continue

@@ -14,7 +14,11 @@ from lwq.ggml import Bytes
 from lwq.gguf_io import raw_tensor, read_tensor
 from lwq.machine import available_memory_bytes
 
+N_SKIP: Final = 64
+"""Tokens at the start of a window that probes do not score: the rest serves them, not only the second half."""
 _CACHE_SHARE: Final = 0.3
+_ENOUGH: Final = 0.08
+"""Relative standard error at which a probe needs no more windows."""
 
 
 class Mixer:
@@ -92,3 +96,13 @@ class Mixer:
                 self.engine.restore(name)
             else:
                 self.engine.swap(name, before[0], self.stored(name, *before))
+
+    def measured(self, name: str, ggml_type: str) -> tuple[float, float]:
+        """(KLD in nats, standard error) of a probe: two windows, and more while the error is large."""
+        n_windows = len(self.engine.windows)
+        n = min(2, n_windows)
+        scores = self.probe(name, ggml_type, windows=range(n))
+        while n < n_windows and scores.kld_stderr() > _ENOUGH * scores.mean_kld > 0:
+            scores = scores.with_more(self.probe(name, ggml_type, windows=[n]))
+            n += 1
+        return max(0.0, scores.mean_kld), scores.kld_stderr()

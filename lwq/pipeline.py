@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from lwq.cache import Cache, Entry, key_of
-from lwq.recipe import Recipe, Target
+from lwq.budget import Budget
+from lwq.cache import key_of
+from lwq.recipe import Recipe
+from lwq.recipe_target import Target
 from lwq.sources import Sources
 from lwq.steps import (
-    Context,
     Made,
     Origin,
     Step,
@@ -26,11 +24,14 @@ from lwq.steps import (
     imatrix,
     inspect,
     quantize,
+    search,
     select,
+    sensitivity,
     statistics,
     tasks,
     to_json,
 )
+from lwq.tensors import type_bpw
 from lwq.toolchain import Toolchain
 
 
@@ -41,16 +42,6 @@ class Machine:
     toolchain: Toolchain
     n_threads: int
     cpu: str
-
-
-class Watch(Protocol):
-    """Told what happens, to show it."""
-
-    def started(self, label: str) -> None: ...
-
-    def progress(self, label: str, done: int, total: int) -> None: ...
-
-    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None: ...
 
 
 class Planner:
@@ -78,10 +69,20 @@ class Planner:
         }
         matrix = self._imatrix(base)
         self.add("statistics", statistics, statistics.Inputs(imatrix=matrix))
-        allocations = {t.name: self._allocate(t, base, matrix) for t in recipe.targets}
+        allocations = {t.name: self._allocate(t, base, matrix) for t in recipe.targets if not t.wanted()}
+        measured = self._sensitivity(base, matrix) if len(allocations) < len(recipe.targets) else None
+        rivals = tuple(
+            search.Rival(name=t.name, allocation=allocations[t.name])
+            for t in recipe.targets
+            if t.tensor_types and t.name in allocations and not t.prune_layers
+        )
+        for target in recipe.targets:
+            if measured and (budget := target.wanted()):
+                allocations[target.name] = self._search(target, budget, base, matrix, measured, rivals)
         rows: dict[str, Origin] = {recipe.base_type.upper(): base}
         for target in recipe.targets:
-            rows[target.name] = self._quantize(target, base, matrix, allocations[target.name])
+            completed = measured if target.wanted() else None
+            rows[target.name] = self._quantize(target, base, matrix, allocations[target.name], completed)
         for name, found in self.sources.third_party.items():
             self.add(f"inspect:{name}", inspect, inspect.Inputs(base=base, file=found.given))
             rows[name] = found.given
@@ -134,11 +135,48 @@ class Planner:
         )
         return Made(step="allocate", key=self.add(f"allocate:{target.name}", allocate, inputs), name=file)
 
-    def _quantize(self, target: Target, base: Made, matrix: Made, allocation: Made) -> Made:
+    def _sensitivity(self, base: Made, matrix: Made) -> Made:
+        text = self.recipe.calibration
+        asked = {q for t in self.recipe.targets if t.wanted() for q in t.types}
+        inputs = sensitivity.Inputs(
+            base=base,
+            imatrix=matrix,
+            text=self.sources.texts["calibration"].given,
+            n_ctx=text.n_ctx,
+            n_windows=self.recipe.sensitivity.n_windows,
+            types=tuple(sorted(asked, key=lambda q: (type_bpw(q), q))),
+        )
+        return Made(step="sensitivity", key=self.add("sensitivity", sensitivity, inputs), name=sensitivity.FILE)
+
+    def _search(
+        self, target: Target, budget: Budget, base: Made, matrix: Made, measured: Made, rivals: tuple[search.Rival, ...]
+    ) -> Made:
+        recipe, file = self.recipe, f"{self.sources.model.name}-{target.name}.tensor_types.txt"
+        role = "selection" if recipe.selection else "evaluation"
+        inputs = search.Inputs(
+            base=base,
+            imatrix=matrix,
+            sensitivity=measured,
+            budget=budget,
+            ftype=target.ftype or budget.ftype,
+            constraints=target.constraints(),
+            probe_text=self.sources.texts["calibration"].given,
+            probe_n_ctx=recipe.calibration.n_ctx,
+            probe_n_windows=recipe.sensitivity.n_windows,
+            text=self.sources.texts[role].given,
+            n_ctx=recipe.texts()[role].n_ctx,
+            n_windows=recipe.sensitivity.n_selection_windows,
+            rivals=rivals,
+            file=file,
+        )
+        return Made(step="search", key=self.add(f"allocate:{target.name}", search, inputs), name=file)
+
+    def _quantize(self, target: Target, base: Made, matrix: Made, allocation: Made, completed: Made | None) -> Made:
         file = f"{self.sources.model.name}-{target.name}.gguf"
         inputs = quantize.Inputs(
             base=base,
             imatrix=matrix if target.imatrix else None,
+            completed=completed,
             allocation=allocation,
             file=file,
             quantized_by=self.recipe.card.author,
@@ -191,58 +229,3 @@ def key_value(module: StepModule, inputs: Any, toolchain: Toolchain) -> dict[str
     """What a step's key is the hash of."""
     tool = dict(toolchain.identity) if module.USES_TOOLS else {}
     return {"step": module.NAME, "version": module.VERSION, "tool": tool, "inputs": to_json(inputs)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What steps are carried out with; nothing of it is in a key."""
-
-    cache: Cache
-    machine: Machine
-    given: Mapping[str, tuple[Path, ...]]
-    watch: Watch
-    work: Mapping[str, float]
-    """Label → amount of work, noted beside the time for later forecasts."""
-
-
-def execute(steps: tuple[Step, ...], around: Surroundings) -> dict[str, Entry]:
-    """The entries of all steps by key; what is not in the cache is done, in order.
-
-    Raises:
-        LwqError: from the step that failed; everything before it is kept.
-    """
-    entries: dict[str, Entry] = {}
-    for step in steps:
-        entry = around.cache.lookup(step.module.NAME, step.key)
-        fresh = entry is None
-        if entry is None:
-            around.watch.started(step.label)
-            entry, fresh = around.cache.build(step.module.NAME, step.key_value, _worker(step, entries, around))
-        entries[step.key] = entry
-        around.watch.finished(step, entry, fresh=fresh)
-    return entries
-
-
-def _worker(step: Step, entries: Mapping[str, Entry], around: Surroundings) -> Callable[[Path], Mapping[str, Any]]:
-    def work(folder: Path) -> Mapping[str, Any]:
-        ctx = Context(
-            folder=folder,
-            toolchain=around.machine.toolchain,
-            n_threads=around.machine.n_threads,
-            progress=lambda done, total: around.watch.progress(step.label, done, total),
-            entries=entries,
-            given=around.given,
-        )
-        began = time.monotonic()
-        result = to_json(step.module.run(step.inputs, ctx))
-        return {
-            "result": result,
-            "commands": [list(argv) for argv in ctx.commands],
-            "seconds": round(time.monotonic() - began, 3),
-            "tool_seconds": round(ctx.tool_seconds, 3),
-            "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "work": around.work.get(step.label, 0.0),
-            "keep_links": result.get("keep_links", []),
-        }
-
-    return work

@@ -16,7 +16,8 @@ from lwq.gguf_header import GgufHeader
 from lwq.gguf_io import write_gguf
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
 from lwq.pruning import prune_obstacle
-from lwq.recipe import Recipe, Target
+from lwq.recipe import Recipe
+from lwq.recipe_target import Target
 from lwq.requests import DryRunRequest
 from lwq.steps import Step
 from lwq.steps.allocate import check_layers

@@ -1,4 +1,4 @@
-"""One matrix product by the kernels of the backend that runs the model: what a type's kernel makes of real activations."""
+"""One matrix product by the kernels that run the model: what a type's kernel makes of real activations."""
 
 from __future__ import annotations
 

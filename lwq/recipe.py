@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator
 
-from lwq.tensors import FTYPES, known_type
+from lwq.recipe_target import NAME, Strict, Target, expanded, fault
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,95}")
 _BENCH_TEST = re.compile(r"(pp[1-9]\d{0,5})?\+?(tg[1-9]\d{0,5})?")
-UNPATCHED_FTYPES = ("F32", "F16", "BF16")
 ROLES = ("calibration", "selection", "evaluation")
 
 
-def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("lwq", "{message}", {"message": message})
-
-
-def _choice(value: str, known: tuple[str, ...], what: str) -> str:
-    if value in known:
-        return value
-    near = difflib.get_close_matches(value.upper(), known, n=1, cutoff=0.5)
-    raise _fault(f"is not {what}" + (f"; perhaps you meant {near[0]!r}" if near else ""))
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Text(_Strict):
+class Text(Strict):
     """A text and how much of it is used."""
 
     text: str = Field(
@@ -49,84 +30,18 @@ class Text(_Strict):
     @classmethod
     def _even(cls, value: int) -> int:
         if value % 2:
-            raise _fault("is odd; half of a window is scored, so it must be even")
+            raise fault("is odd; half of a window is scored, so it must be even")
         return value
 
 
-class Target(_Strict):
-    """One file to make."""
-
-    name: str = Field(default="", description="Ends the file name, `BASE-NAME.gguf`; the ftype when absent.")
-    ftype: str = Field(description="A mixture of llama-quantize, `Q4_K_M`.")
-    imatrix: bool = Field(default=True, description="Quantize with the importance matrix.")
-    tensor_types: tuple[str, ...] = Field(
-        default=(),
-        description="Hand-written `PATTERN=TYPE` entries, as for `llama-quantize --tensor-type`: the pattern is"
-        " searched in the tensor's name, the first that matches wins, the ftype decides the rest. With"
-        " prune_layers, patterns see the new layer numbers.",
-    )
-    prune_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(), description="Layers to remove, counted from 0 in the original model."
-    )
-
-    @field_validator("tensor_types", "prune_layers", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("ftype")
-    @classmethod
-    def _known_ftype(cls, value: str) -> str:
-        return _choice(value, tuple(FTYPES), "an ftype of llama-quantize")
-
-    @field_validator("tensor_types")
-    @classmethod
-    def _known_patterns(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_checked_pattern(value) for value in values)
-
-    @field_validator("prune_layers")
-    @classmethod
-    def _once(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        if doubled := sorted({v for v in values if values.count(v) > 1}):
-            raise _fault(f"names layer {doubled[0]} twice")
-        return tuple(sorted(values))
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Target:
-        if not self.name:
-            object.__setattr__(self, "name", self.ftype)
-        if not NAME.fullmatch(self.name):
-            raise _fault(f"name {self.name!r} may hold letters, digits and . _ + - only")
-        if self.ftype in UNPATCHED_FTYPES and self.tensor_types:
-            raise _fault(f"tensor_types are ignored by llama-quantize for ftype {self.ftype}; use Q8_0 as ftype")
-        return self
-
-
-def _checked_pattern(entry: str) -> str:
-    """The entry, if llama-quantize would read it as meant: it splits at the first ``=`` and lower-cases."""
-    pattern, separator, ggml_type = entry.partition("=")
-    if not separator or not pattern:
-        raise _fault(f"{entry!r} is not PATTERN=TYPE")
-    if any(c.isspace() for c in entry):
-        raise _fault(f"{entry!r} has white space, which ends an entry")
-    if pattern != pattern.lower():
-        raise _fault(f"{entry!r}: llama-quantize lower-cases patterns, so capitals never match")
-    try:
-        re.compile(pattern)
-        known_type(ggml_type)
-    except (re.error, ValueError) as error:
-        raise _fault(f"{entry!r}: {error}") from None
-    return entry
-
-
-class ThirdParty(_Strict):
+class ThirdParty(Strict):
     """Somebody else's GGUF of the same base, measured beside ours."""
 
     name: str = Field(pattern=f"^{NAME.pattern}$", description="The row's name.")
     model: str = Field(min_length=1, description="A GGUF: a path or `hf://OWNER/NAME/FILE.gguf[@REVISION]`.")
 
 
-class Task(_Strict):
+class Task(Strict):
     """A task set, in a format that llama-perplexity reads."""
 
     name: str = Field(pattern=f"^{NAME.pattern}$", description="Heads the column of the score table.")
@@ -138,7 +53,7 @@ class Task(_Strict):
     n_ctx: int = Field(default=768, ge=32, description="Tokens that hold an item with all its choices.")
 
 
-class Bench(_Strict):
+class Bench(Strict):
     """What llama-bench measures."""
 
     tests: tuple[str, ...] = Field(
@@ -157,11 +72,24 @@ class Bench(_Strict):
     def _known(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
             if not value or not _BENCH_TEST.fullmatch(value) or value.endswith("+") or value.startswith("+"):
-                raise _fault(f"{value!r} is not like pp512, tg128 or pp1024+tg1024")
+                raise fault(f"{value!r} is not like pp512, tg128 or pp1024+tg1024")
         return tuple(dict.fromkeys(values))
 
 
-class Select(_Strict):
+class SensitivityOptions(Strict):
+    """How much is measured for targets with a budget."""
+
+    n_windows: int = Field(
+        default=3,
+        ge=2,
+        description="Windows of the calibration text that score a probe, at most; fewer where its error is small.",
+    )
+    n_selection_windows: int = Field(
+        default=8, ge=2, description="Windows of the selection text on which candidates race."
+    )
+
+
+class Select(Strict):
     """Which files are kept."""
 
     rule: Literal["pareto", "all"] = Field(
@@ -170,7 +98,7 @@ class Select(_Strict):
     )
 
 
-class Card(_Strict):
+class Card(Strict):
     """What the publisher says; absent facts are taken from the model's own metadata."""
 
     title: str = Field(default="", description="Heading of the card.")
@@ -190,11 +118,11 @@ class Card(_Strict):
     @classmethod
     def _short(cls, value: str) -> str:
         if len(value.encode()) > 127:
-            raise _fault("is longer than the 127 bytes that llama-quantize can write")
+            raise fault("is longer than the 127 bytes that llama-quantize can write")
         return value
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A recipe: a model, three disjoint texts, and the files to make of it."""
 
     name: str = Field(pattern=f"^{NAME.pattern}$", description="Names the folder of the report.")
@@ -217,6 +145,9 @@ class Recipe(_Strict):
     third_party: tuple[ThirdParty, ...] = Field(default=(), description="Files of others to measure beside ours.")
     tasks: tuple[Task, ...] = Field(default=(), description="Task sets to score.")
     bench: Bench = Field(default=Bench(), description="Speed.")
+    sensitivity: SensitivityOptions = Field(
+        default=SensitivityOptions(), description="How targets with a budget are measured and chosen."
+    )
     select: Select = Field(default=Select(), description="Choice among the files.")
     card: Card = Field(default=Card(), description="Facts for the model card.")
 
@@ -225,11 +156,16 @@ class Recipe(_Strict):
     def _tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_for_each_budget(cls, value: Any) -> Any:
+        return expanded(value)
+
     @field_validator("model_name")
     @classmethod
     def _stem(cls, value: str) -> str:
         if value and not NAME.fullmatch(value):
-            raise _fault("may hold letters, digits and . _ + - only")
+            raise fault("may hold letters, digits and . _ + - only")
         return value
 
     def texts(self) -> dict[str, Text]:

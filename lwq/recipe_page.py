@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from lwq.recipe import Bench, Card, Recipe, Select, Target, Task, Text, ThirdParty
+from lwq.recipe import Bench, Card, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe_target import Target
 
 _HEAD = """# The recipe
 
@@ -23,10 +24,16 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[third_party]]", ThirdParty),
     ("[[tasks]]", Task),
     ("[bench]", Bench),
+    ("[sensitivity]", SensitivityOptions),
     ("[select]", Select),
     ("[card]", Card),
 )
-_TABLES = ("calibration", "selection", "evaluation", "targets", "third_party", "tasks", "bench", "select", "card")
+_TABLES = (
+    *("calibration", "selection", "evaluation", "targets", "third_party", "tasks", "bench"),
+    "sensitivity",
+    "select",
+    "card",
+)
 
 
 def recipe_page() -> str:

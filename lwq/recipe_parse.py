@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lwq.errors import RecipeError
-from lwq.recipe import ROLES, Bench, Card, Recipe, Select, Target, Task, Text, ThirdParty
+from lwq.recipe import ROLES, Bench, Card, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe_target import Target
 
 
 def parse_recipe(toml: str, source: str) -> Recipe:
@@ -32,6 +33,7 @@ def parse_recipe(toml: str, source: str) -> Recipe:
     faults = list(_clashes(values))
     try:
         recipe = Recipe.model_validate(values)
+        faults += [] if faults else list(_doubled(recipe))
     except ValidationError as error:
         details = error.errors(include_url=False)
         inner = {d["loc"][0] for d in details if len(d["loc"]) > 1}
@@ -57,6 +59,13 @@ def _clashes(values: dict[str, Any]) -> Iterator[str]:
         text = values[first].get("text")
         if text is not None and text == values[second].get("text"):
             yield f"{first}, {second}: both use the text {text!r}; they must be disjoint"
+
+
+def _doubled(recipe: Recipe) -> Iterator[str]:
+    """Rows whose names come out the same though nobody wrote them."""
+    names = [*(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
 
 
 def _tables(value: Any) -> list[dict[str, Any]]:
@@ -86,6 +95,7 @@ def _keys_near(loc: tuple[int | str, ...]) -> list[str]:
         "evaluation": Text,
         "targets": Target,
     }
-    models |= {"third_party": ThirdParty, "tasks": Task, "bench": Bench, "select": Select, "card": Card}
+    models |= {"third_party": ThirdParty, "tasks": Task, "bench": Bench, "sensitivity": SensitivityOptions}
+    models |= {"select": Select, "card": Card}
     model = models.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     return list(model.model_fields)

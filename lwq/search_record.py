@@ -90,3 +90,5 @@ class Sensitivity:
     """The tensor whose importance llama-imatrix does not collect and lwq added (``token_embd.weight``); or empty."""
     tensors: tuple[TensorSensitivity, ...]
     frontier: tuple[FrontierPoint, ...]
+    notes: tuple[str, ...] = ()
+    """Sentences a reader must know: tensors without importance data, of zeros, …"""

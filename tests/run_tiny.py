@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lwq import pipeline, sources
-from lwq.assemble import Run, assemble, publish_files
+from lwq import sources
+from lwq.assemble import Run, assemble
 from lwq.cache import Cache, Entry
-from lwq.pipeline import Machine, Planner, Surroundings
+from lwq.execution import Surroundings, execute
+from lwq.pipeline import Machine, Planner
+from lwq.publish import publish_files
 from lwq.recipe_parse import parse_recipe
 from lwq.report.write import write_report
 from lwq.steps import Step
@@ -78,7 +80,7 @@ def run_tiny(folder: Path, home: Path, toolchain: Toolchain, recipe: str = RECIP
     steps = Planner(asked, found, machine).plan()
     log = Log()
     around = Surroundings(cache=Cache(home), machine=machine, given=found.given(), watch=log, work={})
-    entries = pipeline.execute(steps, around)
+    entries = execute(steps, around)
     run = Run(recipe=asked, recipe_text=recipe, sources=found, machine=machine, steps=steps, entries=entries)
     publish_files(run, folder / "report")
     return run, log, write_report(assemble(run), folder / "report")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sample_damage import ODD_NAME, damage
+from sample_search import OTHER_BYTES, OTHER_ELEMENTS, search, sensitivity, tensor_types, typed_tensors
 
 from lwq.metrics import Estimate, Perplexity, Speed, TaskScore
 from lwq.record import (
@@ -21,6 +22,7 @@ from lwq.record import (
     ToolchainFacts,
     TypeShare,
     Verdict,
+    shares,
 )
 from lwq.statistics import LayerStatistics, TensorStatistics
 
@@ -140,6 +142,24 @@ def row(name: str, content: str, file_bytes: int, **changes: object) -> Row:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def allocated_row(name: str = "Q4_K_M-lwq") -> Row:
+    """A row whose allocation lwq chose."""
+    found = typed_tensors()
+    norms = tuple(
+        TypeShare(name=name, n_tensors=n_tensors, n_bytes=4 * n_elements, n_elements=n_elements)
+        for name, (n_tensors, n_elements) in _ELEMENTS.items()
+        if name.endswith("_norm")
+    )
+    n_bytes = OTHER_BYTES + sum(t.n_bytes for t in found)
+    n_elements = OTHER_ELEMENTS + sum(t.n_elements for t in found)
+    f32 = TypeShare(name="f32", n_tensors=61, n_bytes=OTHER_BYTES, n_elements=OTHER_ELEMENTS)
+    return row(
+        name, "q4_k_m", n_bytes + 1785888, ftype="Q4_K_M", bpw=8 * n_bytes / n_elements,
+        types=(*shares(found, lambda t: t.ggml_type), f32), classes=(*shares(found, lambda t: t.tensor_class), *norms),
+        tensor_types=tensor_types(), search=search(), evaluation=damage("Q4_K_M-lwq"), selection=damage("Q4_K_M-lwq"),
+    )  # fmt: skip
+
+
 def _rows(tasks: bool) -> tuple[Row, ...]:
     base_file = f"{STEM}-F16.gguf"
     arc, winogrande = (
@@ -192,9 +212,10 @@ def _tensor(layer: int, tensor_class: str, *figures: float, cossim: float | None
     )  # fmt: skip
 
 
-def sample_record(*, tasks: bool = True) -> Record:
-    """A whole record: a base, stock mixes, a hand-made one, a pruned one, a third party's."""
+def sample_record(*, tasks: bool = True, searched: bool = True) -> Record:
+    """A whole record: a base, stock mixes, a hand-made one, a pruned one, a third party's, one that lwq allocated."""
     base_file = f"{STEM}-F16.gguf"
+    searches = (Verdict(row="Q4_K_M-lwq", kept=True, reason="no smaller file is as close to the original"),)
     verdicts = (
         Verdict(row="Q8_0", kept=True, reason="no smaller file is as close to the original"),
         Verdict(row="Q4_K_M", kept=True, reason="no smaller file is as close to the original"),
@@ -233,8 +254,9 @@ def sample_record(*, tasks: bool = True) -> Record:
             Command(step="baseline", argv=("llama-perplexity", "-m", base_file, "-f", "evaluation.txt", "-c", "512")),
             Command(step="baseline", argv=("llama-perplexity", "-m", base_file, "-f", "selection.txt", "-c", "512")),
         ),
-        rows=_rows(tasks),
-        selection=Selection(rule="pareto", text="selection", verdicts=verdicts),
+        rows=_rows(tasks) + ((allocated_row(),) if searched else ()),
+        selection=Selection(rule="pareto", text="selection", verdicts=verdicts + (searches if searched else ())),
+        sensitivity=sensitivity() if searched else None,
         tensor_statistics=(
             _tensor(1, "attn_k", 97.68, 0.0078, 53.8889, 0.17, 2.25, 1.0, 4.4601, 0.4864, 0.0035, cossim=0.9993),
             _tensor(0, "attn_k", 16.11, 0.0036, 6.14, 0.07, 0.35, 0.9983, 6.796, 0.7411, 0.0208, cossim=None),

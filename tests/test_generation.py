@@ -11,8 +11,8 @@ import pytest
 import tiny_models
 
 import lwq
-from lwq.generation import check_generates
 from lwq.errors import LwqError, ModelError, ToolchainError
+from lwq.generation import check_generates
 from lwq.process import run_tool
 from lwq.toolchain import Toolchain
 

@@ -100,21 +100,21 @@ def with_kld(record: Record, kld: float) -> Record:
 
 
 def test_row_at_or_below_zero_is_drawn_and_told() -> None:
-    record = with_kld(sample_record(), -0.000001)
+    record = with_kld(sample_record(searched=False), -0.000001)
     text = next(f for f in figure_texts(record) if f.name == "kld_against_size")
     assert "At or below zero, so at the lower edge: Q8_0." in text.caption
     assert figure_files(record)["kld_against_size.svg"]
 
 
 def test_all_rows_at_zero_still_draw() -> None:
-    record = sample_record()
+    record = sample_record(searched=False)
     flat = replace(damage("Q8_0"), kld=Estimate(value=0.0, stderr=0.0))
     record = replace(record, rows=tuple(replace(r, evaluation=flat) for r in record.rows))
     assert figure_files(record)["kld_against_size.png"]
 
 
 def test_floor_is_a_line_only_where_it_is_in_view() -> None:
-    record = sample_record()
+    record = sample_record(searched=False)
     assert not floor_in_view(record)
     high = replace(record, floor=Estimate(value=0.0005, stderr=0.00001))
     assert floor_in_view(high)
@@ -125,11 +125,11 @@ def test_floor_is_a_line_only_where_it_is_in_view() -> None:
 
 
 def test_front_leaves_out_the_file_that_the_base_was_made_from() -> None:
-    assert [row.name for row in front(sample_record())] == ["IQ4_XS", "Q4_K_M", "Q4_K_M-by-hand", "Q8_0"]
+    assert [row.name for row in front(sample_record())] == ["IQ4_XS", "Q4_K_M-lwq", "Q4_K_M-by-hand", "Q8_0"]
 
 
 def test_record_of_a_base_alone_has_no_plot_of_kld() -> None:
-    record = sample_record()
+    record = sample_record(searched=False)
     alone = replace(record, rows=record.rows[:1])
     assert [f.name for f in figure_texts(alone)] == ["bytes_by_class", "bytes_by_type"]
     assert len(figure_files(alone)) == 4

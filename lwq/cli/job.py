@@ -10,8 +10,9 @@ from lwq import preview, sources
 from lwq.cache import Cache
 from lwq.cli.settings import Settings
 from lwq.errors import FileError
+from lwq.execution import Surroundings, Watch
 from lwq.gguf_header import read_header
-from lwq.pipeline import Machine, Planner, Surroundings, Watch
+from lwq.pipeline import Machine, Planner
 from lwq.recipe import Recipe
 from lwq.recipe_parse import parse_recipe
 from lwq.steps import Step

@@ -13,7 +13,7 @@ from lwq.steps import Step
 
 
 class Progress:
-    """A ``pipeline.Watch`` for people."""
+    """A ``execution.Watch`` for people."""
 
     def __init__(self, verbosity: int) -> None:
         self.n_steps = 0

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import click
 
-from lwq import explain, pipeline
-from lwq.assemble import Run, assemble, publish_files
+from lwq import execution, explain
+from lwq.assemble import Run, assemble
 from lwq.cli.job import Job
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
 from lwq.files import lock, os_errors, write_atomic
+from lwq.publish import publish_files
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 MODEL = click.option("--model", metavar="REFERENCE", help="Use this model instead of the recipe's.")
@@ -73,7 +74,7 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
         time = f", about {clock(forecast.seconds)}" if forecast.seconds else ""
         progress.note(f"{forecast.n_missing} of {len(job.steps)} steps to run{time}")
     job.cache.remember(job.recipe.name, {step.label: step.key_value for step in job.steps})
-    entries = pipeline.execute(job.steps, job.surroundings(progress))
+    entries = execution.execute(job.steps, job.surroundings(progress))
     done = Run(
         recipe=job.recipe,
         recipe_text=job.text,

@@ -9,9 +9,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lwq.record import Record
-from lwq.report import commands, detail_tables, markdown, metadata, numerals, remarks, rows, sentences, tables
+from lwq.report import (
+    commands,
+    detail_tables,
+    markdown,
+    metadata,
+    numerals,
+    remarks,
+    rows,
+    search_section,
+    sentences,
+    tables,
+)  # fmt: skip
 from lwq.report.figures import figure_texts
 from lwq.report.page import page_body
+from lwq.report.searches import allocations
 from lwq.report.tables import Table
 
 
@@ -44,6 +56,9 @@ def card_body(record: Record, *, figures: bool = True) -> str:
         remarks=remarks,
         sentences=sentences,
         commands=commands,
+        search=search_section,
+        searched=rows.searched(record),
+        allocations={row.name: name for name, row in allocations(record).items()},
         evaluation=rows.text_of(record, "evaluation"),
         n_scored=rows.n_scored,
         count=numerals.count,

@@ -16,6 +16,8 @@ _PURPOSE: Final = {
     "selection": "Score on the selection text.",
     "imatrix": "Collect the importance matrix on the calibration text.",
     "statistics": "Show the statistics of the importance matrix.",
+    "sensitivity": "Probe every tensor, and add to the importance matrix what llama-imatrix never collects.",
+    "search": "Choose the allocation within the budget.",
     "prune": "Remove layers.",
     "quantize": "Write the file.",
     "evaluate": "Measure it against the base's stored log-probs.",

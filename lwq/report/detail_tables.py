@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lwq.metrics import Damage
 from lwq.record import Record, Row, TypeShare
 from lwq.report.numerals import count, estimate, fixed, percent, share
-from lwq.report.rows import alike
+from lwq.report.rows import alike, mixture
 from lwq.report.tables import MODEL, Column, Table, columns, conditions, label
 
 Percentiles = tuple[tuple[str, float], ...]
@@ -106,7 +106,7 @@ def _recipe(row: Row) -> tuple[str, ...]:
         return row.name, row.ftype, unknown, unknown, unknown, unknown, "–"
     return (
         row.name,
-        row.ftype,
+        mixture(row),
         "yes" if row.uses_imatrix else "no",
         ", ".join(map(str, row.pruned_layers)) or "none",
         count(len(row.tensor_type_patterns)),

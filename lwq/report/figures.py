@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from lwq.files import human_bytes
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import fixed
-from lwq.report.rows import alike, pareto, text_of
+from lwq.report.numerals import brief, fixed
+from lwq.report.rows import alike, mixture, pareto, searched, text_of
+from lwq.report.searches import (
+    Compared,
+    allocations,
+    alpha_range,
+    compared_candidates,
+    has_gaps,
+    most_sensitive,
+)
+from lwq.search_record import FrontierPoint, Sensitivity
+from lwq.tensors import split_name
+
+_BEYOND: Final = 10
+"""How far, as a factor, the predicted frontier is drawn beyond the damage of our files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +40,8 @@ def figure_texts(record: Record) -> tuple[FigureText, ...]:
     found = []
     if compared(record):
         found.append(_kld_against_size(record))
+    if record.sensitivity:
+        found += _of_searches(record, record.sensitivity)
     if any(row.classes for row in record.rows):
         found.append(_shares("bytes_by_class", "tensor class"))
     if any(row.types for row in record.rows):
@@ -47,6 +64,95 @@ def floor_in_view(record: Record) -> bool:
     """Whether the floor is high enough to draw on a logarithmic axis without squashing the rest."""
     drawn = [row.evaluation.kld.value for row in compared(record) if row.evaluation.kld.value > 0]
     return bool(drawn) and record.floor.value > min(drawn) / 30
+
+
+def on_frontier(record: Record) -> tuple[Row, ...]:
+    """Our files beside the predicted frontier: those measured alike, where a logarithm has a place for them."""
+    return tuple(row for row in compared(record) if row.origin == "ours" and row.evaluation.kld.value > 0)
+
+
+def frontier_line(record: Record) -> tuple[FrontierPoint, ...]:
+    """The predicted frontier, smallest first, as far as its KLD is that of our files or not far from it."""
+    points = record.sensitivity.frontier if record.sensitivity else ()
+    drawn = sorted((p for p in points if p.predicted_kld > 0), key=lambda p: p.n_bytes)
+    measured = [row.evaluation.kld.value for row in on_frontier(record)]
+    if measured:
+        low, high = min(measured) / _BEYOND, max(measured) * _BEYOND
+        drawn = [p for p in drawn if low <= p.predicted_kld <= high]
+    return tuple(drawn)
+
+
+def _of_searches(record: Record, found: Sensitivity) -> Iterator[FigureText]:
+    if found.tensors:
+        yield _sensitivity(found)
+    for name, row in allocations(record).items():
+        yield _allocation(name, row)
+    if points := compared_candidates(record):
+        yield _predicted_against_measured(record, points)
+    if frontier_line(record):
+        yield _frontier(record, found)
+
+
+def _sensitivity(found: Sensitivity) -> FigureText:
+    most = "; ".join(f"{t.tensor} {brief(t.alpha)}" for t in most_sensitive(found.tensors, 5))
+    below = any(t.alpha < alpha_range(found.tensors)[0] for t in found.tensors)
+    lower = " What lies below the range has the colour of its lower end." if below else ""
+    gaps = _gaps([(t.tensor_class, t.layer) for t in found.tensors])
+    return FigureText(
+        name="sensitivity",
+        alt=f"Heat map of measured alpha, tensor class against layer. The highest: {most}.",
+        caption=f"Alpha of each tensor, measured on {code(found.text)}, logarithmic: the brighter, the more damage a"
+        f" local error does there.{lower}{gaps}",
+    )
+
+
+def _gaps(places: list[tuple[str, int | None]]) -> str:
+    return " Grey: no such tensor in that layer." if has_gaps(places) else ""
+
+
+def _allocation(name: str, row: Row) -> FigureText:
+    n_tensors: dict[str, int] = {}
+    for _, ggml_type in row.tensor_types:
+        n_tensors[ggml_type] = n_tensors.get(ggml_type, 0) + 1
+    counts = ", ".join(f"{q} {n}" for q, n in sorted(n_tensors.items(), key=lambda item: (-item[1], item[0])))
+    places = [(tensor_class, layer) for layer, tensor_class in (split_name(tensor) for tensor, _ in row.tensor_types)]
+    return FigureText(
+        name=name,
+        alt=f"Heat map of the ggml types of {row.name}, tensor class against layer. Tensors of each type: {counts}.",
+        caption=f"Chosen ggml types of {plain(row.name)} ({plain(mixture(row))}): the brighter, the more bits per"
+        f" weight.{_gaps(places)}",
+    )
+
+
+def _predicted_against_measured(record: Record, points: tuple[Compared, ...]) -> FigureText:
+    measured = sum(c.kld is not None for _, search in searched(record) for c in search.candidates)
+    off = [abs(p.measured / p.predicted - 1) for p in points]
+    left_out = measured - len(points)
+    hidden = f" {left_out} at or below zero {'are' if left_out > 1 else 'is'} not drawn." if left_out else ""
+    return FigureText(
+        name="predicted_against_measured",
+        alt=f"Measured against predicted KL divergence of {len(points)} candidates; the measured one is up to"
+        f" {fixed(100 * max(off), 1)}% off the predicted one.",
+        caption="Measured against predicted KLD of the candidates of all searches, both logarithmic; bars are one"
+        " standard error, candidates that were dropped early were measured on fewer windows. Predicted is on the text"
+        f" of the probes, measured on the selection text. Scale and exponent were fitted on measured mixes.{hidden}",
+    )
+
+
+def _frontier(record: Record, found: Sensitivity) -> FigureText:
+    rows = "; ".join(f"{row.name} {fixed(row.evaluation.kld.value, 6)}" for row in on_frontier(record))
+    text = text_of(record, "evaluation")
+    on = f" ({code(text.file)})" if text else ""
+    beside = f" Measured files: {rows}." if rows else ""
+    cut = " The line ends where no file is near." if len(frontier_line(record)) < len(found.frontier) else ""
+    return FigureText(
+        name="frontier",
+        alt=f"Lowest predicted KL divergence at each size as a line, measured files as points.{beside}",
+        caption="Line: KLD of the best allocation at each size, predicted as the sum of the damages of single tensors,"
+        f" not measured.{cut} Points: measured KLD of our files; bars are one standard error. Predicted is on the text"
+        f" of the probes ({code(found.text)}), measured on the evaluation text{on}, so line and points may stand apart"
+        " for that reason alone.",
+    )
 
 
 def _kld_against_size(record: Record) -> FigureText:

@@ -8,6 +8,7 @@ from typing import Final
 from lwq.metrics import Estimate
 
 GIB: Final = 1 << 30
+MIB: Final = 1 << 20
 NOT_MEASURED: Final = "not measured"
 
 
@@ -42,6 +43,21 @@ def gib(n_bytes: Iterable[int]) -> tuple[str, ...]:
     sizes = tuple(n_bytes)
     decimals = 2 if min(sizes, default=0) >= GIB else 4
     return tuple(fixed(size / GIB, decimals) for size in sizes)
+
+
+def mib(n_bytes: int) -> str:
+    """Bytes in MiB: ``98.73``, ``13,660.20``."""
+    return f"{n_bytes / MIB:,.2f}"
+
+
+def size_unit(n_bytes: Iterable[int]) -> tuple[str, int]:
+    """The unit for an axis of sizes and its bytes: GiB where the largest has one."""
+    return ("GiB", GIB) if max(n_bytes, default=0) >= GIB else ("MiB", MIB)
+
+
+def brief(value: float) -> str:
+    """Four digits that count: ``0.03181``, ``1.250e-05``."""
+    return f"{value:#.4g}".removesuffix(".")
 
 
 def parameters(n: int) -> str:

@@ -1,9 +1,10 @@
-"""The figures drawn: KLD against size, and the shares of bytes by tensor class and by ggml type."""
+"""The figures drawn: all of a record as files; KLD against size, shares of bytes by tensor class and by ggml type."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -13,54 +14,45 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lwq.record import Record, Row, TypeShare
+from lwq.report import damage_plots, heat_maps
 from lwq.report.figures import compared, figure_texts, floor_in_view, front
 from lwq.report.labels import Point, place_labels
-from lwq.report.numerals import GIB
+from lwq.report.numerals import size_unit
+from lwq.report.searches import allocations
+from lwq.report.style import (
+    COLOURS,
+    DPI,
+    INK,
+    KINDS,
+    OTHER,
+    QUIET,
+    STYLE,
+    WIDTH,
+    grid,
+    kind_of,
+    legend_entry,
+    log_axis,
+    marked,
+)
 
-_DPI: Final = 200
-_WIDTH: Final = 7.0
-_INK: Final = "#222222"
-_STYLE: Final[dict[Any, Any]] = {
-    "text.parse_math": False,
-    "svg.hashsalt": "lwq",
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "figure.facecolor": "#ffffff",
-    "axes.facecolor": "#ffffff",
-    "savefig.facecolor": "#ffffff",
-}
-# Okabe and Ito's colours, which people with any colour vision tell apart
-_COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#222222")
-_OTHER: Final = "#BBBBBB"
 _SMALL_SHARE: Final = 0.01
-_KINDS: Final = {
-    "stock mix, imatrix": ("o", _COLOURS[0]),
-    "stock mix, no imatrix": ("X", _COLOURS[1]),
-    "hand-written patterns": ("s", _COLOURS[2]),
-    "layers removed": ("v", _COLOURS[5]),
-    "third party": ("D", _COLOURS[3]),
-}
 
 
 def figure_files(record: Record) -> dict[str, bytes]:
     """File name → bytes of every figure, as SVG and PNG; equal records give equal bytes."""
     draw: dict[str, Callable[[Record], Figure]] = {
         "kld_against_size": kld_against_size,
+        "sensitivity": heat_maps.sensitivity,
+        "predicted_against_measured": damage_plots.predicted_against_measured,
+        "frontier": damage_plots.frontier,
+        **{name: partial(heat_maps.allocation, row=row) for name, row in allocations(record).items()},
         "bytes_by_class": lambda r: _shares(r, lambda row: row.classes),
         "bytes_by_type": lambda r: _shares(r, lambda row: row.types),
     }
     found: dict[str, bytes] = {}
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
+        mpl.rcParams.update(STYLE)
         for text in figure_texts(record):
             figure = draw[text.name](record)
             found[f"{text.name}.svg"] = _saved(figure, "svg", {"Date": None, "Creator": None})
@@ -70,46 +62,35 @@ def figure_files(record: Record) -> dict[str, bytes]:
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format=kind, metadata=metadata, dpi=_DPI)
+    figure.savefig(stream, format=kind, metadata=metadata, dpi=DPI)
     return stream.getvalue()
-
-
-def _kind(row: Row) -> str:
-    if row.origin == "third-party":
-        return "third party"
-    if row.pruned_layers:
-        return "layers removed"
-    if row.tensor_type_patterns:
-        return "hand-written patterns"
-    return "stock mix, imatrix" if row.uses_imatrix else "stock mix, no imatrix"
 
 
 def kld_against_size(record: Record) -> Figure:
     """Mean KLD (logarithmic) against file size, with errors, names, the Pareto front and the floor."""
-    figure = Figure(figsize=(_WIDTH, 5.0), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.0), dpi=DPI, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     rows = compared(record)
-    unit, scale = ("GiB", GIB) if max(row.file_bytes for row in rows) >= GIB else ("MiB", GIB // 1024)
-    _log_axis(axes, record, rows)
+    unit, scale = size_unit(row.file_bytes for row in rows)
+    _limit(axes, record, rows)
     place = {id(row): (row.file_bytes / scale, _height(row, axes)) for row in rows}
     for row in rows:
         _draw_point(axes, row, *place[id(row)])
     line = [place[id(row)] for row in front(record)]
-    axes.plot([x for x, _ in line], [y for _, y in line], color="#9a9a9a", linewidth=1.1, zorder=1)
+    axes.plot([x for x, _ in line], [y for _, y in line], color=QUIET, linewidth=1.1, zorder=1)
     if floor_in_view(record):
         axes.axhline(record.floor.value, linestyle="--", color="#555555", linewidth=1, zorder=1)
     axes.margins(x=0.13)
     axes.set_xlabel(f"file size ({unit})")
     axes.set_ylabel("mean KLD from the base (nats)")
-    axes.grid(visible=True, which="major", color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)
+    grid(axes)
     _legend(figure, record, rows)
     points = [Point(row.name, *place[id(row)]) for row in rows]
     place_labels(axes, canvas, points, line)
     return figure
 
 
-def _log_axis(axes: Axes, record: Record, rows: tuple[Row, ...]) -> None:
+def _limit(axes: Axes, record: Record, rows: tuple[Row, ...]) -> None:
     """Limits that hold every error bar, the floor where it is in view, and room for names."""
     values = [row.evaluation.kld for row in rows if row.evaluation.kld.value > 0]
     lows = [max(k.value - (k.stderr or 0), k.value / 2) for k in values] or [1e-3]
@@ -119,10 +100,7 @@ def _log_axis(axes: Axes, record: Record, rows: tuple[Row, ...]) -> None:
     spread = max(max(highs) / min(lows), 2.0) ** 0.14
     axes.set_yscale("log")
     axes.set_ylim(min(lows) / spread, max(highs) * spread)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    if max(highs) / min(lows) < 30:
-        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_formatter(lambda *_: "")
+    log_axis(axes.yaxis, min(lows), max(highs))
 
 
 def _height(row: Row, axes: Axes) -> float:
@@ -131,21 +109,17 @@ def _height(row: Row, axes: Axes) -> float:
 
 
 def _draw_point(axes: Axes, row: Row, x: float, y: float) -> None:
-    marker, colour = _KINDS[_kind(row)]
     stderr = row.evaluation.kld.stderr or 0.0
     if row.evaluation.kld.value > 0:
         down = min(stderr, 0.999 * y)
-        axes.errorbar(x, y, yerr=[[down], [stderr]], fmt="none", ecolor=_INK, capsize=2.5, elinewidth=0.8, zorder=4)
-    axes.plot(x, y, marker, color=colour, markersize=7.5, markeredgecolor="white", clip_on=False, zorder=3)
+        axes.errorbar(x, y, yerr=[[down], [stderr]], fmt="none", ecolor=INK, capsize=2.5, elinewidth=0.8, zorder=4)
+    axes.plot(x, y, markeredgecolor="white", clip_on=False, zorder=3, **marked(kind_of(row)))
 
 
 def _legend(figure: Figure, record: Record, rows: tuple[Row, ...]) -> None:
-    kinds = [kind for kind in _KINDS if any(_kind(row) == kind for row in rows)]
-    entries = [
-        Line2D([], [], linestyle="", marker=_KINDS[kind][0], color=_KINDS[kind][1], markersize=7, label=kind)
-        for kind in kinds
-    ]
-    entries.append(Line2D([], [], color="#9a9a9a", linewidth=1.1, label="unbeaten in size and KLD"))
+    kinds = {kind_of(row) for row in rows}
+    entries = [legend_entry(kind) for kind in KINDS if kind in kinds]
+    entries.append(Line2D([], [], color=QUIET, linewidth=1.1, label="unbeaten in size and KLD"))
     if floor_in_view(record):
         entries.append(Line2D([], [], color="#555555", linestyle="--", linewidth=1, label="floor: base against itself"))
     figure.legend(handles=entries, loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
@@ -154,7 +128,7 @@ def _legend(figure: Figure, record: Record, rows: tuple[Row, ...]) -> None:
 def _shares(record: Record, parts_of: Callable[[Row], tuple[TypeShare, ...]]) -> Figure:
     """Stacked bars, one a file: the shares of its tensor bytes, small ones together as "other"."""
     rows = [row for row in record.rows if parts_of(row)]
-    figure = Figure(figsize=(_WIDTH, 0.36 * len(rows) + 1.5), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.36 * len(rows) + 1.5), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     names = _largest(rows, parts_of)
@@ -163,7 +137,7 @@ def _shares(record: Record, parts_of: Callable[[Row], tuple[TypeShare, ...]]) ->
     for i, name in enumerate((*names, "other")):
         widths = [share[i] for share in shares]
         if any(width > 0.05 for width in widths):
-            colour = _COLOURS[i] if i < len(names) else _OTHER
+            colour = COLOURS[i] if i < len(names) else OTHER
             axes.barh(range(len(rows)), widths, left=left, color=colour, edgecolor="white", height=0.72, label=name)
             _write_in(axes, widths, left, colour)
         left = [a + b for a, b in zip(left, widths, strict=True)]
@@ -183,7 +157,7 @@ def _largest(rows: list[Row], parts_of: Callable[[Row], tuple[TypeShare, ...]]) 
         for part in parts_of(row):
             total[part.name] = total.get(part.name, 0) + part.n_bytes
     large = [name for name, n in total.items() if n / sum(total.values()) >= _SMALL_SHARE]
-    return tuple(sorted(large, key=lambda name: (-total[name], name))[: len(_COLOURS)])
+    return tuple(sorted(large, key=lambda name: (-total[name], name))[: len(COLOURS)])
 
 
 def _in_percent(parts: tuple[TypeShare, ...], names: tuple[str, ...]) -> tuple[float, ...]:
@@ -195,7 +169,7 @@ def _in_percent(parts: tuple[TypeShare, ...], names: tuple[str, ...]) -> tuple[f
 
 def _write_in(axes: Axes, widths: list[float], left: list[float], colour: str) -> None:
     """Figures in the bars that are wide enough for them."""
-    ink = "white" if colour in ("#0072B2", "#009E73", "#D55E00", "#222222") else _INK
+    ink = "white" if colour in ("#0072B2", "#009E73", "#D55E00", "#222222") else INK
     for y, (width, start) in enumerate(zip(widths, left, strict=True)):
         if width >= 5:
             axes.text(start + width / 2, y, f"{width:.0f}", ha="center", va="center", fontsize=8, color=ink)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lwq.record import Record, Row, TextFacts
+from lwq.search_record import Search
 
 
 def alike(rows: Iterable[Row]) -> tuple[tuple[Row, ...], ...]:
@@ -35,19 +36,37 @@ def n_scored(text: TextFacts) -> int:
 
 
 def how_made(row: Row) -> str:
-    """``stock Q4_K_M, imatrix``, ``Q4_K_M, 2 hand-written patterns, imatrix, layer 20 removed``, …"""
+    """``stock Q4_K_M, imatrix``, ``lwq allocation, imatrix``, ``Q4_K_M, 2 hand-written patterns, imatrix``, …"""
     if row.origin == "base":
         return "base"
     if row.origin == "third-party":
         return f"third party, {row.ftype}"
     n_patterns = len(row.tensor_type_patterns)
-    parts = [row.ftype if n_patterns or row.pruned_layers else f"stock {row.ftype}"]
+    is_stock = not (n_patterns or row.pruned_layers or row.search)
+    parts = [f"stock {row.ftype}" if is_stock else mixture(row)]
     if n_patterns:
         parts.append(f"{n_patterns} hand-written pattern{'s' if n_patterns > 1 else ''}")
     parts.append("imatrix" if row.uses_imatrix else "no imatrix")
     if row.pruned_layers:
         parts.append(f"{layers(row.pruned_layers)} removed")
     return ", ".join(parts)
+
+
+def mixture(row: Row) -> str:
+    """The ftype, or ``lwq allocation``, with the name of the stock mix where none beat that."""
+    if row.search is None:
+        return row.ftype
+    return f"lwq allocation: {row.search.chosen}" if is_stock_mix(row.search.chosen) else "lwq allocation"
+
+
+def is_stock_mix(candidate: str) -> bool:
+    """Whether a candidate of that name is a stock mix."""
+    return candidate.startswith("stock")
+
+
+def searched(record: Record) -> tuple[tuple[Row, Search], ...]:
+    """The rows whose allocation lwq chose within a budget, with how, in the card's order."""
+    return tuple((row, row.search) for row in record.rows if row.search)
 
 
 def chosen_on(record: Record) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from lwq.cache import Entry
 from lwq.gguf_header import GgufHeader
+from lwq.pieces import Pieces
 from lwq.record import FileFacts, shares
 from lwq.tensors import bits_per_weight
 from lwq.toolchain import Toolchain
@@ -64,6 +65,9 @@ class Context:
     """Finished steps by key."""
     given: Mapping[str, tuple[Path, ...]]
     """Given files by content hash (all shards of a split model, all files of a folder)."""
+    key: str = ""
+    """The key of the step that runs."""
+    pieces_folder: Path | None = None
     commands: list[tuple[str, ...]] = field(default_factory=list)
     tool_seconds: float = 0.0
 
@@ -87,6 +91,10 @@ class Context:
     def sha256(self, made: Made) -> str:
         """Content hash of a file that an earlier step made."""
         return str(self.entries[made.key].outputs[made.name]["sha256"])
+
+    def pieces(self, key: str = "") -> Pieces:
+        """Finished pieces of this step's measurements, or of another step's; they outlive a killed run."""
+        return Pieces((self.pieces_folder or self.folder) / f"{(key or self.key)[:24]}.jsonl")
 
     def ran(self, run: ToolRun) -> None:
         """Keep the command and the time of a tool's run."""

@@ -26,6 +26,8 @@ USES_TOOLS = True
 class Inputs:
     base: Made
     imatrix: Made | None
+    completed: Made | None
+    """The importance matrix with the output tensor: for an allocation that was found with it."""
     allocation: Made
     file: str
     quantized_by: str
@@ -41,16 +43,17 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     """The written file: types as allocated, size as predicted to the byte; a pruned one also generates."""
     header = read_header(ctx.find(inputs.base))
     allocation: Allocation = ctx.result(inputs.allocation, "allocation", Allocation)
+    used = _used_imatrix(inputs, ctx)
     types, pruned = dict(allocation.types), allocation.pruned_layers
     own_keys = own_metadata(inputs, ctx, allocation)
-    keys = {**own_keys, **_imatrix_keys(inputs, ctx)}
+    keys = {**own_keys, **_imatrix_keys(used, ctx)}
     predicted = predicted_file_bytes(header, types=types, pruned=pruned, set_kv=keys)
     need_space(ctx.folder, predicted, inputs.file)
     request = QuantizeRequest(
         model=ctx.place(inputs.base),
         output=inputs.file,
         ftype=allocation.ftype,
-        imatrix=ctx.place(inputs.imatrix) if inputs.imatrix else None,
+        imatrix=ctx.place(used) if used else None,
         tensor_types_file=ctx.place(inputs.allocation) if allocation.quantizable else None,
         prune_layers=allocation.pruned_layers,
         override_kv=own_keys,
@@ -77,12 +80,19 @@ def own_metadata(inputs: Inputs, ctx: Context, allocation: Allocation) -> dict[s
     return keys
 
 
-def _imatrix_keys(inputs: Inputs, ctx: Context) -> dict[str, Scalar]:
-    if inputs.imatrix is None:
+def _used_imatrix(inputs: Inputs, ctx: Context) -> Made | None:
+    """A search that chose the stock mix chose it with the importance matrix that stock mixes use."""
+    if inputs.completed is None or ctx.result(inputs.allocation, "plain_imatrix", bool):
+        return inputs.imatrix
+    return inputs.completed
+
+
+def _imatrix_keys(used: Made | None, ctx: Context) -> dict[str, Scalar]:
+    if used is None:
         return {}
-    found = read_imatrix(ctx.find(inputs.imatrix))
+    found = read_imatrix(ctx.find(used))
     return imatrix_kv(
-        file_name=inputs.imatrix.name,
+        file_name=used.name,
         datasets=found.datasets,
         n_entries=len(found.entries),
         n_chunks=found.n_chunks,

@@ -1,0 +1,40 @@
+"""The best predicted allocation of many budgets from one measurement of sensitivity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from lwq.damage import damages
+from lwq.gguf_header import GgufHeader
+from lwq.knapsack import Group, solve
+from lwq.options import Constraints, groups
+from lwq.search_record import FrontierPoint, TensorSensitivity
+
+N_POINTS: Final = 16
+
+
+def frontier(
+    header: GgufHeader, tensors: Iterable[TensorSensitivity], constraints: Constraints, n_points: int = N_POINTS
+) -> tuple[FrontierPoint, ...]:
+    """Predicted KLD (sum of single damages, nats) at budgets evenly spaced from the smallest to the largest types."""
+    measured = tuple(tensors)
+    names = {t.tensor for t in measured}
+    found = groups((t for t in header.tensors if t.name in names), damages(measured, {}), constraints)
+    others = sum(t.n_bytes for t in header.tensors if t.name not in names)
+    least, most = (sum(pick(o.n_bytes for o in g.options) for g in found) for pick in (min, max))
+    steps = max(1, n_points - 1)
+    budgets = sorted({least + (most - least) * i // steps for i in range(n_points)})
+    return tuple(_point(header, found, budget, others) for budget in budgets)
+
+
+def _point(header: GgufHeader, found: tuple[Group, ...], budget: int, others: int) -> FrontierPoint:
+    n_bytes, kld = totals(found, solve(found, budget))
+    total = n_bytes + others
+    return FrontierPoint(bpw=8 * total / header.n_params, n_bytes=total, predicted_kld=kld)
+
+
+def totals(found: Iterable[Group], chosen: Mapping[str, str]) -> tuple[int, float]:
+    """(bytes, sum of damages) of a choice."""
+    options = [next(o for o in g.options if o.label == chosen[g.name]) for g in found]
+    return sum(o.n_bytes for o in options), sum(o.damage for o in options)

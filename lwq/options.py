@@ -1,0 +1,120 @@
+"""What each tensor may be stored as, under a user's constraints, as groups for the knapsack."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lwq.damage import TensorDamage
+from lwq.errors import UsageError
+from lwq.knapsack import Group, Option
+from lwq.tensors import GGML_TYPES, TensorInfo, fallback_type, tensor_bytes, type_bpw
+
+TYPE_SETS: Final[dict[str, tuple[str, ...]]] = {
+    "all": (
+        "iq2_xxs", "iq2_xs", "iq2_s", "q2_K", "iq3_xxs", "iq3_s", "q3_K", "iq4_xs", "iq4_nl", "q4_K", "q4_1", "q5_0",
+        "q5_K", "q5_1", "q6_K", "q8_0",
+    ),
+    "no-iq": ("q2_K", "q3_K", "q4_0", "q4_K", "q4_1", "q5_0", "q5_K", "q5_1", "q6_K", "q8_0"),
+    "k": ("q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "q8_0"),
+    "legacy": ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0"),
+}  # fmt: skip
+"""Speed classes: ``all``; without lookup-table types, which are slow on CPUs; K-quants; 32-weight quant blocks."""
+NEED_IMPORTANCE: Final = frozenset(("iq3_xxs", "iq2_xxs", "iq2_xs", "iq2_s", "iq1_m", "iq1_s"))
+"""Types that llama-quantize refuses for a tensor without importance data (src/llama-quant.cpp)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What an allocation may use.
+
+    ``min_types`` and ``fixed`` hold (pattern, type): the first pattern found in a name counts, as in llama-quantize.
+    ``ties`` are tuples of tensor classes that share one type in each layer.
+    """
+
+    types: tuple[str, ...] = TYPE_SETS["all"]
+    min_types: tuple[tuple[str, str], ...] = ()
+    fixed: tuple[tuple[str, str], ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
+
+
+def legal_types(tensor: TensorInfo, types: Iterable[str], *, has_importance: bool) -> tuple[str, ...]:
+    """Of these, the types that the tensor's rows allow and that can be made of it, by size.
+
+    A tensor none of them fits gets what the smallest falls back to.
+    """
+    types = tuple(types)
+    usable = [q for q in types if has_importance or q not in NEED_IMPORTANCE]
+    fits = {q for q in usable if tensor.ne[0] % GGML_TYPES[q][1] == 0}
+    fits = fits or {fallback_type(q, tensor.ne[0]) for q in usable or types}
+    return tuple(sorted(fits, key=lambda q: (type_bpw(q), q)))
+
+
+def groups(
+    tensors: Iterable[TensorInfo], damages: Mapping[str, TensorDamage], constraints: Constraints, exponent: float = 1.0
+) -> tuple[Group, ...]:
+    """One group for each tensor or tie, with every option that the constraints leave.
+
+    Args:
+        damages: tensors of which nothing is known cannot be given a type.
+        exponent: damage grows with this power of the local error instead of with the error itself.
+
+    Raises:
+        UsageError: constraints that leave a tensor no type.
+    """
+    tied: dict[tuple[int | None, object], list[TensorInfo]] = {}
+    for tensor in tensors:
+        tie = next((classes for classes in constraints.ties if tensor.tensor_class in classes), tensor.name)
+        tied.setdefault((tensor.layer, tie), []).append(tensor)
+    return tuple(_group(members, damages, constraints, exponent) for members in tied.values())
+
+
+def _group(
+    members: list[TensorInfo], damages: Mapping[str, TensorDamage], constraints: Constraints, exponent: float
+) -> Group:
+    allowed = [_allowed(t, damages[t.name], constraints) for t in members]
+    common = [q for q in allowed[0] if all(q in more for more in allowed[1:])]
+    if not common:
+        names = ", ".join(t.name for t in members)
+        raise UsageError(f"the constraints leave no type for {names}", hint="loosen types, min_types or ties")
+    options = tuple(
+        Option(
+            label=q,
+            n_bytes=sum(tensor_bytes(t.ne, q) for t in members),
+            damage=sum(bent(damages[t.name], q, exponent) for t in members),
+        )
+        for q in common
+    )
+    return Group(name=members[0].name, members=tuple(t.name for t in members), options=options, layer=members[0].layer)
+
+
+def bent(damage: TensorDamage, ggml_type: str, exponent: float) -> float:
+    """The predicted damage, growing with another power of the local error than 1 from the first probe on."""
+    predicted = damage.predicted(ggml_type)
+    at = next(iter(damage.probes), None)
+    if exponent == 1.0 or at is None or not damage.errors.get(at) or not damage.errors[ggml_type]:
+        return predicted
+    return float(predicted * (damage.errors[ggml_type] / damage.errors[at]) ** (exponent - 1))
+
+
+def _allowed(tensor: TensorInfo, damage: TensorDamage, constraints: Constraints) -> tuple[str, ...]:
+    known = sorted(damage.errors, key=lambda q: (type_bpw(q), q))
+    if (fixed := matched(tensor.name, constraints.fixed)) is not None:
+        return (fallback_type(fixed, tensor.ne[0]),)
+    usable = [q for q in known if q in constraints.types] or known[:1]
+    if (least := matched(tensor.name, constraints.min_types)) is not None:
+        floor = type_bpw(fallback_type(least, tensor.ne[0]))
+        usable = [q for q in usable if type_bpw(q) >= floor] or [q for q in known if type_bpw(q) >= floor]
+    return tuple(usable)
+
+
+def matched(name: str, patterns: Iterable[tuple[str, str]]) -> str | None:
+    """The type of the first pattern that is found in the name, as llama-quantize searches it."""
+    return next((ggml_type for pattern, ggml_type in patterns if re.search(pattern, name)), None)
+
+
+def spread(chosen: Mapping[str, str], found: Iterable[Group]) -> dict[str, str]:
+    """Tensor → type of a choice among groups."""
+    return {member: chosen[group.name] for group in found for member in group.members}

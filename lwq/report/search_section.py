@@ -1,0 +1,121 @@
+"""How the bits were chosen: sentences and tables of sensitivity, allocation and candidates, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lwq.record import Record, Row
+from lwq.report.markdown import code, either, plain
+from lwq.report.numerals import NOT_MEASURED, brief, count, estimate, fixed, mib
+from lwq.report.rows import is_stock_mix, searched, text_of
+from lwq.report.searches import most_sensitive
+from lwq.report.tables import Column, Table, columns, label
+from lwq.search_record import Search, SearchCandidate, Sensitivity
+
+N_LISTED: Final = 10
+_TIES: Final = "and ties go to it: another candidate ships only if its measured KLD is surely lower."
+
+
+def probes(found: Sensitivity) -> str:
+    """What a probe is, what alpha is, and on which text."""
+    return (
+        "A *probe* is the base with one single tensor in a coarser ggml type: the KLD from the base that is measured"
+        f" then is that tensor's damage. It is scored in process with the same llama.cpp, on up to"
+        f" {count(found.n_scored)} tokens in {count(found.n_windows)} windows of {count(found.n_ctx)} tokens of"
+        f" {code(found.text)}. For each type that the tensor may have, its *local error* is measured too: the relative"
+        " error of the tensor's product with real activations. *Alpha* is the KLD of the probe divided by the local"
+        " error in the type of the probe: how much damage a local error does there. Alpha times local error predicts"
+        " the damage of this tensor in any other type."
+    )
+
+
+def prediction(record: Record) -> str:
+    """How damages of tensors become the predicted damage of an allocation, and who else is a candidate."""
+    searches = searched(record)
+    fits = tuple(f"{brief(s.scale)} · sum^{brief(s.exponent)} for {plain(row.name)}" for row, s in searches)
+    fitted = f", here {either(fits)}" if fits else ""
+    always = all(any(is_stock_mix(c.name) for c in s.candidates) for _, s in searches)
+    stock = (
+        "The stock mix of the same size is always" if always else "Where there is a stock mix of the same size, it is"
+    )
+    return (
+        "The predicted KLD of a whole allocation is scale · (sum of the predicted damages of its tensors)^exponent;"
+        f" scale and exponent are fitted on mixes that were measured{fitted}. Of all allocations within the budget the"
+        " one with the lowest sum is computed exactly, and measured against other candidates on the selection text. "
+        f"{stock} a candidate, {_TIES}"
+    )
+
+
+def importance(found: Sensitivity) -> str:
+    """Which importance matrix the allocations of lwq use, and what lwq added to it."""
+    if not found.output_tensor:
+        return f"The commands of lwq's own allocations use the importance matrix {code(found.importance_file)}."
+    tied = " (here the token embedding, which also gives the output)" if "token_embd" in found.output_tensor else ""
+    return (
+        f"llama-imatrix never collects importance data for {code(found.output_tensor)}{tied}. lwq collected and added"
+        f" them: the importance matrix {code(found.importance_file)}, written by `lwq sensitivity`, ships beside this"
+        " card, and the commands of lwq's own allocations use it."
+    )
+
+
+def sensitive(found: Sensitivity) -> Table:
+    """The tensors with the largest alpha."""
+    shown = most_sensitive(found.tensors, N_LISTED)
+    titles = ("Probe's KLD (nats, measured)", "Alpha (measured)")
+    return Table(
+        caption=f"The most sensitive of {count(len(found.tensors))} tensors: those with the largest alpha.",
+        columns=(
+            Column(title="Tensor", right=False, code=True),
+            Column(title="Probe's type", right=False, code=True),
+            *columns(*titles),
+        ),
+        rows=tuple((t.tensor, t.probe_type, estimate(t.kld, 6), brief(t.alpha)) for t in shown),
+    )
+
+
+def outcome(row: Row, search: Search) -> str:
+    """The budget, how much was tried, and why what ships does so."""
+    tried = f"{_some(search.n_probes, 'more probe')}, {_some(search.n_swaps, 'swap')} of types within it"
+    kept = (
+        f" **The stock mix was not beaten**: no allocation was surely better, so {plain(row.name)} has the types of"
+        f" {plain(search.chosen)}."
+        if is_stock_mix(search.chosen)
+        else ""
+    )
+    return (
+        f"**{plain(label(row))}.** Budget: {plain(search.budget)}, {count(search.budget_bytes)} bytes of tensors."
+        f" Tried for it: {tried}. Chosen: {plain(search.chosen)}.{kept} {plain(search.reason)}"
+    )
+
+
+def _some(n: int, thing: str) -> str:
+    return f"{count(n) if n else 'no'} {thing}{'' if n == 1 else 's'}"
+
+
+def candidates(record: Record, row: Row, search: Search) -> Table:
+    """Every candidate, predicted and measured, and what became of it."""
+    text = text_of(record, "selection")
+    on = f" ({code(text.file)})" if text else ""
+    gap = search.stock_difference
+    paired = (
+        f" Measured KLD of what was chosen less that of the stock mix, paired over windows: {estimate(gap, 6)} nats."
+        if gap and not is_stock_mix(search.chosen)
+        else ""
+    )
+    return Table(
+        caption=f"Candidates for {plain(row.name)}; MiB are of all tensors, measured is on the selection text{on}."
+        + paired,
+        columns=(
+            Column(title="Candidate", right=False),
+            *columns("MiB", "KLD predicted (nats)", "KLD measured (nats)", "Windows"),
+            Column(title="Verdict", right=False),
+        ),
+        rows=tuple(_candidate(c) for c in search.candidates),
+    )
+
+
+def _candidate(candidate: SearchCandidate) -> tuple[str, ...]:
+    measured = (NOT_MEASURED, "–")
+    if candidate.kld is not None:
+        measured = (estimate(candidate.kld, 6), count(candidate.n_windows))
+    return candidate.name, mib(candidate.n_bytes), fixed(candidate.predicted_kld, 6), *measured, candidate.verdict

@@ -1,0 +1,75 @@
+"""What the figures of sensitivity and allocation show: which tensors, rows and candidates, in which range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lwq.record import Record, Row
+from lwq.report.rows import is_stock_mix, searched
+from lwq.search_record import Search, SearchCandidate, TensorSensitivity
+
+N_DRAWN: Final = 4
+"""Rows at most whose allocation is drawn."""
+_DECADES: Final = 1e4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A candidate in the plot of predicted against measured damage; nats."""
+
+    predicted: float
+    measured: float
+    low: float
+    high: float
+    is_stock: bool
+    is_chosen: bool
+
+
+def allocations(record: Record) -> dict[str, Row]:
+    """Stem of the figure → the row whose allocation it draws."""
+    rows = [row for row, _ in searched(record) if row.tensor_types] if record.sensitivity else []
+    return {f"allocation_{i}": row for i, row in enumerate(rows[:N_DRAWN], start=1)}
+
+
+def alpha_range(tensors: tuple[TensorSensitivity, ...]) -> tuple[float, float]:
+    """Lower and upper end of the colours: what is above zero, four decades at most."""
+    positive = [t.alpha for t in tensors if t.alpha > 0]
+    if not positive:
+        return 0.1, 1.0
+    high = max(positive)
+    low = max(min(positive), high / _DECADES)
+    return (low, high) if low < high else (low / 2, high * 2)
+
+
+def compared_candidates(record: Record) -> tuple[Compared, ...]:
+    """The measured candidates of all searches that a logarithm has a place for."""
+    found = (_compared(c, search) for _, search in searched(record) for c in search.candidates)
+    return tuple(point for point in found if point) if record.sensitivity else ()
+
+
+def _compared(candidate: SearchCandidate, search: Search) -> Compared | None:
+    kld = candidate.kld
+    if kld is None or kld.value <= 0 or candidate.predicted_kld <= 0:
+        return None
+    stderr = kld.stderr or 0.0
+    return Compared(
+        predicted=candidate.predicted_kld,
+        measured=kld.value,
+        low=max(kld.value - stderr, kld.value / 2),
+        high=kld.value + stderr,
+        is_stock=is_stock_mix(candidate.name),
+        is_chosen=candidate.name == search.chosen,
+    )
+
+
+def has_gaps(places: list[tuple[str, int | None]]) -> bool:
+    """Whether some layer lacks a tensor class that another has; (class, layer) of each tensor."""
+    in_layers = {(c, layer) for c, layer in places if layer is not None}
+    n_layer = 1 + max((layer for _, layer in in_layers), default=0)
+    return len(in_layers) < n_layer * len({c for c, _ in in_layers})
+
+
+def most_sensitive(tensors: tuple[TensorSensitivity, ...], n: int) -> tuple[TensorSensitivity, ...]:
+    """The ``n`` tensors with the largest alpha."""
+    return tuple(sorted(tensors, key=lambda t: (-t.alpha, t.tensor))[:n])

@@ -1,0 +1,301 @@
+"""The allocation of one target within its budget: exact for the predicted damage, then measured against its rivals.
+
+Order: extra probes where the allocation would use a type that no probe was near; the best allocations for a few
+growth exponents; a race with the stock mix of the budget and hand-written mixes; swaps that keep the size. The stock
+mix is never dropped, and ships unless something is surely better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from lwq import tools
+from lwq.allocation import Allocation
+from lwq.budget import Budget
+from lwq.damage import TensorDamage, damages, fit_interaction, sum_of, unsure
+from lwq.engine import Engine
+from lwq.errors import ModelError, ToolError
+from lwq.files import write_atomic
+from lwq.gguf_header import GgufHeader, read_header
+from lwq.gguf_size import planned_tensors
+from lwq.imatrix_io import read_imatrix
+from lwq.importance import importance_rows
+from lwq.knapsack import Group, solve
+from lwq.metrics import Estimate
+from lwq.mixes import N_SKIP, Mixer
+from lwq.options import Constraints, groups, spread
+from lwq.race import Polish, Runner, difference, is_better, proposals, race, rounds_of
+from lwq.requests import DryRunRequest
+from lwq.search_record import Search, SearchCandidate, TensorSensitivity
+from lwq.session import Tokens, spread_over
+from lwq.steps import Context, Given, Made
+from lwq.stock import StockMix, mix_and_bytes, stock_mix
+from lwq.tensors import bits_per_weight, tensor_bytes
+
+NAME = "search"
+VERSION = 1
+USES_TOOLS = True
+EXPONENTS: Final = (1.0, 0.9, 1.1)
+N_PROBES: Final = 16
+N_SWAPS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """A hand-written mix of the recipe that is a candidate too, if it fits."""
+
+    name: str
+    allocation: Made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    imatrix: Made
+    """As llama-imatrix wrote it: the stock mix uses this one."""
+    sensitivity: Made
+    """The step, and the importance matrix with the output tensor that it wrote."""
+    budget: Budget
+    ftype: str
+    """Label of the file; the stock ftype nearest in size when empty."""
+    constraints: Constraints
+    probe_text: Given
+    probe_n_ctx: int
+    probe_n_windows: int
+    text: Given
+    n_ctx: int
+    n_windows: int
+    rivals: tuple[Rival, ...]
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    allocation: Allocation
+    tensor_types_file: str | None
+    tensor_bytes: int
+    n_params: int
+    bpw: float
+    plain_imatrix: bool
+    """The stock mix was chosen, with the importance matrix that it always uses."""
+    search: Search
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """The chosen allocation, its tensor-type file, and how it was found.
+
+    Raises:
+        BudgetError: nothing allowed is small enough.
+        ModelError: an imatrix of another model; logits that are not finite; a text without two windows.
+    """
+    return _Search(inputs, ctx).result()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Field:
+    """Who runs, and what each predicted allocation was made of."""
+
+    runners: list[Runner]
+    made_of: dict[str, tuple[dict[str, str], tuple[Group, ...]]] = field(default_factory=dict)
+
+
+class _Search:
+    """One target's search."""
+
+    def __init__(self, inputs: Inputs, ctx: Context) -> None:
+        self.inputs, self.ctx = inputs, ctx
+        self.header: GgufHeader = read_header(ctx.find(inputs.base))
+        self.tensors: tuple[TensorSensitivity, ...] = ctx.result(
+            inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...]
+        )
+        names = {t.tensor for t in self.tensors}
+        self.targets = tuple(t for t in self.header.tensors if t.name in names)
+        self.other_bytes = sum(t.n_bytes for t in self.header.tensors if t.name not in names)
+        self.more: dict[tuple[str, str], float] = {}
+        self.plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, self.targets)
+        self.importance = importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, self.targets)
+        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self._stock)
+        self.n_done = 0
+
+    def _stock(self, ftype: str) -> StockMix:
+        model, imatrix = self.ctx.place(self.inputs.base), self.ctx.place(self.inputs.imatrix)
+        folder = self.ctx.folder
+        return stock_mix(self.ctx.toolchain, self.header, ftype, cwd=folder, model=model, imatrix=imatrix)
+
+    # the candidates
+
+    def result(self) -> Result:
+        inputs, ctx = self.inputs, self.ctx
+        with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
+            self._probe(engine, engine.cut(ctx.find(inputs.probe_text).read_text(encoding="utf-8")))
+        with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
+            windows = engine.cut(ctx.find(inputs.text).read_text(encoding="utf-8"))
+            if len(windows) < 2:
+                raise ModelError(
+                    f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens, 2 are needed"
+                )
+            engine.set_windows(spread_over(windows, inputs.n_windows))
+            mixer = Mixer(engine, self.importance)
+            entered = self._field()
+            race(mixer, entered.runners, rounds_of(len(engine.windows)), self._told)
+            polish = self._polished(mixer, entered)
+        return self._finished(entered, polish)
+
+    def _told(self) -> None:
+        self.n_done += 1
+        most = N_PROBES + N_SWAPS + 3 * (1 + len(EXPONENTS) + len(self.inputs.rivals))
+        self.ctx.progress(min(self.n_done, most), most)
+
+    def _damages(self) -> dict[str, TensorDamage]:
+        return damages(self.tensors, self.more)
+
+    def _groups(self, exponent: float) -> tuple[Group, ...]:
+        return groups(self.targets, self._damages(), self.inputs.constraints, exponent)
+
+    def _solved(self, exponent: float) -> tuple[dict[str, str], tuple[Group, ...]]:
+        found = self._groups(exponent)
+        return solve(found, self.budget_bytes - self.other_bytes), found
+
+    def _probe(self, engine: Engine, windows: Tokens) -> None:
+        """Measures what the best allocation would use and no probe was near; twice, since it then changes its mind."""
+        pieces = self.ctx.pieces(self.inputs.sensitivity.key)
+        engine.set_windows(spread_over(windows, self.inputs.probe_n_windows), n_skip=N_SKIP)
+        mixer = Mixer(engine, self.importance)
+        for _ in range(2):
+            chosen, found = self._solved(1.0)
+            for name, q in unsure(spread(chosen, found), self._damages(), N_PROBES // 2):
+                value, _ = pieces.get(f"probe/{name}/{q}", partial(mixer.measured, name, q))
+                self.more[name, q] = value
+                self._told()
+
+    def _field(self) -> _Field:
+        """The stock mix of the budget, the best allocations by exponent, and the hand-written mixes that fit."""
+        stock = {t.name: self.stock.types[t.name] for t in self.targets}
+        unweighted = frozenset(t.name for t in self.targets if t.name not in self.plain)
+        entered = _Field(
+            runners=[Runner(name=f"stock {self.stock.ftype}", types=stock, unweighted=unweighted, must_finish=True)]
+        )
+        seen: list[dict[str, str]] = []
+        for exponent in EXPONENTS:
+            chosen, found = self._solved(exponent)
+            types = spread(chosen, found)
+            if types not in seen:
+                seen.append(types)
+                name = f"allocation, exponent {exponent:g}"
+                entered.runners.append(Runner(name=name, types=types))
+                entered.made_of[name] = (chosen, found)
+        entered.runners += list(self._rivals())
+        return entered
+
+    def _rivals(self) -> Iterator[Runner]:
+        for rival in self.inputs.rivals:
+            allocation: Allocation = self.ctx.result(rival.allocation, "allocation", Allocation)
+            types = {name: q for name, q in allocation.types if name in {t.name for t in self.targets}}
+            n_bytes = self._bytes(types)
+            if not allocation.pruned_layers and n_bytes <= self.budget_bytes:
+                yield Runner(name=rival.name, types=types)
+
+    def _bytes(self, types: Mapping[str, str]) -> int:
+        return self.other_bytes + sum(tensor_bytes(t.ne, types[t.name]) for t in self.targets)
+
+    def _polished(self, mixer: Mixer, entered: _Field) -> Polish | None:
+        """The best allocation after size-neutral swaps, entered as a runner if any swap stayed."""
+        best = min((r for r in entered.runners if r.name in entered.made_of and not r.dropped), key=lambda r: r.kld)
+        chosen, found = entered.made_of[best.name]
+        spare = self.budget_bytes - self._bytes(best.types)
+        mixer.put(best.types)
+        polish = Polish(mixer=mixer, groups={g.name: g for g in found}, chosen=dict(chosen), told=self._told)
+        polish.run(proposals(chosen, found, spare, N_SWAPS), spare)
+        if polish.n_kept:
+            name = f"{best.name}, {polish.n_kept} swap{'s' if polish.n_kept > 1 else ''}"
+            entered.runners.append(Runner(name=name, types=spread(polish.chosen, found), scores=polish.scores))
+        return polish
+
+    # the choice
+
+    def _finished(self, entered: _Field, polish: Polish | None) -> Result:
+        stock = entered.runners[0]
+        best = min((r for r in entered.runners[1:] if not r.dropped), key=lambda r: r.kld)
+        assert stock.scores
+        assert best.scores
+        gap = difference(best.scores, stock.scores)
+        fits = self.stock.n_bytes <= self.budget_bytes
+        winner = best if is_better(gap) or not fits else stock
+        sums = {r.name: sum_of(r.types, self._damages()) for r in entered.runners}
+        raced = [r for r in entered.runners if r.scores]
+        fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
+        search = Search(
+            budget=str(self.inputs.budget),
+            budget_bytes=self.budget_bytes,
+            chosen=winner.name,
+            reason=_reason(winner, stock, gap, fits),
+            stock_difference=None if winner is stock else gap,
+            candidates=tuple(self._candidate(r, winner, fitted.of(sums[r.name])) for r in entered.runners),
+            scale=fitted.scale,
+            exponent=fitted.exponent,
+            n_probes=len(self.more),
+            n_swaps=polish.n_tried if polish else 0,
+        )
+        return self._written(winner.types, search, plain=winner is stock)
+
+    def _candidate(self, runner: Runner, winner: Runner, predicted: float) -> SearchCandidate:
+        assert runner.scores
+        verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
+        if runner.must_finish and self.stock.n_bytes > self.budget_bytes:
+            verdict = "larger than the budget; shown for comparison"
+        return SearchCandidate(
+            name=runner.name,
+            n_bytes=self._bytes(runner.types),
+            predicted_kld=predicted,
+            kld=Estimate(value=max(0.0, runner.kld), stderr=runner.scores.kld_stderr(), unit="nats"),
+            n_windows=len(runner.scores.kld),
+            verdict=verdict,
+        )
+
+    def _written(self, types: Mapping[str, str], search: Search, *, plain: bool) -> Result:
+        """The allocation as a tensor-type file that llama-quantize is seen to obey."""
+        ftype = self.inputs.ftype or self.stock.ftype
+        labelled = self._stock(ftype)
+        every = tuple((t.name, types.get(t.name, t.target_type)) for t in labelled.plan.tensors)
+        allocation = Allocation(
+            ftype=ftype, types=every, quantizable=tuple(t.name for t in self.targets), pruned_layers=(), n_fallback=0
+        )
+        write_atomic(self.ctx.folder / self.inputs.file, allocation.lines())
+        request = DryRunRequest(
+            model=self.ctx.place(self.inputs.base),
+            ftype=ftype,
+            imatrix=self.ctx.place(self.inputs.imatrix if plain else self.inputs.sensitivity),
+            tensor_types_file=self.inputs.file,
+        )
+        answer = tools.dry_run(self.ctx.toolchain, request, cwd=self.ctx.folder)
+        obeyed = {t.name: t.target_type for t in answer.plan.tensors}
+        if wrong := [name for name, q in every if obeyed.get(name) != q]:
+            raise ToolError(f"llama-quantize did not obey {self.inputs.file} for {wrong[0]}")
+        tensors = planned_tensors(self.header, types=dict(every))
+        return Result(
+            allocation=allocation,
+            tensor_types_file=self.inputs.file,
+            tensor_bytes=sum(t.n_bytes for t in tensors),
+            n_params=sum(t.n_elements for t in tensors),
+            bpw=bits_per_weight(tensors),
+            plain_imatrix=plain,
+            search=search,
+        )
+
+
+def _reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
+    error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
+    if winner is stock:
+        return (
+            f"The stock mix was not surely beaten: the best other candidate differs from it by {gap.value:+.6f}{error}"
+            " nats of KLD on the selection text, and ties go to the stock mix."
+        )
+    share = 100 * (1 - winner.kld / stock.kld) if stock.kld > 0 else 0.0
+    size = "of that size" if fits else "next to that size, which is larger than the budget,"
+    return (
+        f"Its KLD on the selection text is {share:.0f} % below that of the {stock.name} mix {size}"
+        f" ({gap.value:+.6f}{error} nats, paired)."
+    )

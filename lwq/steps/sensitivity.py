@@ -1,0 +1,201 @@
+"""How much each tensor matters: one measured probe and a curve of local errors for each, on the calibration text.
+
+The probe swaps one tensor in process to a coarse type and measures the KLD of the whole model. What llama-imatrix
+never collects, the importance of a tied token embedding (or of the output tensor), is collected on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from lwq import tools
+from lwq.curves import observe_activations, relative_error, slices
+from lwq.divergence import Floats
+from lwq.engine import Engine
+from lwq.errors import ModelError
+from lwq.frontier import frontier
+from lwq.gguf_header import read_header
+from lwq.imatrix_io import read_imatrix
+from lwq.importance import importance_rows
+from lwq.metrics import Estimate
+from lwq.mixes import N_SKIP, Mixer
+from lwq.options import NEED_IMPORTANCE, Constraints, legal_types
+from lwq.output_importance import output_entry, write_with
+from lwq.product import Product
+from lwq.requests import DryRunRequest
+from lwq.search_record import FrontierPoint, TensorSensitivity
+from lwq.session import Tokens, spread_over
+from lwq.steps import Context, Given, Made
+from lwq.tensors import TensorInfo, type_bpw
+
+NAME = "sensitivity"
+VERSION = 1
+USES_TOOLS = True
+FILE: Final = "imatrix-output.gguf"
+PROBE_BPW: Final = 4.5
+_FAINT: Final = 1e-7
+_LOUD: Final = 0.5
+_N_OBSERVED: Final = 4
+_N_OUTPUT: Final = 16
+"""Windows from which the importance of the output tensor is collected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    imatrix: Made
+    text: Given
+    n_ctx: int
+    n_windows: int
+    """Windows that a probe is scored on at most; fewer where its error is small already."""
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    file: str
+    output_tensor: str
+    n_scored: int
+    n_windows: int
+    tensors: tuple[TensorSensitivity, ...]
+    frontier: tuple[FrontierPoint, ...]
+    """Best predicted allocations of all types measured, by size."""
+    notes: tuple[str, ...]
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """Curve and probe of every tensor that llama-quantize may convert.
+
+    Raises:
+        ModelError: values that are not finite; an imatrix of another model; a text without two windows.
+    """
+    targets = quantizable(inputs, ctx)
+    entries = read_imatrix(ctx.find(inputs.imatrix)).entries
+    with Engine(
+        ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.n_ctx, n_threads=ctx.n_threads, n_skip=N_SKIP
+    ) as engine:
+        windows = engine.cut(ctx.find(inputs.text).read_text(encoding="utf-8"))
+        if len(windows) < 2:
+            raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens; 2 are needed")
+        engine.set_windows(spread_over(windows, inputs.n_windows))
+        output = output_entry(engine, spread_over(windows, _N_OUTPUT), entries)
+        write_with(ctx.find(inputs.imatrix), output, ctx.folder / FILE)
+        importance = importance_rows((*entries, *output), targets)
+        measuring = _Measuring(inputs, ctx, engine, targets, importance)
+        tensors = tuple(measuring.all(spread_over(windows, _N_OBSERVED)))
+        return Result(
+            file=FILE,
+            output_tensor=output[0].name if output else "",
+            n_scored=engine.n_scored * len(engine.windows),
+            n_windows=len(engine.windows),
+            tensors=tensors,
+            frontier=frontier(engine.header, tensors, Constraints(types=inputs.types)),
+            notes=tuple(_notes(tensors, importance)),
+        )
+
+
+def quantizable(inputs: Inputs, ctx: Context) -> tuple[TensorInfo, ...]:
+    """The tensors that llama-quantize may convert, asked of it in a dry run."""
+    request = DryRunRequest(model=ctx.place(inputs.base), ftype="Q8_0", imatrix=ctx.place(inputs.imatrix))
+    answer = tools.dry_run(ctx.toolchain, request, cwd=ctx.folder)
+    names = {t.name for t in answer.plan.tensors if t.target_type != t.source_type}
+    return tuple(t for t in read_header(ctx.find(inputs.base)).tensors if t.name in names)
+
+
+class _Measuring:
+    """One engine's measurements, each a piece that is kept."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        ctx: Context,
+        engine: Engine,
+        targets: tuple[TensorInfo, ...],
+        importance: Mapping[str, Floats],
+    ) -> None:
+        self.inputs, self.ctx, self.engine, self.targets, self.importance = inputs, ctx, engine, targets, importance
+        self.pieces = ctx.pieces()
+        self.mixer = Mixer(engine, importance)
+        self.n_done = 0
+
+    def all(self, observed: Tokens) -> Iterator[TensorSensitivity]:
+        """Tensors from the last layer to the first, then in file order."""
+        curves = self._curves(observed)
+        late_first = sorted(self.targets, key=lambda t: (-self.engine.place(t.name), t.name))
+        probes = {t.name: self._probe(t, curves[t.name]) for t in late_first}
+        for tensor in self.targets:
+            probe_type, kld = probes[tensor.name]
+            error = curves[tensor.name][probe_type]
+            yield TensorSensitivity(
+                tensor=tensor.name,
+                layer=tensor.layer,
+                tensor_class=tensor.tensor_class,
+                n_elements=tensor.n_elements,
+                probe_type=probe_type,
+                kld=kld,
+                alpha=kld.value / error if error > 0 else 0.0,
+                errors=tuple(curves[tensor.name].items()),
+            )
+
+    def _curves(self, observed: Tokens) -> dict[str, dict[str, float]]:
+        missing = [t.name for t in self.targets if f"curve/{t.name}" not in self.pieces.found]
+        seen = observe_activations(self.engine, observed, missing)
+        assert self.engine.graph
+        backend = self.engine.ggml.backend(self.engine.graph.result(), self.engine.n_threads)
+        product = Product(self.engine.ggml, backend)
+
+        def curve(tensor: TensorInfo) -> dict[str, float]:
+            rows = slices(self.engine, tensor.name, seen.get(tensor.name), self.importance.get(tensor.name))
+            types = legal_types(tensor, self.inputs.types, has_importance=tensor.name in self.importance)
+            return {q: relative_error(self.engine, product, rows, tensor.ggml_type, q) for q in types}
+
+        found = {}
+        for tensor in self.targets:
+            found[tensor.name] = self.pieces.get(f"curve/{tensor.name}", partial(curve, tensor))
+            self._told()
+        self.engine.ggml.lib.ggml_backend_free(backend)
+        return found
+
+    def _told(self) -> None:
+        self.n_done += 1
+        self.ctx.progress(self.n_done, 2 * len(self.targets))
+
+    def _probe(self, tensor: TensorInfo, curve: Mapping[str, float]) -> tuple[str, Estimate]:
+        """The probe whose effect is neither lost in rounding nor beyond the linear range."""
+        order = sorted(curve, key=lambda q: (abs(type_bpw(q) - PROBE_BPW), q != "q4_K", q))
+        by_size = sorted(curve, key=lambda q: (type_bpw(q), q))
+        at = by_size.index(order[0])
+        kld = self.measured(tensor.name, by_size[at])
+        while kld.value < _FAINT and at > 0 and curve[by_size[at]] > 0:
+            at -= 1
+            kld = self.measured(tensor.name, by_size[at])
+        while kld.value > _LOUD and at < len(by_size) - 1:
+            at += 1
+            kld = self.measured(tensor.name, by_size[at])
+        self._told()
+        return by_size[at], kld
+
+    def measured(self, name: str, ggml_type: str) -> Estimate:
+        """KLD with that tensor alone in that type, on as many windows as its error asks for."""
+        value, error = self.pieces.get(f"probe/{name}/{ggml_type}", partial(self.mixer.measured, name, ggml_type))
+        return Estimate(value=value, stderr=error, unit="nats")
+
+
+def _notes(tensors: tuple[TensorSensitivity, ...], importance: Mapping[str, Floats]) -> Iterator[str]:
+    bare = [t.tensor for t in tensors if t.tensor not in importance]
+    if bare:
+        needy = ", ".join(sorted(NEED_IMPORTANCE))
+        yield (
+            f"No importance data for {_listed(bare)}: quantized unweighted, and never to {needy}, which llama-quantize"
+            " refuses without them."
+        )
+    still = [t.tensor for t in tensors if t.kld.value == 0.0]
+    if still:
+        yield f"Changing {_listed(still)} changed nothing that could be measured: the smallest type serves."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

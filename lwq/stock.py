@@ -1,0 +1,80 @@
+"""Stock mixes by dry runs of llama-quantize, and what a budget comes to in bytes of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lwq import tools
+from lwq.budget import Budget, context_bytes
+from lwq.errors import ModelError
+from lwq.gguf_header import GgufHeader
+from lwq.gguf_size import planned_tensors, predicted_file_bytes
+from lwq.requests import DryRunRequest
+from lwq.toolchain import Toolchain
+from lwq.transcripts import DryRun
+
+FTYPES_BY_SIZE: Final = (
+    "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K", "IQ3_XXS", "IQ3_XS", "Q3_K_S", "IQ3_S", "IQ3_M", "Q3_K_M",
+    "Q3_K_L", "IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0",
+)  # fmt: skip
+_METADATA_BYTES: Final = 2048
+"""Room for the keys that lwq adds to a file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockMix:
+    """What llama-quantize would write for an ftype."""
+
+    ftype: str
+    plan: DryRun
+    types: Mapping[str, str]
+    n_bytes: int
+    """Of all tensors."""
+
+
+OfFtype = Callable[[str], StockMix]
+
+
+def stock_mix(toolchain: Toolchain, header: GgufHeader, ftype: str, *, cwd: Path, model: str, imatrix: str) -> StockMix:
+    """The stock mix of an ftype for that base, with an importance matrix (``model`` and ``imatrix`` lie in ``cwd``)."""
+    plan = tools.dry_run(toolchain, DryRunRequest(model=model, ftype=ftype, imatrix=imatrix), cwd=cwd).plan
+    types = {t.name: t.target_type for t in plan.tensors}
+    n_bytes = sum(t.n_bytes for t in planned_tensors(header, types=types))
+    return StockMix(ftype=ftype, plan=plan, types=types, n_bytes=n_bytes)
+
+
+def mix_and_bytes(budget: Budget, header: GgufHeader, of: OfFtype) -> tuple[StockMix, int]:
+    """The stock mix to beat, and the bytes of all tensors that the budget allows.
+
+    The mix is the budget's own, else the largest that fits; where none fits, the smallest there is.
+    """
+    if budget.kind == "stock":
+        mix = of(budget.ftype)
+        return mix, mix.n_bytes
+    n_bytes = budget_bytes(budget, header, of)
+    mixes = [of(ftype) for ftype in FTYPES_BY_SIZE]
+    fitting = [m for m in mixes if m.n_bytes <= n_bytes]
+    return max(fitting, key=lambda m: m.n_bytes) if fitting else min(mixes, key=lambda m: m.n_bytes), n_bytes
+
+
+def budget_bytes(budget: Budget, header: GgufHeader, of: OfFtype) -> int:
+    """Bytes of all tensors that a budget allows.
+
+    Raises:
+        ModelError: a size that the file's metadata, or the context, takes up alone.
+    """
+    if budget.kind == "stock":
+        return of(budget.ftype).n_bytes
+    if budget.kind == "bpw":
+        return int(budget.amount * header.n_params / 8)
+    amount = int(budget.amount)
+    if budget.kind == "ram":
+        amount -= context_bytes(header.metadata, header.architecture, header.n_vocab, budget.n_ctx)
+    some = of("Q8_0")
+    left = amount - (predicted_file_bytes(header, types=some.types) - some.n_bytes) - _METADATA_BYTES
+    if left <= 0:
+        raise ModelError(f"a budget of {budget} leaves nothing for tensors of {header.path.name}", hint="raise it")
+    return left

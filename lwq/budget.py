@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final, Literal
 
 from lwq.tensors import FTYPES
@@ -61,8 +62,9 @@ def parse_budget(text: str, n_ctx: int = 0) -> Budget:
     unit = match[2].lower() if match else ""
     if match and unit == "bpw" and 1 <= float(match[1]) <= 16:
         return Budget(kind="bpw", amount=float(match[1]))
-    if match and unit in _UNITS and float(match[1]) > 0:
-        return Budget(kind="ram" if n_ctx else "file", amount=float(int(float(match[1]) * _UNITS[unit])), n_ctx=n_ctx)
+    n_bytes = int(Decimal(match[1]) * _UNITS[unit]) if match and unit in _UNITS else 0
+    if n_bytes > 0:
+        return Budget(kind="ram" if n_ctx else "file", amount=float(n_bytes), n_ctx=n_ctx)
     near = text.strip().upper().replace("-", "_")
     hint = f"; perhaps you meant {near!r}" if near in FTYPES else ""
     raise ValueError(f"{text!r} is no budget: an ftype (Q4_K_M), 4.25 bpw or 12 GiB{hint}")
@@ -83,6 +85,7 @@ def context_bytes(metadata: Mapping[str, object], architecture: str, n_vocab: in
     n_embd, n_layer, heads = number("embedding_length", 1), number("block_count", 1), number("attention.head_count", 1)
     heads_kv = metadata.get(f"{architecture}.attention.head_count_kv", heads)
     each = heads_kv if isinstance(heads_kv, tuple) else (heads_kv,) * n_layer
-    width = number("attention.key_length", n_embd // heads) + number("attention.value_length", n_embd // heads)
+    head = n_embd // max(1, heads)
+    width = number("attention.key_length", head) + number("attention.value_length", head)
     cache = sum(h for h in each if isinstance(h, int)) * width * n_ctx * 2
     return int(cache + _N_UBATCH * 4 * (n_vocab + 2 * number("feed_forward_length", 4 * n_embd) + 8 * n_embd))

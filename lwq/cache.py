@@ -61,7 +61,7 @@ def key_of(value: Mapping[str, Any]) -> str:
 
 
 class Cache:
-    """The entries under ``root/steps``, and what each recipe last used under ``root/ledger``."""
+    """Entries in ``root/steps``, pieces of measurements in ``root/pieces``, recipes' last runs in ``root/ledger``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -153,19 +153,25 @@ class Cache:
                 yield entry
 
     def garbage(self) -> list[Path]:
-        """Folders that no recipe's last run used, and what killed runs left."""
+        """Folders that no recipe's last run used, what killed runs left, and pieces of measurements that none needs."""
         used = set()
         for ledger in self.ledger.glob("*.json"):
             for value in self.remembered(ledger.stem).values():
                 used.add(self.folder(str(value.get("step")), key_of(value)).name)
-        return [p for p in sorted(self.steps.glob("*")) + sorted(self.steps.glob(".*-*.*")) if _dead(p, used)]
+        folders = [p for p in sorted(self.steps.glob("*")) + sorted(self.steps.glob(".*-*.*")) if _dead(p, used)]
+        needed = {name.partition("-")[2] for name in used}
+        return folders + [p for p in sorted(self.pieces.glob("*.jsonl")) if p.stem not in needed]
 
-    def remove(self, folder: Path) -> None:
+    def remove(self, path: Path) -> None:
         """Delete one entry or leftover of this cache."""
-        if folder.parent != self.steps:
-            raise FileError(f"{folder}: is not in the cache {self.steps}")
-        with os_errors("remove a cache entry", folder):
-            shutil.rmtree(folder)
+        if path.parent not in (self.steps, self.pieces):
+            raise FileError(f"{path}: is not in the cache {self.steps}")
+        with os_errors("remove a cache entry", path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+                path.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _dead(path: Path, used: set[str]) -> bool:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-_ROWS = 16
 _PARTS = 4
 
 
@@ -61,30 +60,26 @@ def token_kld(base: Floats, q: Floats, n_threads: int = 1) -> tuple[Doubles, Dou
     """
     kld, partition = np.empty(len(base)), np.empty(len(base))
 
-    def piece(start: int) -> None:
-        rows = slice(start, start + _ROWS)
-        kld[rows], partition[rows] = _rows_kld(base[rows], q[rows])
+    def piece(i: int) -> None:  # a row at a time stays in the cache
+        kld[i : i + 1], partition[i : i + 1] = _rows_kld(base[i : i + 1], q[i : i + 1])
 
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(piece, range(0, len(base), _ROWS)))
+        list(pool.map(piece, range(len(base))))
     return kld, partition
 
 
 def _rows_kld(base: Floats, q: Floats) -> tuple[Doubles, Doubles]:
-    top = base.max(axis=1, keepdims=True)
-    p = np.exp(base - top)
-    total = p.sum(axis=1, dtype=np.float64)
-    d = q - base
-    mean = (_weighted(p, d) / total).astype(np.float32)
+    """In float64: the second-order term of a float32 exponential would be rounding below d = 0.01."""
+    p = base.astype(np.float64)
+    d = q - p
+    top = p.max(axis=1, keepdims=True)
+    p -= top
+    np.exp(p, out=p)
+    total = p.sum(axis=1)
+    mean = np.einsum("ij,ij->i", p, d) / total
     d -= mean[:, None]
-    rest = _weighted(p, d) / total  # what rounding left of Σ p (d − m) = 0
-    bent = np.exp(d)
-    bent -= 1
+    bent = np.expm1(d)
     bent -= d
-    grown = _weighted(p, bent) / total  # second order in d, so nothing cancels
-    partition = top[:, 0].astype(np.float64) + np.log(total) + mean + np.log1p(grown + rest)
-    return np.log1p(grown + rest) - rest, partition
-
-
-def _weighted(p: Floats, values: Floats) -> Doubles:
-    return np.asarray(np.einsum("ij,ij->i", p, values), dtype=np.float64)
+    grown = np.einsum("ij,ij->i", p, bent) / total
+    kld = np.log1p(grown)  # second order in d, so nothing cancels
+    return kld, top[:, 0] + np.log(total) + mean + kld

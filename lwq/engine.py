@@ -7,6 +7,7 @@ or Metal memory) and are written through the same calls everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,11 +149,14 @@ class Engine(Session):
         """Puts a tensor's stored form in place of what is there; the first original is kept for ``restore``.
 
         Raises:
-            ModelError: the graph does not read such a tensor, or it would not fit in the memory of the original.
+            ModelError: the graph does not read such a tensor, the bytes are not a whole one of that type, or they
+                would not fit in the memory of the original.
         """
         number, n_weights, n_bytes = GGML_TYPES[ggml_type]
         for address in self._addresses(name):
             tensor = Tensor.from_address(address)
+            if data.nbytes * n_weights != math.prod(tensor.ne) * n_bytes:
+                raise ModelError(f"{name}: {data.nbytes} bytes are not such a tensor in {ggml_type}")
             if name not in self._originals:
                 self._originals[name] = _Original(tensor.type, tuple(tensor.nb), self.ggml.read(address))
             if data.nbytes > self._originals[name].data.nbytes:

@@ -156,6 +156,8 @@ class Ggml:
         """
         n_rows, length = values.shape
         out = np.empty((n_rows, tensor_bytes((length,), ggml_type)), np.uint8)
+        if importance is not None:  # native code reads it from its address on, whatever numpy's strides say
+            importance = np.ascontiguousarray(importance, np.float32)
         each = max(1, -(-n_rows // max(1, n_threads)))
         pieces = [slice(i, i + each) for i in range(0, n_rows, each)]
 

@@ -13,12 +13,18 @@ from lwq.errors import ModelError
 from lwq.ggml import Bytes
 from lwq.gguf_io import raw_tensor, read_tensor
 from lwq.machine import available_memory_bytes
+from lwq.stock import is_refused
 
 N_SKIP: Final = 64
 """Tokens at the start of a window that probes do not score: the rest serves them, not only the second half."""
 _CACHE_SHARE: Final = 0.3
 _ENOUGH: Final = 0.08
 """Relative standard error at which a probe needs no more windows."""
+
+
+def n_unscored(n_ctx: int) -> int:
+    """Tokens at the start of a window of that size that probes do not score: half of a small one."""
+    return min(N_SKIP, n_ctx // 2)
 
 
 class Mixer:
@@ -58,7 +64,7 @@ class Mixer:
         values = read_tensor(engine.header, name)
         if not np.isfinite(values).all():
             raise ModelError(f"{engine.path.name}: {name} has values that are not finite", hint="the model is broken")
-        if importance is None and engine.ggml.needs_importance(ggml_type):
+        if importance is None and (engine.ggml.needs_importance(ggml_type) or is_refused(name, ggml_type)):
             raise ModelError(
                 f"{name}: {ggml_type} cannot be made without importance data, and the matrix has none for it",
                 hint="allow coarser or finer types there (`types`), or collect the matrix on more text",

@@ -68,7 +68,8 @@ def groups(
     for tensor in tensors:
         tie = next((classes for classes in constraints.ties if tensor.tensor_class in classes), tensor.name)
         tied.setdefault((tensor.layer, tie), []).append(tensor)
-    return tuple(_group(members, damages, constraints, exponent) for members in tied.values())
+    by_name = (sorted(members, key=lambda t: t.name) for members in tied.values())
+    return tuple(_group(members, damages, constraints, exponent) for members in by_name)
 
 
 def _group(
@@ -92,9 +93,9 @@ def _group(
 
 def bent(damage: TensorDamage, ggml_type: str, exponent: float) -> float:
     """The predicted damage, growing with another power of the local error than 1 from the first probe on."""
-    predicted = damage.predicted(ggml_type)
+    predicted = damage.predicted_or_near(ggml_type)  # a fixed type may be one that has no curve
     at = next(iter(damage.probes), None)
-    if exponent == 1.0 or at is None or not damage.errors.get(at) or not damage.errors[ggml_type]:
+    if exponent == 1.0 or at is None or not damage.errors.get(at) or not damage.errors.get(ggml_type):
         return predicted
     return float(predicted * (damage.errors[ggml_type] / damage.errors[at]) ** (exponent - 1))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lwq.budget import Budget
 from lwq.cache import key_of
+from lwq.options import TYPE_SETS
 from lwq.recipe import Recipe
 from lwq.recipe_target import Target
 from lwq.sources import Sources
@@ -95,6 +96,12 @@ class Planner:
         self._select({t.name: rows[t.name] for t in recipe.targets}, damage, logits)
         return tuple(self.steps)
 
+    def measurement(self) -> tuple[Step, ...]:
+        """Only what sensitivity needs: base, importance matrix, probes."""
+        base = self._convert(f"{self.sources.model.name}-{self.recipe.base_type.upper()}.gguf")
+        self._sensitivity(base, self._imatrix(base))
+        return tuple(self.steps)
+
     def _convert(self, file: str) -> Made:
         model = self.sources.model
         inputs = convert.Inputs(source=model.found.given, kind=model.kind, base_type=self.recipe.base_type, file=file)
@@ -137,7 +144,7 @@ class Planner:
 
     def _sensitivity(self, base: Made, matrix: Made) -> Made:
         text = self.recipe.calibration
-        asked = {q for t in self.recipe.targets if t.wanted() for q in t.types}
+        asked = {q for t in self.recipe.targets if t.wanted() for q in t.types} or set(TYPE_SETS["all"])
         inputs = sensitivity.Inputs(
             base=base,
             imatrix=matrix,

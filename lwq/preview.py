@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lwq import tools
+from lwq.budget import Budget
 from lwq.cache import Cache
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_io import write_gguf
@@ -22,6 +23,7 @@ from lwq.requests import DryRunRequest
 from lwq.steps import Step
 from lwq.steps.allocate import check_layers
 from lwq.steps.baseline import logits_bytes
+from lwq.stock import StockMix, mix_and_bytes, stock_mix
 from lwq.tensors import bits_per_weight
 from lwq.toolchain import Toolchain
 
@@ -91,6 +93,8 @@ def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> t
 
 
 def _planned(target: Target, header: GgufHeader, toolchain: Toolchain, folder: Path) -> PlannedFile:
+    if budget := target.wanted():
+        return _within(target.name, target.ftype, budget, header, toolchain, folder)
     check_layers(target.prune_layers, header.n_layer)
     request = DryRunRequest(
         model=header.path.name,
@@ -112,6 +116,28 @@ def _planned(target: Target, header: GgufHeader, toolchain: Toolchain, folder: P
         bpw=bits_per_weight(tensors),
         n_fallback=plan.n_fallback,
         obstacle=obstacle,
+    )
+
+
+def _within(
+    name: str, ftype: str, budget: Budget, header: GgufHeader, toolchain: Toolchain, folder: Path
+) -> PlannedFile:
+    """A file within a budget: it will be no larger than this."""
+
+    def of(label: str) -> StockMix:
+        return stock_mix(toolchain, header, label, cwd=folder, model=header.path.name, imatrix="imatrix.gguf")
+
+    mix, n_bytes = mix_and_bytes(budget, header, of)
+    around = predicted_file_bytes(header, types=mix.types) - mix.n_bytes
+    return PlannedFile(
+        name=name,
+        ftype=ftype or mix.ftype,
+        tensor_bytes=n_bytes,
+        file_bytes=n_bytes + around,
+        n_params=header.n_params,
+        bpw=8 * n_bytes / header.n_params,
+        n_fallback=0,
+        obstacle=None,
     )
 
 
@@ -138,6 +164,9 @@ def work_of(recipe: Recipe, n_params: int, text_bytes: dict[str, int]) -> dict[s
             continue
         work[f"baseline:{role}"] = n_params * tokens
         work |= {f"evaluate:{row}:{role}": n_params * tokens for row in rows}
+    if any(t.wanted() for t in recipe.targets):
+        work["sensitivity"] = float(n_params * recipe.sensitivity.n_windows * recipe.calibration.n_ctx)
+        work |= {f"allocate:{t.name}": float(n_params) for t in recipe.targets if t.wanted()}
     for task in recipe.tasks:
         work |= {f"tasks:{row}:{task.name}": float(n_params * task.n_items * task.n_ctx) for row in rows}
     if recipe.bench.tests:

@@ -28,6 +28,8 @@ class Runner:
     unweighted: frozenset[str] = frozenset()
     must_finish: bool = False
     """Never dropped: the stock mix, which the winner is compared with."""
+    fits: bool = True
+    """Within the budget; what is not is measured for comparison and drops nobody."""
     scores: Scores | None = None
     dropped: str = ""
 
@@ -62,8 +64,9 @@ def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]
             found = mixer.engine.score(windows=windows)
             runner.scores = runner.scores.with_more(found) if runner.scores else found
             told()
-        best = min(running, key=lambda r: r.kld)
-        assert best.scores
+        best = min((r for r in running if r.fits), key=lambda r: r.kld, default=None)
+        if best is None or not best.scores:
+            continue
         for runner in running:
             if runner is best or runner.must_finish or not runner.scores:
                 continue
@@ -189,3 +192,19 @@ class Polish:
         for name, (ggml_type, weighted) in types.items():
             self.mixer.engine.swap(name, ggml_type, self.mixer.stored(name, ggml_type, weighted))
             self.mixer.now[name] = (ggml_type, weighted)
+
+
+def reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
+    """Why the winner ships, in a sentence: by how much it is better than the stock mix, with what confidence."""
+    error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
+    if winner is stock:
+        return (
+            f"The stock mix was not surely beaten: the best other candidate differs from it by {gap.value:+.6f}{error}"
+            " nats of KLD on the selection text, and ties go to the stock mix."
+        )
+    share = 100 * (1 - winner.kld / stock.kld) if stock.kld > 0 else 0.0
+    size = "of that size" if fits else "next to that size, which is larger than the budget,"
+    return (
+        f"Its KLD on the selection text is {share:.0f} % below that of the {stock.name} mix {size}"
+        f" ({gap.value:+.6f}{error} nats, paired)."
+    )

@@ -70,5 +70,5 @@ def _kind(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return _kind(schema["anyOf"][0])
     if schema.get("type") == "array":
-        return f"list of {_kind(schema['items'])}s"
+        return f"list of {_kind(schema['items']).replace('list of ', 'lists of ').removesuffix('s')}s"
     return {"string": "text", "integer": "whole number", "boolean": "true/false"}.get(schema.get("type", ""), "table")

@@ -164,9 +164,9 @@ def expanded(targets: Any) -> Any:
     found: list[Any] = []
     for target in targets:
         several = target.get("budget") if isinstance(target, dict) else None
-        if isinstance(several, list):
-            more = {"name": f"{target['name']}-{{}}"} if target.get("name") else {}
-            found += [{**target, "budget": b, **{k: v.format(b) for k, v in more.items()}} for b in several]
+        if isinstance(several, list) and several:
+            name = target.get("name")
+            found += [{**target, "budget": b, "name": f"{name}-{b}".replace(" ", "") if name else ""} for b in several]
         else:
             found.append(target)
     return tuple(found)
@@ -185,8 +185,9 @@ def _type_set(value: str) -> tuple[str, ...]:
     except ValueError:
         found = ""
     if found not in _OFFERED:
-        near = difflib.get_close_matches(value, (*TYPE_SETS, *_OFFERED), n=1)
-        hint = f"; perhaps you meant {near[0]!r}" if near else ""
+        spelt = {q.lower(): q for q in (*TYPE_SETS, *_OFFERED)}
+        near = difflib.get_close_matches(value.lower(), spelt, n=1)
+        hint = f"; perhaps you meant {spelt[near[0]]!r}" if near else ""
         raise fault(f"{value!r} is no type that lwq allocates, nor one of the sets {', '.join(TYPE_SETS)}{hint}")
     return (found,)
 

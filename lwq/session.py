@@ -81,8 +81,11 @@ class Session:
         self.llama.llama_model_free(self.model)
 
     def cut(self, text: str) -> Tokens:
-        """All whole windows of a text, shape (windows, n_ctx), cut as llama-perplexity cuts them."""
-        raw = text.encode()
+        """All whole windows of a text, shape (windows, n_ctx), cut as llama-perplexity cuts them.
+
+        It drops one newline at the end (common/arg.cpp), and no carriage returns.
+        """
+        raw = text.removesuffix("\n").encode()
         found = (ctypes.c_int32 * (len(raw) + 16))()
         n = self.llama.llama_tokenize(self.vocab, raw, len(raw), found, len(found), True, False)
         windows = np.array(found[: n // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)

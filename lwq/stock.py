@@ -12,6 +12,7 @@ from lwq.budget import Budget, context_bytes
 from lwq.errors import ModelError
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
+from lwq.options import NEED_IMPORTANCE
 from lwq.requests import DryRunRequest
 from lwq.toolchain import Toolchain
 from lwq.transcripts import DryRun
@@ -20,6 +21,7 @@ FTYPES_BY_SIZE: Final = (
     "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K", "IQ3_XXS", "IQ3_XS", "Q3_K_S", "IQ3_S", "IQ3_M", "Q3_K_M",
     "Q3_K_L", "IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0",
 )  # fmt: skip
+_NEVER_REFUSED: Final = ("token_embd.weight", "output.weight")
 _METADATA_BYTES: Final = 2048
 """Room for the keys that lwq adds to a file."""
 
@@ -46,16 +48,29 @@ def stock_mix(toolchain: Toolchain, header: GgufHeader, ftype: str, *, cwd: Path
     return StockMix(ftype=ftype, plan=plan, types=types, n_bytes=n_bytes)
 
 
-def mix_and_bytes(budget: Budget, header: GgufHeader, of: OfFtype) -> tuple[StockMix, int]:
+def is_refused(name: str, ggml_type: str) -> bool:
+    """Whether llama-quantize refuses that type for a tensor without importance data (not in a dry run, though).
+
+    Source: src/llama-quant.cpp ``tensor_requires_imatrix``.
+    """
+    return ggml_type in NEED_IMPORTANCE and name not in _NEVER_REFUSED
+
+
+def mix_and_bytes(
+    budget: Budget, header: GgufHeader, of: OfFtype, writable: Callable[[StockMix], bool] = lambda mix: True
+) -> tuple[StockMix, int]:
     """The stock mix to beat, and the bytes of all tensors that the budget allows.
 
     The mix is the budget's own, else the largest that fits; where none fits, the smallest there is.
+
+    Args:
+        writable: mixes of which it is false are passed over, unless the budget names one.
     """
     if budget.kind == "stock":
         mix = of(budget.ftype)
         return mix, mix.n_bytes
     n_bytes = budget_bytes(budget, header, of)
-    mixes = [of(ftype) for ftype in FTYPES_BY_SIZE]
+    mixes = [mix for ftype in FTYPES_BY_SIZE if writable(mix := of(ftype))]
     fitting = [m for m in mixes if m.n_bytes <= n_bytes]
     return max(fitting, key=lambda m: m.n_bytes) if fitting else min(mixes, key=lambda m: m.n_bytes), n_bytes
 

@@ -123,3 +123,17 @@ def test_garbage_is_what_no_recipe_last_used(tmp_path: Path) -> None:
     cache.remove(dropped.folder)
     assert list(cache.entries()) == [kept]
     assert cache.garbage() == []
+
+
+def test_pieces_of_measurements_stay_while_a_recipe_needs_their_step(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.pieces.mkdir()
+    needed = cache.pieces / f"{key_of(VALUE)[:24]}.jsonl"
+    stale = cache.pieces / "0123456789abcdef01234567.jsonl"
+    for file in (needed, stale):
+        file.write_text('["a",1]\n')
+    cache.remember("r", {"toy": VALUE})
+    assert cache.garbage() == [stale]
+    cache.remove(stale)
+    assert needed.exists()
+    assert not stale.exists()

@@ -14,15 +14,14 @@ import lwq
 PACKAGE = Path(lwq.__file__).parent
 FLOORS = (
     # 0 pure
-    ("errors", "tensors", "metrics", "recipe", "recipe_target", "recipe_parse", "recipe_page", "statistics", "allocation", "pruning",
-     "record", "search_record", "transcripts", "task_transcripts", "complaints", "requests", "damage", "divergence",
-     "knapsack", "options", "importance",
-     "budget"),
+    ("errors", "tensors", "metrics", "recipe", "recipe_target", "recipe_parse", "recipe_page", "statistics",
+     "allocation", "pruning", "record", "search_record", "transcripts", "task_transcripts", "complaints", "requests",
+     "damage", "divergence", "knapsack", "options", "importance", "budget"),
     # 1 one owner for each thing outside
     ("process", "process_group", "files", "machine", "source_tree", "toolchain", "build", "doctor", "gguf_parse",
      "gguf_header", "gguf_io", "gguf_scan", "gguf_size", "imatrix_io", "wheels", "hub", "cache", "converter", "tools",
-     "bindings", "ggml", "graph", "engine", "generation", "session", "product",
-     "curves", "mixes", "race", "pieces", "stock", "output_importance", "frontier"),
+     "bindings", "ggml", "graph", "session", "engine", "generation", "product", "curves", "mixes", "race", "pieces",
+     "stock", "output_importance", "frontier"),
     # 2 one thing each
     ("steps",),
     # 3 order

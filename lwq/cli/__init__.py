@@ -18,6 +18,8 @@ COMMANDS = {
     "init": ("recipe", "Write a commented recipe for a model."),
     "plan": ("run", "Show steps, sizes, disk and time of a recipe; run nothing costly."),
     "run": ("run", "Carry out a recipe and write its model card."),
+    "sensitivity": ("measured", "Measure how much each tensor of a model matters."),
+    "allocate": ("allocate", "Choose types within budgets, by predicted damage."),
     "why": ("run", "Say why a step of a recipe is done, or would run again."),
     "stats": ("look", "Print the statistics of an importance matrix."),
     "inspect": ("look", "Print types, sizes and bits per weight of a GGUF."),

@@ -40,10 +40,11 @@ def collect(settings: Settings, yes: bool) -> None:
     """Remove steps that no recipe's last run used, and what killed runs left."""
     cache = settings.cache()
     garbage = cache.garbage()
-    n_bytes = sum(p.stat().st_size for folder in garbage for p in folder.rglob("*") if p.is_file())
+    files = (p for found in garbage for p in (found.rglob("*") if found.is_dir() else (found,)))
+    n_bytes = sum(p.stat().st_size for p in files if p.is_file())
     for folder in garbage:
         click.echo(folder.name)
         if yes:
             cache.remove(folder)
     what = "removed" if yes else "to remove (`--yes` does it)"
-    click.echo(f"{len(garbage)} folders, {human_bytes(n_bytes)} {what}")
+    click.echo(f"{len(garbage)} entries, {human_bytes(n_bytes)} {what}")

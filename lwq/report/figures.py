@@ -134,8 +134,9 @@ def _predicted_against_measured(record: Record, points: tuple[Compared, ...]) ->
         alt=f"Measured against predicted KL divergence of {len(points)} candidates; the measured one is up to"
         f" {fixed(100 * max(off), 1)}% off the predicted one.",
         caption="Measured against predicted KLD of the candidates of all searches, both logarithmic; bars are one"
-        " standard error, candidates that were dropped early were measured on fewer windows. Predicted is on the text"
-        f" of the probes, measured on the selection text. Scale and exponent were fitted on measured mixes.{hidden}",
+        " standard error, candidates that were dropped early were measured on fewer windows. Single damages are of the"
+        " probes' text; measured, and scale and exponent of each search fitted to it, is on the selection text, so what"
+        f" the points show is how well sums order and space the candidates.{hidden}",
     )
 
 

@@ -50,9 +50,14 @@ def importance(found: Sensitivity) -> str:
     """Which importance matrix the allocations of lwq use, and what lwq added to it."""
     if not found.output_tensor:
         return f"The commands of lwq's own allocations use the importance matrix {code(found.importance_file)}."
-    tied = " (here the token embedding, which also gives the output)" if "token_embd" in found.output_tensor else ""
+    tensor = code(found.output_tensor)
+    left_out = (
+        f"llama-imatrix never collects importance data for {tensor}, which here is the output tensor too"
+        if "token_embd" in found.output_tensor
+        else f"llama-imatrix collects importance data for {tensor} only when asked"
+    )
     return (
-        f"llama-imatrix never collects importance data for {code(found.output_tensor)}{tied}. lwq collected and added"
+        f"{left_out}. lwq collected and added"
         f" them: the importance matrix {code(found.importance_file)}, written by `lwq sensitivity`, ships beside this"
         " card, and the commands of lwq's own allocations use it."
     )

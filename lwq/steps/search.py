@@ -25,14 +25,14 @@ from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.knapsack import Group, solve
 from lwq.metrics import Estimate
-from lwq.mixes import N_SKIP, Mixer
+from lwq.mixes import Mixer, n_unscored
 from lwq.options import Constraints, groups, spread
-from lwq.race import Polish, Runner, difference, is_better, proposals, race, rounds_of
+from lwq.race import Polish, Runner, difference, is_better, proposals, race, reason, rounds_of
 from lwq.requests import DryRunRequest
 from lwq.search_record import Search, SearchCandidate, TensorSensitivity
 from lwq.session import Tokens, spread_over
 from lwq.steps import Context, Given, Made
-from lwq.stock import StockMix, mix_and_bytes, stock_mix
+from lwq.stock import StockMix, is_refused, mix_and_bytes, stock_mix
 from lwq.tensors import bits_per_weight, tensor_bytes
 
 NAME = "search"
@@ -117,7 +117,7 @@ class _Search:
         self.more: dict[tuple[str, str], float] = {}
         self.plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, self.targets)
         self.importance = importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, self.targets)
-        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self._stock)
+        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self._stock, self._writable)
         self.n_done = 0
 
     def _stock(self, ftype: str) -> StockMix:
@@ -125,14 +125,17 @@ class _Search:
         folder = self.ctx.folder
         return stock_mix(self.ctx.toolchain, self.header, ftype, cwd=folder, model=model, imatrix=imatrix)
 
+    def _writable(self, mix: StockMix) -> bool:
+        return all(t.name in self.plain or not is_refused(t.name, mix.types[t.name]) for t in self.targets)
+
     # the candidates
 
     def result(self) -> Result:
         inputs, ctx = self.inputs, self.ctx
         with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
-            self._probe(engine, engine.cut(ctx.find(inputs.probe_text).read_text(encoding="utf-8")))
+            self._probe(engine, engine.cut(ctx.find(inputs.probe_text).read_bytes().decode()))
         with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
-            windows = engine.cut(ctx.find(inputs.text).read_text(encoding="utf-8"))
+            windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
             if len(windows) < 2:
                 raise ModelError(
                     f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens, 2 are needed"
@@ -162,7 +165,7 @@ class _Search:
     def _probe(self, engine: Engine, windows: Tokens) -> None:
         """Measures what the best allocation would use and no probe was near; twice, since it then changes its mind."""
         pieces = self.ctx.pieces(self.inputs.sensitivity.key)
-        engine.set_windows(spread_over(windows, self.inputs.probe_n_windows), n_skip=N_SKIP)
+        engine.set_windows(spread_over(windows, self.inputs.probe_n_windows), n_skip=n_unscored(engine.n_ctx))
         mixer = Mixer(engine, self.importance)
         for _ in range(2):
             chosen, found = self._solved(1.0)
@@ -175,9 +178,9 @@ class _Search:
         """The stock mix of the budget, the best allocations by exponent, and the hand-written mixes that fit."""
         stock = {t.name: self.stock.types[t.name] for t in self.targets}
         unweighted = frozenset(t.name for t in self.targets if t.name not in self.plain)
-        entered = _Field(
-            runners=[Runner(name=f"stock {self.stock.ftype}", types=stock, unweighted=unweighted, must_finish=True)]
-        )
+        name, fits = f"stock {self.stock.ftype}", self.stock.n_bytes <= self.budget_bytes
+        first = Runner(name=name, types=stock, unweighted=unweighted, must_finish=True, fits=fits)
+        entered = _Field(runners=[first])
         seen: list[dict[str, str]] = []
         for exponent in EXPONENTS:
             chosen, found = self._solved(exponent)
@@ -203,7 +206,10 @@ class _Search:
 
     def _polished(self, mixer: Mixer, entered: _Field) -> Polish | None:
         """The best allocation after size-neutral swaps, entered as a runner if any swap stayed."""
-        best = min((r for r in entered.runners if r.name in entered.made_of and not r.dropped), key=lambda r: r.kld)
+        left = [r for r in entered.runners if r.name in entered.made_of and not r.dropped]
+        if not left:
+            return None
+        best = min(left, key=lambda r: r.kld)
         chosen, found = entered.made_of[best.name]
         spare = self.budget_bytes - self._bytes(best.types)
         mixer.put(best.types)
@@ -218,12 +224,11 @@ class _Search:
 
     def _finished(self, entered: _Field, polish: Polish | None) -> Result:
         stock = entered.runners[0]
-        best = min((r for r in entered.runners[1:] if not r.dropped), key=lambda r: r.kld)
+        best = min(entered.runners[1:], key=lambda r: (bool(r.dropped), r.kld))
         assert stock.scores
         assert best.scores
         gap = difference(best.scores, stock.scores)
-        fits = self.stock.n_bytes <= self.budget_bytes
-        winner = best if is_better(gap) or not fits else stock
+        winner = best if is_better(gap) or not stock.fits else stock
         sums = {r.name: sum_of(r.types, self._damages()) for r in entered.runners}
         raced = [r for r in entered.runners if r.scores]
         fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
@@ -231,7 +236,7 @@ class _Search:
             budget=str(self.inputs.budget),
             budget_bytes=self.budget_bytes,
             chosen=winner.name,
-            reason=_reason(winner, stock, gap, fits),
+            reason=reason(winner, stock, gap, stock.fits),
             stock_difference=None if winner is stock else gap,
             candidates=tuple(self._candidate(r, winner, fitted.of(sums[r.name])) for r in entered.runners),
             scale=fitted.scale,
@@ -244,7 +249,7 @@ class _Search:
     def _candidate(self, runner: Runner, winner: Runner, predicted: float) -> SearchCandidate:
         assert runner.scores
         verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
-        if runner.must_finish and self.stock.n_bytes > self.budget_bytes:
+        if not runner.fits:
             verdict = "larger than the budget; shown for comparison"
         return SearchCandidate(
             name=runner.name,
@@ -284,18 +289,3 @@ class _Search:
             plain_imatrix=plain,
             search=search,
         )
-
-
-def _reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
-    error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
-    if winner is stock:
-        return (
-            f"The stock mix was not surely beaten: the best other candidate differs from it by {gap.value:+.6f}{error}"
-            " nats of KLD on the selection text, and ties go to the stock mix."
-        )
-    share = 100 * (1 - winner.kld / stock.kld) if stock.kld > 0 else 0.0
-    size = "of that size" if fits else "next to that size, which is larger than the budget,"
-    return (
-        f"Its KLD on the selection text is {share:.0f} % below that of the {stock.name} mix {size}"
-        f" ({gap.value:+.6f}{error} nats, paired)."
-    )

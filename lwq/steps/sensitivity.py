@@ -21,7 +21,7 @@ from lwq.gguf_header import read_header
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.metrics import Estimate
-from lwq.mixes import N_SKIP, Mixer
+from lwq.mixes import Mixer, n_unscored
 from lwq.options import NEED_IMPORTANCE, Constraints, legal_types
 from lwq.output_importance import output_entry, write_with
 from lwq.product import Product
@@ -72,12 +72,12 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     Raises:
         ModelError: values that are not finite; an imatrix of another model; a text without two windows.
     """
-    targets = quantizable(inputs, ctx)
+    n_ctx, n_skip, base = inputs.n_ctx, n_unscored(inputs.n_ctx), ctx.find(inputs.base)
     entries = read_imatrix(ctx.find(inputs.imatrix)).entries
-    with Engine(
-        ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.n_ctx, n_threads=ctx.n_threads, n_skip=N_SKIP
-    ) as engine:
-        windows = engine.cut(ctx.find(inputs.text).read_text(encoding="utf-8"))
+    importance_rows(entries, read_header(base).tensors)  # of this model, before an entry of it is added
+    targets = quantizable(inputs, ctx)
+    with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, n_skip=n_skip) as engine:
+        windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
         if len(windows) < 2:
             raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens; 2 are needed")
         engine.set_windows(spread_over(windows, inputs.n_windows))

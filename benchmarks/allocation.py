@@ -1,0 +1,232 @@
+"""lwq's files against stock mixes and against an allocator that knows weight errors only, at twelve stock sizes.
+
+Everything runs on the 768-wide reference copy of SmolLM2-135M-Instruct through lwq's own steps: importance matrix and
+probes on the calibration text, choice on the selection text, and the KLD printed here on the evaluation text, which
+nothing was fitted to. Mixes are scored in process, in the types and by the kernels of the written file (a test proves
+that the file's KLD is the same).
+
+The opponent works in the way of llama.cpp's proposal for ``--target-bpw`` (PR #15550): the error of each tensor in
+each type, weighted by the importance matrix of llama-imatrix, summed over tensors and minimised within the same bytes;
+no forward pass. It is given the better, on the evaluation text itself, of two forms: errors as they are, and relative
+to each tensor's energy. A third line, ``opponent+``, has lwq's importance data for the token embedding as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from reference_copy import reference_model
+
+from lwq import sources
+from lwq.cache import Cache
+from lwq.divergence import Scores
+from lwq.engine import Engine
+from lwq.execution import Surroundings, execute
+from lwq.gguf_header import GgufHeader, read_header
+from lwq.gguf_io import read_tensor
+from lwq.imatrix_io import read_imatrix
+from lwq.importance import importance_rows
+from lwq.knapsack import Group, Option, solve
+from lwq.mixes import Mixer
+from lwq.pipeline import Machine, Planner
+from lwq.race import difference
+from lwq.recipe_parse import parse_recipe
+from lwq.session import spread_over
+from lwq.steps import Step
+from lwq.tensors import tensor_bytes
+from lwq.toolchain import find, home
+
+FTYPES = (
+    "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",
+)  # fmt: skip
+N_ROWS = 256
+RECIPE = """
+name = "allocation-benchmark"
+model = {model!r}
+[calibration]
+text = {calibration!r}
+n_ctx = 512
+n_chunks = 100
+[selection]
+text = {selection!r}
+n_ctx = 512
+n_chunks = 40
+[evaluation]
+text = {evaluation!r}
+n_ctx = 512
+n_chunks = 80
+[bench]
+tests = []
+"""
+
+
+class Log:
+    """Prints what the steps do, with their seconds."""
+
+    def started(self, label: str) -> None: ...
+
+    def progress(self, label: str, done: int, total: int) -> None: ...
+
+    def finished(self, step: Step, entry: object, *, fresh: bool) -> None:
+        seconds = getattr(entry, "seconds", 0.0)
+        print(f"{step.label:<28} {seconds:7.1f} s{'' if fresh else '  (done before)'}", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What the steps found for the twelve sizes."""
+
+    base: Path
+    header: GgufHeader
+    imatrix: Path
+    importance: Path
+    allocations: Mapping[str, Mapping[str, str]]
+    plain: Mapping[str, bool]
+    stock: Mapping[str, Mapping[str, str]]
+    cold_seconds: float
+    further_seconds: float
+    evaluation: str
+
+
+def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Found:
+    """Runs lwq's steps up to the allocations of all sizes, and the stock mixes of the same sizes."""
+    texts = {role: getattr(options, role) for role in ("calibration", "selection", "evaluation")}
+    toml = RECIPE.format(model=str(reference_model()), **texts)
+    toml += f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
+    recipe = parse_recipe(toml, "benchmark")
+    given = sources.fetch(recipe, Path(), home(), lambda text: None)
+    machine = Machine(toolchain=find(), n_threads=options.threads, cpu="")
+    wanted = ("convert", "imatrix", "sensitivity", "allocate")
+    steps = tuple(s for s in Planner(recipe, given, machine).plan() if s.label.split(":")[0] in wanted)
+    around = Surroundings(cache=Cache(home()), machine=machine, given=given.given(), watch=Log(), work={})
+    entries = execute(steps, around)
+    by_label = {s.label: s for s in steps}
+    results = {label: s.result_of(entries[s.key]) for label, s in by_label.items()}
+    seconds = {label: entries[s.key].seconds for label, s in by_label.items()}
+    base = entries[by_label["convert"].key].path(by_label["convert"].inputs.file)
+    searched = [seconds[f"allocate:{f}-lwq"] for f in ftypes]
+    return Found(
+        base=base,
+        header=read_header(base),
+        imatrix=entries[by_label["imatrix"].key].path("imatrix.gguf"),
+        importance=entries[by_label["sensitivity"].key].path(results["sensitivity"].file),
+        allocations={f: dict(results[f"allocate:{f}-lwq"].allocation.types) for f in ftypes},
+        plain={f: results[f"allocate:{f}-lwq"].plain_imatrix for f in ftypes},
+        stock={f: dict(results[f"allocate:{f}"].allocation.types) for f in ftypes},
+        cold_seconds=seconds["imatrix"] + seconds["sensitivity"] + searched[0],
+        further_seconds=max(searched[1:], default=0.0),
+        evaluation=given.texts["evaluation"].paths[0].read_text(encoding="utf-8"),
+    )
+
+
+class Opponent:
+    """Allocates by weighted errors of the weights alone."""
+
+    def __init__(
+        self, mixer: Mixer, header: GgufHeader, names: list[str], types: tuple[str, ...], bare: frozenset[str]
+    ):
+        self.bytes = {n: {q: tensor_bytes(header.find(n)[1].ne, q) for q in types} for n in names}
+        self.errors = {n: self._errors(mixer, header, n, types, weighted=n not in bare) for n in names}
+
+    @staticmethod
+    def _errors(
+        mixer: Mixer, header: GgufHeader, name: str, types: tuple[str, ...], *, weighted: bool
+    ) -> dict[str, tuple[float, float]]:
+        """Type → (error, relative error), both weighted by importance where there is any."""
+        values = read_tensor(header, name)
+        rows = np.ascontiguousarray(values[:: max(1, len(values) // N_ROWS)][:N_ROWS])
+        row = mixer.importance[name][0] if weighted else None
+        weights = np.ones(rows.shape[1], np.float32) if row is None else row
+        ggml, found = mixer.engine.ggml, {}
+        for q in types:
+            if row is None and ggml.needs_importance(q):
+                continue
+            back = ggml.dequantize(ggml.quantize(rows, q, row, mixer.engine.n_threads), q, rows.shape[1])
+            error = float(((rows - back) ** 2 * weights).sum()) * len(values) / len(rows)
+            energy = float((rows**2 * weights).sum()) * len(values) / len(rows)
+            found[q] = (error, error / energy if energy else 0.0)
+        return found
+
+    def allocate(self, n_bytes: int, form: int) -> dict[str, str]:
+        groups = [
+            Group(
+                name=n,
+                members=(n,),
+                options=tuple(Option(label=q, n_bytes=self.bytes[n][q], damage=e[form]) for q, e in errors.items()),
+            )
+            for n, errors in self.errors.items()
+        ]
+        return solve(groups, n_bytes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for role in ("calibration", "selection", "evaluation"):
+        parser.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
+    parser.add_argument("--windows", type=int, default=16, help="of the evaluation text")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ftypes", nargs="+", default=FTYPES, choices=FTYPES)
+    options = parser.parse_args()
+    ftypes = tuple(options.ftypes)
+    found = search(options, ftypes)
+    cold, further = found.cold_seconds / 60, found.further_seconds
+    print(f"one size from nothing: {cold:.1f} min; the slowest further size {further:.0f} s")
+    with Engine(find(), found.base, n_ctx=512, n_threads=options.threads) as engine:
+        engine.set_windows(spread_over(engine.cut(found.evaluation), options.windows))
+        compare(engine, found, ftypes)
+
+
+def compare(engine: Engine, found: Found, ftypes: tuple[str, ...]) -> None:
+    """Scores all mixes of all sizes and prints the ratios."""
+    targets = [t for t in found.header.tensors if len(t.ne) > 1]
+    names = [t.name for t in targets]
+    plain = importance_rows(read_imatrix(found.imatrix).entries, targets)
+    mixer = Mixer(engine, importance_rows(read_imatrix(found.importance).entries, targets))
+    bare = frozenset(n for n in names if n not in plain)
+    types = tuple(sorted({q for mix in found.allocations.values() for n, q in mix.items() if n in names} | {"q3_K"}))
+    began = time.perf_counter()
+    rivals = {label: Opponent(mixer, found.header, names, types, b) for label, b in (("", bare), ("+", frozenset()))}
+    print(f"weight errors of two opponents: {time.perf_counter() - began:.0f} s")
+    ours, theirs, opponents = {}, {}, {}
+
+    def score(mix: Mapping[str, str], unweighted: frozenset[str]) -> Scores:
+        mixer.put({n: mix[n] for n in names}, unweighted)
+        return engine.score()
+
+    for f in ftypes:
+        n_bytes = sum(tensor_bytes(t.ne, found.stock[f][t.name]) for t in targets)
+        used = sum(tensor_bytes(t.ne, found.allocations[f][t.name]) for t in targets)
+        assert used <= n_bytes
+        stock = score(found.stock[f], bare)
+        lwq = score(found.allocations[f], bare if found.plain[f] else frozenset())
+        other = min((score(rivals[""].allocate(n_bytes, form), bare) for form in (0, 1)), key=lambda s: s.mean_kld)
+        plus = min(
+            (score(rivals["+"].allocate(n_bytes, form), frozenset()) for form in (0, 1)), key=lambda s: s.mean_kld
+        )
+        ours[f], theirs[f], opponents[f] = lwq.mean_kld, stock.mean_kld, other.mean_kld
+        gap = difference(lwq, stock)
+        print(
+            f"{f:<7} {used / 2**20:7.2f} of {n_bytes / 2**20:7.2f} MiB  stock {shown(stock)}  lwq {shown(lwq)}"
+            f"  opponent {shown(other)}  opponent+ {shown(plus)}"
+            f"  lwq/stock {lwq.mean_kld / stock.mean_kld:.3f}  lwq-stock {gap.value:+.5f} ±{gap.stderr or 0:.5f}",
+            flush=True,
+        )
+    ratios = [ours[f] / theirs[f] for f in ftypes]
+    against = math.exp(sum(math.log(ours[f] / opponents[f]) for f in ftypes) / len(ftypes))
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    first = ours["Q3_K_S"] / theirs["Q3_K_S"] if "Q3_K_S" in ftypes else math.nan
+    print(f"allocation: geomean={mean:.3f} worst={max(ratios):.3f} q3_k_s={first:.3f} vs_weight_error={against:.3f}")
+
+
+def shown(scores: Scores) -> str:
+    return f"{scores.mean_kld:.5f} ±{scores.kld_stderr():.5f}"
+
+
+if __name__ == "__main__":
+    main()

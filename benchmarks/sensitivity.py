@@ -1,0 +1,96 @@
+"""A probe in process against the same probe made with files: llama-quantize, then llama-perplexity.
+
+Same tensors, same types, same tokens, one after another on the same machine. The time in process holds quantizing the
+tensor, the swap, the forward pass from its layer on and the restoring, and its share of loading the model and of the
+base's own pass; the time with files holds writing the file with that one tensor converted and measuring it against
+stored log-probabilities (storing them is not counted). ``max_difference`` is between the two KLDs, in nats; the stored
+log-probabilities have 16 bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from reference_copy import reference_model
+
+from lwq import tools
+from lwq.engine import Engine
+from lwq.files import write_atomic
+from lwq.gguf_header import read_header
+from lwq.hub import fetch_text
+from lwq.imatrix_io import read_imatrix
+from lwq.importance import importance_rows
+from lwq.mixes import Mixer
+from lwq.requests import QuantizeRequest, Window
+from lwq.tensors import TensorInfo, anchored
+from lwq.toolchain import Toolchain, find, home
+
+TYPE = "q4_K"
+EVERY = 18
+THREADS = 2
+
+
+def with_files(toolchain: Toolchain, folder: Path, tensors: tuple[TensorInfo, ...], name: str, window: Window) -> float:
+    """KLD of a file in which one tensor is converted."""
+    types = ((t.name, TYPE if t.name == name else "f16") for t in tensors)
+    write_atomic(folder / "types.txt", "".join(f"{anchored(n)}={q}\n" for n, q in types))
+    request = QuantizeRequest(
+        model="base.gguf", output="probe.gguf", ftype="Q8_0", imatrix="imatrix.gguf", tensor_types_file="types.txt"
+    )
+    tools.quantize(toolchain, request, cwd=folder, threads=THREADS)
+    found = tools.kl_divergence(
+        toolchain, cwd=folder, model="probe.gguf", logits="base.logits", n_ctx=window.n_ctx, threads=THREADS
+    )
+    return found.damage.kld.value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--windows", type=int, default=2, help="windows that a probe is scored on")
+    parser.add_argument("--ctx", type=int, default=512, help="tokens of a window")
+    options = parser.parse_args()
+    toolchain, model = find(), reference_model()
+    header = read_header(model)
+    tensors = tuple(t for t in header.tensors if len(t.ne) > 1)
+    chosen = [t.name for t in tensors][EVERY // 2 :: EVERY]
+    text, _ = fetch_text("packaged:calibration", recipe_dir=Path(), home=home())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "base.gguf").symlink_to(model)
+        (folder / "text.txt").symlink_to(text)
+        window = Window(n_ctx=options.ctx, n_chunks=options.windows)
+        threads = THREADS
+        common = {"cwd": folder, "model": "base.gguf", "text": "text.txt", "window": window, "threads": threads}
+        tools.imatrix(toolchain, output="imatrix.gguf", process_output=False, **common)
+        tools.perplexity_base(toolchain, logits="base.logits", **common)
+
+        began = time.perf_counter()
+        with Engine(toolchain, model, n_ctx=options.ctx, n_threads=threads) as engine:
+            engine.set_windows(engine.cut(text.read_text(encoding="utf-8"))[: options.windows])
+            importance = importance_rows(read_imatrix(folder / "imatrix.gguf").entries, tensors)
+            setup = (time.perf_counter() - began) / len(tensors)
+            inside, klds = 0.0, {}
+            for tensor in chosen:
+                began = time.perf_counter()
+                klds[tensor] = Mixer(engine, importance).probe(tensor, TYPE).mean_kld
+                inside += time.perf_counter() - began + setup
+
+        outside, worst = 0.0, 0.0
+        for tensor in chosen:
+            began = time.perf_counter()
+            kld = with_files(toolchain, folder, tensors, tensor, window)
+            outside += time.perf_counter() - began
+            worst = max(worst, abs(kld - klds[tensor]))
+            print(f"{tensor:<28} in process {klds[tensor]:.6f}  with files {kld:.6f}", flush=True)
+    n, whole = len(chosen), len(tensors) / len(chosen) / 60
+    print(f"{n} probes of {options.windows} windows of {options.ctx} tokens:", end=" ")
+    print(f"{inside / n:.2f} s each in process, {outside / n:.2f} s with files")
+    print(f"every tensor of the model: {inside * whole:.1f} min in process, {outside * whole:.1f} min with files")
+    print(f"sensitivity: speedup={outside / inside:.2f} max_difference={worst:.6f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,11 @@ damage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -208,14 +212,30 @@ def _solved(table: _Table, open_: Places, removable: Places, budget_bytes: int, 
     least[np.isinf(least)] = 0.0
     sizes = np.concatenate([table.n_bytes[open_] - least[groups], [-least[g].sum() for g in of_layers]])
     unit = max(1, int(np.gcd.reduce(sizes.astype(np.int64))))  # whole numbers, so that rounding cannot break the budget
-    result = milp(
-        np.concatenate([table.damage[open_], table.removal[removable]]) * (_UNITS / (upper or 1.0)),
-        constraints=[
-            LinearConstraint(csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n_groups, n)), 1, 1),
-            LinearConstraint(csr_matrix(sizes / unit), -np.inf, (budget_bytes - int(least.sum())) // unit),
-        ],
-        integrality=np.ones(n),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": _GAP, "time_limit": _SECONDS},
-    )
+    with _silent():
+        result = milp(
+            np.concatenate([table.damage[open_], table.removal[removable]]) * (_UNITS / (upper or 1.0)),
+            constraints=[
+                LinearConstraint(csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n_groups, n)), 1, 1),
+                LinearConstraint(csr_matrix(sizes / unit), -np.inf, (budget_bytes - int(least.sum())) // unit),
+            ],
+            integrality=np.ones(n),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": _GAP, "time_limit": _SECONDS},
+        )
     return None if result.x is None else np.asarray(result.x > 0.5)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches stdout: HiGHS prints a line of its own now and then, whatever it is told."""
+    sys.stdout.flush()
+    libc, kept, nowhere = ctypes.CDLL(None), os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        libc.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

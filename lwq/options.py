@@ -64,6 +64,13 @@ def groups(
     Raises:
         UsageError: constraints that leave a tensor no type.
     """
+    tensors = tuple(tensors)
+    classes = {t.tensor_class for t in tensors}
+    if strange := [c for tie in constraints.ties for c in tie if c not in classes]:
+        raise UsageError(
+            f"ties name {strange[0]!r}, which is no tensor class of this model",
+            hint=f"it has {', '.join(sorted(classes))}",
+        )
     tied: dict[tuple[int | None, object], list[TensorInfo]] = {}
     for tensor in tensors:
         tie = next((classes for classes in constraints.ties if tensor.tensor_class in classes), tensor.name)

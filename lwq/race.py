@@ -28,8 +28,8 @@ class Runner:
     unweighted: frozenset[str] = frozenset()
     must_finish: bool = False
     """Never dropped: the stock mix, which the winner is compared with."""
-    fits: bool = True
-    """Within the budget; what is not is measured for comparison and drops nobody."""
+    obstacle: str = ""
+    """Why it cannot be chosen (too large, against a constraint): it is measured for comparison and drops nobody."""
     scores: Scores | None = None
     dropped: str = ""
 
@@ -64,7 +64,7 @@ def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]
             found = mixer.engine.score(windows=windows)
             runner.scores = runner.scores.with_more(found) if runner.scores else found
             told()
-        best = min((r for r in running if r.fits), key=lambda r: r.kld, default=None)
+        best = min((r for r in running if not r.obstacle), key=lambda r: r.kld, default=None)
         if best is None or not best.scores:
             continue
         for runner in running:
@@ -203,8 +203,9 @@ def reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
             " nats of KLD on the selection text, and ties go to the stock mix."
         )
     share = 100 * (1 - winner.kld / stock.kld) if stock.kld > 0 else 0.0
+    where = "below" if share >= 0 else "above"
     size = "of that size" if fits else "next to that size, which is larger than the budget,"
     return (
-        f"Its KLD on the selection text is {share:.0f} % below that of the {stock.name} mix {size}"
+        f"Its KLD on the selection text is {abs(share):.0f} % {where} that of the {stock.name} mix {size}"
         f" ({gap.value:+.6f}{error} nats, paired)."
     )

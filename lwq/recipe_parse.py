@@ -48,8 +48,8 @@ def parse_recipe(toml: str, source: str) -> Recipe:
 def _clashes(values: dict[str, Any]) -> Iterator[str]:
     """Faults between keys, found in the raw values so that they are told beside all others."""
     rows = [row for key in ("targets", "third_party") for row in _tables(values.get(key))]
-    names = [str(row.get("name") or row.get("ftype")) for row in rows]
-    for name in sorted({n for n in names if names.count(n) > 1 and n != "None"}):
+    names = [name for row in rows if (name := _written_name(row))]
+    for name in sorted({n for n in names if names.count(n) > 1}):
         yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
     base = str(values.get("base_type", "f16")).upper()
     if base in names:
@@ -59,6 +59,12 @@ def _clashes(values: dict[str, Any]) -> Iterator[str]:
         text = values[first].get("text")
         if text is not None and text == values[second].get("text"):
             yield f"{first}, {second}: both use the text {text!r}; they must be disjoint"
+
+
+def _written_name(row: dict[str, Any]) -> str:
+    """A row's name as the file says it; a budget names its row later."""
+    budgeted = any(row.get(key) for key in ("budget", "bpw", "size", "ram"))
+    return str(row.get("name") or ("" if budgeted else row.get("ftype") or ""))
 
 
 def _doubled(recipe: Recipe) -> Iterator[str]:

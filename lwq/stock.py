@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,8 @@ from lwq.budget import Budget, context_bytes
 from lwq.errors import ModelError
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
-from lwq.options import NEED_IMPORTANCE
+from lwq.knapsack import Group
+from lwq.options import NEED_IMPORTANCE, TYPE_SETS, Constraints, matched
 from lwq.requests import DryRunRequest
 from lwq.toolchain import Toolchain
 from lwq.transcripts import DryRun
@@ -54,6 +55,22 @@ def is_refused(name: str, ggml_type: str) -> bool:
     Source: src/llama-quant.cpp ``tensor_requires_imatrix``.
     """
     return ggml_type in NEED_IMPORTANCE and name not in _NEVER_REFUSED
+
+
+def obstacle(types: Mapping[str, str], found: Iterable[Group], constraints: Constraints) -> str:
+    """Which of a user's constraints a mix is against; empty where it may be chosen.
+
+    Args:
+        found: the groups that the constraints leave; types beyond theirs are free where all types are allowed.
+    """
+    free = set(TYPE_SETS["all"]) <= set(constraints.types)
+    for group in found:
+        stated = any(matched(name, (*constraints.fixed, *constraints.min_types)) for name in group.members)
+        labels = {types[name] for name in group.members}
+        bound = stated or len(group.members) > 1 or not free
+        if len(labels) > 1 or (bound and not labels <= {option.label for option in group.options}):
+            return f"against the target's constraints at {group.name}"
+    return ""
 
 
 def mix_and_bytes(

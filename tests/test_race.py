@@ -119,6 +119,13 @@ def test_the_stock_mix_finishes_however_far_behind() -> None:
     assert course.scored["stock"] == 6
 
 
+def test_a_mix_that_cannot_be_chosen_drops_nobody() -> None:
+    course = Course({"large": [0.1] * 6, "small": [1.0] * 6, "far": [3.0] * 6})
+    runners = [Runner(name=n, types={"t": n}, obstacle="too large" if n == "large" else "") for n in course.kld]
+    race(course, runners, rounds_of(6), lambda: None)  # type: ignore[arg-type]
+    assert [r.dropped for r in runners] == ["", "", "behind small after 2 windows"]
+
+
 def test_a_swap_that_saves_more_than_it_costs_comes_first() -> None:
     a = group("a", ("q4", 4, 8.0), ("q5", 5, 1.0))
     b = group("b", ("q4", 4, 0.5), ("q5", 5, 0.25))

@@ -118,6 +118,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toolchain: Toolchain) -> 
     return carry_out(folder, folder / "home", toolchain, RECIPE + TARGETS)[0], folder
 
 
+HALF_STEP = 16 / 65535 / 2
 BUDGETS = ("Q4_K_M-lwq", "kept", "file")
 
 
@@ -148,8 +149,9 @@ def test_types_read_back_are_the_allocation(finished) -> None:
 def test_constraints_hold_in_the_written_file(finished) -> None:
     run, _ = finished
     types = {t.name: t.ggml_type for t in read_header(file_of(run, "kept")).tensors}
-    stock_won = run.result("allocate:kept").plain_imatrix
-    assert not stock_won
+    stock, *_ = run.result("allocate:kept").search.candidates
+    assert stock.n_bytes <= run.result("allocate:kept").search.budget_bytes
+    assert stock.verdict.startswith("against the target's constraints at blk.0.")
     assert types["blk.0.ffn_down.weight"] == "q8_0"
     assert {types[f"blk.{i}.attn_v.weight"] for i in range(2)} <= {"q5_K", "q6_K", "q8_0"}
     assert all(types[f"blk.{i}.attn_q.weight"] == types[f"blk.{i}.attn_k.weight"] for i in range(2))
@@ -172,15 +174,14 @@ def test_divergence_of_the_written_file_is_what_the_search_measured(finished) ->
     """Same windows: the tool's base log-probabilities have 16 bits over at most 16 nats, each wrong by half a step
     at most. That moves Σ p (log p − log q) by half a step, and little more where log p − log q is not near 0."""
     run, _ = finished
-    half_step = 16 / 65535 / 2
     wanted = {name: run.result(f"allocate:{name}").search for name in BUDGETS}
     pairs = [(name, next(c for c in s.candidates if c.name == s.chosen)) for name, s in wanted.items()]
     pairs.append(("Q4_K_M", wanted["Q4_K_M-lwq"].candidates[0]))
     for name, candidate in pairs:
-        printed = run.result(f"evaluate:{name}:selection").damage.kld.value
         assert candidate.n_windows == N_WINDOWS
-        assert candidate.kld.value > 100 * half_step
-        assert abs(candidate.kld.value - printed) < 1.5 * half_step, name
+        printed = run.result(f"evaluate:{name}:selection").damage.kld.value
+        assert abs(candidate.kld.value - printed) < 1.5 * HALF_STEP, name
+    assert max(candidate.kld.value for _, candidate in pairs) > 50 * HALF_STEP
 
 
 def test_chosen_mix_is_surely_better_than_stock_or_is_stock(finished) -> None:
@@ -191,9 +192,11 @@ def test_chosen_mix_is_surely_better_than_stock_or_is_stock(finished) -> None:
             assert found.chosen.startswith("stock ")
             continue
         stock, gap = found.candidates[0], found.stock_difference
-        assert gap.value + 1.96 * gap.stderr < 0 or stock.n_bytes > found.budget_bytes
+        assert gap.value + 1.96 * gap.stderr < 0 or stock.verdict.endswith("shown for comparison")
+        assert ("% above that of" if gap.value > 0 else "% below that of") in found.reason
         chosen = next(c for c in found.candidates if c.name == found.chosen)
-        np.testing.assert_allclose(chosen.kld.value - stock.kld.value, gap.value, rtol=1e-9)
+        # the gap is a mean over quarters of windows, of which the last has 15 of 63 tokens: weights differ by 6 %
+        np.testing.assert_allclose(chosen.kld.value - stock.kld.value, gap.value, rtol=0.06)
 
 
 def test_probes_cover_every_tensor_and_name_the_embedding_they_completed(finished) -> None:
@@ -276,7 +279,7 @@ def test_killed_run_loses_one_probe_at_most_and_ends_alike(counted, toolchain: T
 @pytest.mark.parametrize("write", [write_tiny_moe, write_tiny_phi3])
 def test_other_architectures_are_allocated_and_written(write, toolchain: Toolchain, tmp_path: Path) -> None:
     write_inputs(tmp_path, write)
-    recipe = RECIPE + '[[targets]]\nname = "small"\nbpw = 4\ntypes = ["no-iq"]\n'
+    recipe = RECIPE + '[[targets]]\nname = "small"\nbpw = 4\ntypes = ["q3_K", "q4_0", "q5_K"]\n'
     run, _ = carry_out(
         tmp_path, tmp_path / "home", toolchain, recipe, (*SHORT, "quantize", "baseline", "evaluate:small")
     )
@@ -285,7 +288,7 @@ def test_other_architectures_are_allocated_and_written(write, toolchain: Toolcha
     assert run.result("sensitivity").output_tensor == "output.weight"
     chosen = next(c for c in result.search.candidates if c.name == result.search.chosen)
     printed = run.result("evaluate:small:selection").damage.kld.value
-    assert abs(chosen.kld.value - printed) < 1.5 * 16 / 65535 / 2
+    assert abs(chosen.kld.value - printed) < 1.5 * HALF_STEP
 
 
 # odd inputs, step by step
@@ -415,10 +418,10 @@ def test_tensor_without_importance_is_never_given_a_type_that_needs_it(bench: Be
 
 
 def test_stock_mix_that_cannot_be_written_without_importance_is_named(bench: Bench) -> None:
-    bare = matrix(bench, **{LAST: None})
-    measured = bench.sensitivity(bare, types=("iq2_xxs", "q2_K"))
-    with pytest.raises(ModelError, match=r"blk\.1\.ffn_down\.weight: iq\S+ cannot be made without importance data"):
-        bench.search(bare, measured, parse_budget("IQ2_S"), types=("iq2_xxs", "q2_K"))
+    bare = matrix(bench, **{"blk.0.attn_q.weight": None})
+    measured = bench.sensitivity(bare, types=("q2_K",))
+    with pytest.raises(ModelError, match=r"blk\.0\.attn_q\.weight: iq\S+ cannot be made without importance data"):
+        bench.search(bare, measured, parse_budget("IQ3_XXS"), types=("q2_K",))
 
 
 def test_channels_and_experts_that_no_token_reached_weigh_one(bench: Bench) -> None:
@@ -441,7 +444,7 @@ def test_tensor_of_zeros_costs_nothing_and_gets_the_smallest_type(bench: Bench) 
     found = next(t for t in measured.tensors if t.tensor == LAST)
     assert (found.kld.value, found.alpha, set(dict(found.errors).values())) == (0.0, 0.0, {0.0})
     assert any(LAST in note for note in measured.notes)
-    chosen = bench.search(matrix(bench), measured, parse_budget("4.5 bpw"), types=types)
+    chosen = bench.search(matrix(bench), measured, parse_budget("Q4_K_M"), types=types)
     assert not chosen.plain_imatrix
     assert dict(chosen.allocation.types)[LAST] == "q2_K"
 
@@ -471,23 +474,33 @@ def test_budget_below_the_smallest_types_is_told(bench: Bench) -> None:
         bench.search(matrix(bench), measured, parse_budget("3 bpw"), types=types)
 
 
-def test_stock_mix_ships_where_it_beats_every_allocation(bench: Bench) -> None:
-    """The only type allowed is coarser than the mix: all allocations lose so surely that they drop out."""
-    measured = bench.sensitivity(matrix(bench), types=("q2_K",))
-    found = bench.search(matrix(bench), measured, parse_budget("Q5_K_M"), types=("q2_K",))
-    assert found.search.chosen == "stock Q5_K_M"
+def upside_down(measured: sensitivity.Result) -> sensitivity.Result:
+    """With the damages of a model in which what matters most matters least: its allocations are poor."""
+    most = max(t.kld.value for t in measured.tensors)
+    tensors = tuple(replace(t, kld=replace(t.kld, value=1e-3 * most**2 / t.kld.value)) for t in measured.tensors)
+    return replace(measured, tensors=tensors)
+
+
+def test_stock_mix_ships_where_it_beats_every_allocation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All allocations lose so surely that they drop out of the race, and none is left to polish."""
+    monkeypatch.setattr(search, "N_PROBES", 0)
+    measured = upside_down(bench.sensitivity(matrix(bench), types=TYPE_SETS["k"]))
+    found = bench.search(matrix(bench), measured, parse_budget("Q4_K_M"), types=TYPE_SETS["k"])
+    stock, *others = found.search.candidates
+    assert (found.search.chosen, stock.verdict) == ("stock Q4_K_M", "chosen")
+    assert all(c.verdict.startswith("behind stock Q4_K_M after ") for c in others)
     assert found.plain_imatrix
     assert "ties go to the stock mix" in found.search.reason
     assert found.search.n_swaps == 0
 
 
 def test_stock_mix_larger_than_the_budget_is_shown_and_drops_nobody(bench: Bench) -> None:
-    """Below all stock mixes (the smallest of this model is far above 2.3 bpw, with its embedding in Q2_K to Q5_K)."""
-    types = ("iq2_xxs", "q2_K", "q3_K")
-    full = matrix(bench)
-    measured = bench.sensitivity(full, types=types)
-    found = bench.search(full, measured, parse_budget("2.3 bpw"), types=types)
+    """Without importance for one tensor the smallest stock mix is Q2_K, of more than 3 bpw in this model."""
+    types = ("q2_K", "q3_K")
+    bare = matrix(bench, **{LAST: None})
+    found = bench.search(bare, bench.sensitivity(bare, types=types), parse_budget("2.9 bpw"), types=types)
     stock, *others = found.search.candidates
+    assert stock.name == "stock Q2_K"
     assert stock.n_bytes > found.search.budget_bytes
     assert stock.verdict == "larger than the budget; shown for comparison"
     assert found.tensor_bytes <= found.search.budget_bytes
@@ -500,18 +513,16 @@ def test_swaps_keep_the_size_and_what_stays_is_measured(bench: Bench, monkeypatc
     run = Polish.run
     monkeypatch.setattr(Polish, "run", lambda self, swaps, spare: (kept.append(self), run(self, swaps, spare))[1])
     types = TYPE_SETS["k"]
-    measured = bench.sensitivity(matrix(bench), types=types)
-    # damages turned upside down: the allocation is poor, so that swaps pay
-    worst = max(t.kld.value for t in measured.tensors)
-    upside = tuple(replace(t, kld=replace(t.kld, value=1e-3 * worst**2 / t.kld.value)) for t in measured.tensors)
+    measured = upside_down(bench.sensitivity(matrix(bench), types=types))
     monkeypatch.setattr(search, "N_PROBES", 0)
     monkeypatch.setattr("lwq.race.LOST", np.inf)  # and it stays in the race
-    budget = parse_budget("4 bpw")
-    found = bench.search(matrix(bench), replace(measured, tensors=upside), budget, types=types)
+    found = bench.search(matrix(bench), measured, parse_budget("Q3_K_M"), types=types)
     (polish,) = kept
     assert polish.n_tried == found.search.n_swaps > 0
+    assert polish.n_kept > 0
+    last = found.search.candidates[-1]
+    assert last.name.endswith(("swap", "swaps"))
+    assert last.n_bytes <= found.search.budget_bytes
     assert found.tensor_bytes <= found.search.budget_bytes
-    if polish.n_kept:
-        last = found.search.candidates[-1]
-        assert last.name.endswith(("swap", "swaps"))
-        assert last.n_bytes <= found.search.budget_bytes
+    before = next(c for c in found.search.candidates if c.name == last.name.rsplit(", ", 1)[0])
+    assert last.kld.value < before.kld.value

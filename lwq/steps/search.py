@@ -32,7 +32,7 @@ from lwq.requests import DryRunRequest
 from lwq.search_record import Search, SearchCandidate, TensorSensitivity
 from lwq.session import Tokens, spread_over
 from lwq.steps import Context, Given, Made
-from lwq.stock import StockMix, is_refused, mix_and_bytes, stock_mix
+from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, stock_mix
 from lwq.tensors import bits_per_weight, tensor_bytes
 
 NAME = "search"
@@ -178,8 +178,10 @@ class _Search:
         """The stock mix of the budget, the best allocations by exponent, and the hand-written mixes that fit."""
         stock = {t.name: self.stock.types[t.name] for t in self.targets}
         unweighted = frozenset(t.name for t in self.targets if t.name not in self.plain)
-        name, fits = f"stock {self.stock.ftype}", self.stock.n_bytes <= self.budget_bytes
-        first = Runner(name=name, types=stock, unweighted=unweighted, must_finish=True, fits=fits)
+        hurdle = self._obstacle(stock, self.stock.n_bytes)
+        first = Runner(
+            name=f"stock {self.stock.ftype}", types=stock, unweighted=unweighted, must_finish=True, obstacle=hurdle
+        )
         entered = _Field(runners=[first])
         seen: list[dict[str, str]] = []
         for exponent in EXPONENTS:
@@ -197,9 +199,13 @@ class _Search:
         for rival in self.inputs.rivals:
             allocation: Allocation = self.ctx.result(rival.allocation, "allocation", Allocation)
             types = {name: q for name, q in allocation.types if name in {t.name for t in self.targets}}
-            n_bytes = self._bytes(types)
-            if not allocation.pruned_layers and n_bytes <= self.budget_bytes:
+            if not allocation.pruned_layers and not self._obstacle(types, self._bytes(types)):
                 yield Runner(name=rival.name, types=types)
+
+    def _obstacle(self, types: Mapping[str, str], n_bytes: int) -> str:
+        if n_bytes > self.budget_bytes:
+            return "larger than the budget"
+        return obstacle(types, self._groups(1.0), self.inputs.constraints)
 
     def _bytes(self, types: Mapping[str, str]) -> int:
         return self.other_bytes + sum(tensor_bytes(t.ne, types[t.name]) for t in self.targets)
@@ -228,7 +234,7 @@ class _Search:
         assert stock.scores
         assert best.scores
         gap = difference(best.scores, stock.scores)
-        winner = best if is_better(gap) or not stock.fits else stock
+        winner = best if is_better(gap) or stock.obstacle else stock
         sums = {r.name: sum_of(r.types, self._damages()) for r in entered.runners}
         raced = [r for r in entered.runners if r.scores]
         fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
@@ -236,7 +242,7 @@ class _Search:
             budget=str(self.inputs.budget),
             budget_bytes=self.budget_bytes,
             chosen=winner.name,
-            reason=reason(winner, stock, gap, stock.fits),
+            reason=reason(winner, stock, gap, self.stock.n_bytes <= self.budget_bytes),
             stock_difference=None if winner is stock else gap,
             candidates=tuple(self._candidate(r, winner, fitted.of(sums[r.name])) for r in entered.runners),
             scale=fitted.scale,
@@ -249,8 +255,8 @@ class _Search:
     def _candidate(self, runner: Runner, winner: Runner, predicted: float) -> SearchCandidate:
         assert runner.scores
         verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
-        if not runner.fits:
-            verdict = "larger than the budget; shown for comparison"
+        if runner.obstacle:
+            verdict = f"{runner.obstacle}; shown for comparison"
         return SearchCandidate(
             name=runner.name,
             n_bytes=self._bytes(runner.types),

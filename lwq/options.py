@@ -64,19 +64,20 @@ def groups(
     Raises:
         UsageError: constraints that leave a tensor no type.
     """
-    tensors = tuple(tensors)
-    classes = {t.tensor_class for t in tensors}
-    if strange := [c for tie in constraints.ties for c in tie if c not in classes]:
-        raise UsageError(
-            f"ties name {strange[0]!r}, which is no tensor class of this model",
-            hint=f"it has {', '.join(sorted(classes))}",
-        )
     tied: dict[tuple[int | None, object], list[TensorInfo]] = {}
     for tensor in tensors:
         tie = next((classes for classes in constraints.ties if tensor.tensor_class in classes), tensor.name)
         tied.setdefault((tensor.layer, tie), []).append(tensor)
     by_name = (sorted(members, key=lambda t: t.name) for members in tied.values())
     return tuple(_group(members, damages, constraints, exponent) for members in by_name)
+
+
+def check_ties(tensors: Iterable[TensorInfo], constraints: Constraints) -> None:
+    """Raises UsageError for a tie with a class that no tensor of the model has."""
+    classes = sorted({t.tensor_class for t in tensors})
+    if strange := [c for tie in constraints.ties for c in tie if c not in classes]:
+        hint = f"it has {', '.join(classes)}"
+        raise UsageError(f"ties name {strange[0]!r}, which is no tensor class of this model", hint=hint)
 
 
 def _group(

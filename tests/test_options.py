@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from lwq.damage import TensorDamage
 from lwq.errors import UsageError
 from lwq.knapsack import solve
-from lwq.options import NEED_IMPORTANCE, TYPE_SETS, Constraints, bent, groups, legal_types, matched, spread
+from lwq.options import (
+    NEED_IMPORTANCE,
+    TYPE_SETS,
+    Constraints,
+    bent,
+    check_ties,
+    groups,
+    legal_types,
+    matched,
+    spread,
+)
 from lwq.tensors import GGML_TYPES, TensorInfo, tensor_bytes, type_bpw
 
 MODEST = settings(max_examples=60, deadline=None)
@@ -177,3 +187,10 @@ def test_sets_hold_known_types_once(name: str) -> None:
     assert set(TYPE_SETS[name]) <= set(GGML_TYPES)
     assert len(set(TYPE_SETS[name])) == len(TYPE_SETS[name])
     assert name == "all" or not [q for q in TYPE_SETS[name] if q.startswith("iq")]
+
+
+def test_a_tie_with_a_class_that_the_model_lacks_is_told() -> None:
+    tensors = (TensorInfo(name="blk.0.ffn_up.weight", ne=(256, 8), ggml_type="f16"),)
+    check_ties(tensors, Constraints(ties=(("ffn_up",),)))
+    with pytest.raises(UsageError, match="'ffn_gat'"):
+        check_ties(tensors, Constraints(ties=(("ffn_up", "ffn_gat"),)))

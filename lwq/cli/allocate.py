@@ -25,7 +25,7 @@ from lwq.errors import UsageError
 from lwq.files import write_atomic
 from lwq.frontier import frontier, totals
 from lwq.knapsack import Group, solve
-from lwq.options import Constraints, groups, spread
+from lwq.options import Constraints, check_ties, groups, spread
 from lwq.recipe_target import Target
 from lwq.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix
 from lwq.tensors import tensor_bytes, type_bpw
@@ -51,6 +51,7 @@ class Allocator:
         self.targets = tuple(t for t in self.header.tensors if t.name in self.damages)
         self.others = sum(t.n_bytes for t in self.header.tensors if t.name not in self.damages)
         self.constraints = constraints
+        check_ties(self.targets, constraints)
         self.groups: tuple[Group, ...] = groups(self.targets, self.damages, constraints)
         (folder / "base.gguf").symlink_to(measured.base)
         (folder / "imatrix.gguf").symlink_to(measured.imatrix)

@@ -26,7 +26,7 @@ from lwq.importance import importance_rows
 from lwq.knapsack import Group, solve
 from lwq.metrics import Estimate
 from lwq.mixes import Mixer, n_unscored
-from lwq.options import Constraints, groups, spread
+from lwq.options import Constraints, check_ties, groups, spread
 from lwq.race import Polish, Runner, difference, is_better, proposals, race, reason, rounds_of
 from lwq.requests import DryRunRequest
 from lwq.search_record import Search, SearchCandidate, TensorSensitivity
@@ -113,6 +113,7 @@ class _Search:
         )
         names = {t.tensor for t in self.tensors}
         self.targets = tuple(t for t in self.header.tensors if t.name in names)
+        check_ties(self.targets, inputs.constraints)
         self.other_bytes = sum(t.n_bytes for t in self.header.tensors if t.name not in names)
         self.more: dict[tuple[str, str], float] = {}
         self.plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, self.targets)

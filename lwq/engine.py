@@ -47,7 +47,7 @@ class Engine(Session):
         self.windows: Tokens = np.empty((0, n_ctx), np.int32)
         self.graph: Graph | None = None
         self._base: list[Floats] = []
-        self._inputs: dict[int, Bytes] = {}
+        self._inputs: list[dict[int, Bytes]] = []
         self._states: list[dict[int, Bytes]] = []
         self._originals: dict[str, _Original] = {}
         self._backend: int | None = None
@@ -79,7 +79,7 @@ class Engine(Session):
             self.n_skip, self.n_scored = n_skip, self.n_ctx - 1 - n_skip
         self.windows, self._base = windows, []
         self._find_graph()
-        self._states = []
+        self._states, self._inputs = [], []
         for tokens in windows:
             logits = self._keep_states(tokens)
             if not np.isfinite(logits).all():
@@ -88,7 +88,7 @@ class Engine(Session):
 
     def settle(self) -> None:
         """Later scores start from the residual streams of the weights as they are now (the base stays)."""
-        self._states = []
+        self._states, self._inputs = [], []
         for tokens in self.windows:
             self._keep_states(tokens)
 
@@ -108,7 +108,6 @@ class Engine(Session):
         self._listener = None
         self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
         self.graph.keep_boundaries(self.ggml, self._states_that_fit())
-        self._inputs = {}
 
     def _states_that_fit(self) -> int:
         """Number of residual streams of one window for which there is room."""
@@ -123,8 +122,8 @@ class Engine(Session):
         def listen(address: int, ask: bool) -> bool:
             if ask:
                 return address in wanted
-            if not self._inputs and self.graph:
-                self._inputs = read_inputs(self.ggml, self.graph)
+            if not states and self.graph:  # later, they may be overwritten
+                self._inputs.append(read_inputs(self.ggml, self.graph))
             states[wanted[address]] = self.ggml.read(address)
             return True
 
@@ -205,7 +204,7 @@ class Engine(Session):
 
     def _replay(self, window: int, boundary: int) -> Floats:
         assert self.graph
-        for address, data in self._inputs.items():
+        for address, data in self._inputs[window].items():
             self.ggml.write(address, data)
         node = self.graph.nodes[self.graph.boundaries[boundary]].address
         self.ggml.write(node, self._states[window][boundary])

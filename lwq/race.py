@@ -13,8 +13,8 @@ from lwq.knapsack import Group, Option
 from lwq.metrics import Estimate
 from lwq.mixes import Mixer
 
-LOST: Final = 2.6
-"""A runner this many standard errors behind the best is dropped (p < .01)."""
+LOST: Final = 3.5
+"""A runner this many standard errors behind the best is dropped (p < .01 with the eight pieces of two windows)."""
 SURE: Final = 1.96
 _SWAP_SURE: Final = 1.64
 

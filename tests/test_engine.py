@@ -172,6 +172,40 @@ def test_replays_in_any_order_of_windows_and_boundaries_agree(engine: Engine) ->
         assert np.array_equal(engine.logits(w, layer), before[w])
 
 
+@pytest.mark.parametrize("n_most", [0, 1, 2])
+def test_little_memory_keeps_few_boundaries_and_the_same_logits(n_most: int, toolchain, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Engine, "_states_that_fit", lambda self: n_most)
+    with opened(toolchain, write_tiny_llama(tmp_path / "tiny.gguf")) as engine:
+        assert engine.graph
+        assert len(engine.graph.boundaries) == n_most
+        before = whole(engine)
+        assert all(same(short(engine, layer), before) for layer in range(5))
+
+
+def test_windows_can_be_set_anew_with_other_unscored_tokens(llama: Engine) -> None:
+    before = whole(llama)
+    llama.set_windows(llama.windows[::-1].copy(), n_skip=16)
+    assert llama.n_scored == N_CTX - 1 - 16
+    after = whole(llama)
+    # row for row the same prediction: llama.cpp computes the wanted rows of the last layer alone
+    assert same([logits[N_CTX // 2 - 16 :] for logits in after[::-1]], before)
+    assert all(same(short(llama, layer), after) for layer in range(5))
+    assert not llama.score("output_norm.weight").kld.any()
+
+
+def test_logits_are_the_same_for_any_number_of_threads(llama: Engine, toolchain: Toolchain, tmp_path: Path) -> None:
+    """Threads are no part of a step's key. (One window: two spinning threads are slow on a busy machine.)"""
+    llama.set_windows(llama.windows[:1])
+    name = f"blk.1.{SOME}"
+    data = Mixer(llama, {}).stored(name, "q4_K")
+    llama.swap(name, "q4_K", data)
+    with Engine(toolchain, tmp_path / "tiny.gguf", n_ctx=N_CTX, n_threads=2) as other:
+        other.set_windows(llama.windows)
+        other.swap(name, "q4_K", data)
+        assert same(short(other, 1), short(llama, 1))
+        assert same(whole(other), whole(llama))
+
+
 def test_settled_engine_replays_from_the_weights_as_they_are(engine: Engine) -> None:
     first, last = f"blk.0.{SOME}", f"blk.{(engine.header.n_layer or 0) - 1}.{SOME}"
     mixer = Mixer(engine, {})

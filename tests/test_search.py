@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,6 @@ size = "800 KiB"
 types = ["legacy", "q2_K", "q3_K"]
 """
 SHORT = ("convert", "imatrix", "sensitivity", "allocate:")
-Steps = Callable[[str], bool]
 
 
 def write_inputs(folder: Path, write: Callable[..., Path] = write_tiny_llama) -> None:
@@ -231,44 +230,50 @@ def outcome(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for step in run.steps:
         entry = run.entries[step.key]
-        found[step.label] = (entry.result, {n: entry.path(n).read_bytes() for n in entry.outputs if "types" in n})
+        found[step.label] = (
+            entry.result,
+            {n: entry.path(n).read_bytes() for n in entry.outputs if n.endswith((".txt", ".gguf"))},
+        )
     return found
 
 
+@dataclass(slots=True)
+class Probes:
+    """What was probed, in order; and at which of them (counted from 1) the run is killed."""
+
+    asked: list[tuple[str, str]]
+    stops: set[int]
+
+
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
-    """What was probed, in order; a ``None`` put into ``stops`` raises there."""
-    probed: list[tuple[str, str]] = []
+def probes(monkeypatch: pytest.MonkeyPatch) -> Probes:
+    found = Probes([], set())
     measure = Mixer.measured
 
     def measured(self: Mixer, name: str, ggml_type: str) -> tuple[float, float]:
-        probed.append((name, ggml_type))
-        if len(probed) in STOPS:
+        found.asked.append((name, ggml_type))
+        if len(found.asked) in found.stops:
             raise KeyboardInterrupt
         return measure(self, name, ggml_type)
 
     monkeypatch.setattr(Mixer, "measured", measured)
-    yield probed
-    STOPS.clear()
+    return found
 
 
-STOPS: set[int] = set()
-
-
-def test_killed_run_loses_one_probe_at_most_and_ends_alike(counted, toolchain: Toolchain, tmp_path: Path) -> None:
+def test_killed_run_loses_one_probe_at_most_and_ends_alike(probes: Probes, toolchain: Toolchain, tmp_path) -> None:
     recipe = RECIPE + '[[targets]]\nbudget = "Q3_K_M"\ntypes = ["k"]\n'
     write_inputs(tmp_path)
     whole, _ = carry_out(tmp_path, tmp_path / "whole", toolchain, recipe, SHORT)
-    n_whole = len(counted)
-    assert n_whole > 16  # 15 tensors, and more in the search
-    assert len(set(counted)) == n_whole
-    counted.clear()
-    STOPS.update((1, 6, n_whole + 1))  # the first probe, another, and one in the search
-    for _ in range(3):
+    order = list(probes.asked)
+    assert len(set(order)) == len(order) > 16  # 15 tensors, and more in the search
+    probes.asked.clear()
+    probes.stops |= {1, 6, len(order) + 1}  # the first, another, and one in the search
+    for _ in probes.stops:
         with pytest.raises(KeyboardInterrupt):
             carry_out(tmp_path, tmp_path / "killed", toolchain, recipe, SHORT)
     killed, log = carry_out(tmp_path, tmp_path / "killed", toolchain, recipe, SHORT)
-    assert len(counted) == n_whole + 3
+    assert len(probes.asked) == len(order) + len(probes.stops)
+    assert set(probes.asked) == set(order)
     assert log.fresh[-1] == "allocate:Q3_K_M-lwq"
     assert outcome(killed) == outcome(whole)
 

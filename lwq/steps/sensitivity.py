@@ -36,6 +36,7 @@ VERSION = 1
 USES_TOOLS = True
 FILE: Final = "imatrix-output.gguf"
 PROBE_BPW: Final = 4.5
+UNREAD_TYPE: Final = "q8_0"
 _FAINT: Final = 1e-7
 _LOUD: Final = 0.5
 _N_OBSERVED: Final = 4
@@ -149,7 +150,8 @@ class _Measuring:
 
         def curve(tensor: TensorInfo) -> dict[str, float]:
             rows = slices(self.engine, tensor.name, seen.get(tensor.name), self.importance.get(tensor.name))
-            types = legal_types(tensor, self.inputs.types, has_importance=tensor.name in self.importance)
+            types = self.inputs.types if self._is_read(tensor.name) else (UNREAD_TYPE,)
+            types = legal_types(tensor, types, has_importance=tensor.name in self.importance)
             return {q: relative_error(self.engine, product, rows, tensor.ggml_type, q) for q in types}
 
         found = {}
@@ -158,6 +160,11 @@ class _Measuring:
             self._told()
         self.engine.ggml.lib.ggml_backend_free(backend)
         return found
+
+    def _is_read(self, name: str) -> bool:
+        """Whether predicting text uses the tensor at all; heads that predict further tokens are not used."""
+        assert self.engine.graph
+        return name in self.engine.graph.weights
 
     def _told(self) -> None:
         self.n_done += 1
@@ -180,6 +187,8 @@ class _Measuring:
 
     def measured(self, name: str, ggml_type: str) -> Estimate:
         """KLD with that tensor alone in that type, on as many windows as its error asks for."""
+        if not self._is_read(name):
+            return Estimate(value=0.0, stderr=0.0, unit="nats")
         value, error = self.pieces.get(f"probe/{name}/{ggml_type}", partial(self.mixer.measured, name, ggml_type))
         return Estimate(value=value, stderr=error, unit="nats")
 
@@ -192,7 +201,10 @@ def _notes(tensors: tuple[TensorSensitivity, ...], importance: Mapping[str, Floa
             f"No importance data for {_listed(bare)}: quantized unweighted, and never to {needy}, which llama-quantize"
             " refuses without them."
         )
-    still = [t.tensor for t in tensors if t.kld.value == 0.0]
+    unread = [t.tensor for t in tensors if t.kld.value == 0.0 and [q for q, _ in t.errors] == [UNREAD_TYPE]]
+    if unread:
+        yield f"Predicting text does not read {_listed(unread)}: kept at {UNREAD_TYPE}, since no damage can be measured."
+    still = [t.tensor for t in tensors if t.kld.value == 0.0 and t.tensor not in unread]
     if still:
         yield f"Changing {_listed(still)} changed nothing that could be measured: the smallest type serves."
 

@@ -1,6 +1,6 @@
 """lwq's files against stock mixes and against an allocator that knows weight errors only, at twelve stock sizes.
 
-Everything runs on the 768-wide reference copy of SmolLM2-135M-Instruct through lwq's own steps: importance matrix and
+Everything runs on the 768-wide reference copy of SmolLM2-135M-Instruct (or ``--model``) through lwq's own steps: importance matrix and
 probes on the calibration text, choice on the selection text, and the KLD printed here on the evaluation text, which
 nothing was fitted to. Mixes are scored in process, in the types and by the kernels of the written file (a test proves
 that the file's KLD is the same).
@@ -97,7 +97,7 @@ class Found:
 def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Found:
     """Runs lwq's steps up to the allocations of all sizes, and the stock mixes of the same sizes."""
     texts = {role: getattr(options, role) for role in ("calibration", "selection", "evaluation")}
-    toml = RECIPE.format(model=str(reference_model()), **texts)
+    toml = RECIPE.format(model=options.model or str(reference_model()), **texts)
     toml += f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
     recipe = parse_recipe(toml, "benchmark")
     given = sources.fetch(recipe, Path(), home(), lambda text: None)
@@ -169,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for role in ("calibration", "selection", "evaluation"):
         parser.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
+    parser.add_argument("--model", help="another model: a GGUF, hf://… or pypi://…; the reference copy when absent")
     parser.add_argument("--windows", type=int, default=16, help="of the evaluation text")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ftypes", nargs="+", default=FTYPES, choices=FTYPES)

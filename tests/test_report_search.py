@@ -74,7 +74,7 @@ def test_section_says_what_was_fitted_on_what_text_and_with_which_importance_mat
     assert "0.9134 · sum^0.9712 for Q4_K_M-lwq" in text
     assert "3,576 tokens in 8 windows of 512 tokens of `calibration.txt`" in text
     assert "The stock mix of the same size is always a candidate, and ties go to it" in text
-    assert "never collects importance data for `token_embd.weight` (here the token embedding" in text
+    assert "never collects importance data for `token_embd.weight`, which here is the output tensor too" in text
     assert "`SmolLM2-135M-Instruct-imatrix-output.gguf`, written by `lwq sensitivity`, ships beside this card" in text
 
 

@@ -203,7 +203,7 @@ def _notes(tensors: tuple[TensorSensitivity, ...], importance: Mapping[str, Floa
         )
     unread = [t.tensor for t in tensors if t.kld.value == 0.0 and [q for q, _ in t.errors] == [UNREAD_TYPE]]
     if unread:
-        yield f"Predicting text does not read {_listed(unread)}: kept at {UNREAD_TYPE}, since no damage can be measured."
+        yield f"Predicting text does not read {_listed(unread)}: kept at {UNREAD_TYPE}; no damage can be measured."
     still = [t.tensor for t in tensors if t.kld.value == 0.0 and t.tensor not in unread]
     if still:
         yield f"Changing {_listed(still)} changed nothing that could be measured: the smallest type serves."

@@ -2,8 +2,8 @@
 
 Everything runs on the 768-wide reference copy of SmolLM2-135M-Instruct (or ``--model``) through lwq's own steps:
 importance matrix and probes on the calibration text, choice on the selection text, and the KLD printed here on the
-evaluation text, which nothing was fitted to. Mixes are scored in process, in the types and by the kernels of the written file (a test proves
-that the file's KLD is the same).
+evaluation text, which nothing was fitted to. Mixes are scored in process, in the types and by the kernels of the
+written file (a test proves that the file's KLD is the same).
 
 The opponent works in the way of llama.cpp's proposal for ``--target-bpw`` (PR #15550): the error of each tensor in
 each type, weighted by the importance matrix of llama-imatrix, summed over tensors and minimised within the same bytes;

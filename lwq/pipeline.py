@@ -169,7 +169,6 @@ class Planner:
             constraints=target.constraints(),
             probe_text=self.sources.texts["calibration"].given,
             probe_n_ctx=recipe.calibration.n_ctx,
-            probe_n_windows=recipe.sensitivity.n_windows,
             text=self.sources.texts[role].given,
             n_ctx=recipe.texts()[role].n_ctx,
             n_windows=recipe.sensitivity.n_selection_windows,

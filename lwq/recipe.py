@@ -85,7 +85,7 @@ class SensitivityOptions(Strict):
         description="Windows of the calibration text that score a probe, at most; fewer where its error is small.",
     )
     n_selection_windows: int = Field(
-        default=8, ge=2, description="Windows of the selection text on which candidates race."
+        default=6, ge=2, description="Windows of the selection text on which candidates race."
     )
 
 

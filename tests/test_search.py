@@ -349,7 +349,6 @@ class Bench:
             constraints=Constraints(types=types),
             probe_text=self.file(self.folder / "calibration.txt"),
             probe_n_ctx=n_ctx,
-            probe_n_windows=2,
             text=self.file(self.folder / "selection.txt"),
             n_ctx=n_ctx,
             n_windows=4,

@@ -39,8 +39,9 @@ NAME = "search"
 VERSION = 1
 USES_TOOLS = True
 EXPONENTS: Final = (1.0, 0.9, 1.1)
-N_PROBES: Final = 16
-N_SWAPS: Final = 8
+N_PROBES: Final = 12
+N_SWAPS: Final = 6
+N_PROBE_WINDOWS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,6 @@ class Inputs:
     constraints: Constraints
     probe_text: Given
     probe_n_ctx: int
-    probe_n_windows: int
     text: Given
     n_ctx: int
     n_windows: int
@@ -166,12 +166,12 @@ class _Search:
     def _probe(self, engine: Engine, windows: Tokens) -> None:
         """Measures what the best allocation would use and no probe was near; twice, since it then changes its mind."""
         pieces = self.ctx.pieces(self.inputs.sensitivity.key)
-        engine.set_windows(spread_over(windows, self.inputs.probe_n_windows), n_skip=n_unscored(engine.n_ctx))
+        engine.set_windows(spread_over(windows, N_PROBE_WINDOWS), n_skip=n_unscored(engine.n_ctx))
         mixer = Mixer(engine, self.importance)
         for _ in range(2):
             chosen, found = self._solved(1.0)
             for name, q in unsure(spread(chosen, found), self._damages(), N_PROBES // 2):
-                value, _ = pieces.get(f"probe/{name}/{q}", partial(mixer.measured, name, q))
+                value, _ = pieces.get(f"probe of {N_PROBE_WINDOWS}/{name}/{q}", partial(mixer.measured, name, q))
                 self.more[name, q] = value
                 self._told()
 

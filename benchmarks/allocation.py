@@ -8,7 +8,7 @@ written file (a test proves that the file's KLD is the same).
 The opponent works in the way of llama.cpp's proposal for ``--target-bpw`` (PR #15550): the error of each tensor in
 each type, weighted by the importance matrix of llama-imatrix, summed over tensors and minimised within the same bytes;
 no forward pass. It is given the better, on the evaluation text itself, of two forms: errors as they are, and relative
-to each tensor's energy. A third line, ``opponent+``, has lwq's importance data for the token embedding as well.
+to each tensor's energy. With ``--plus``, a second one, ``opponent+``, has lwq's importance data for the token embedding.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def main() -> None:
     for role in ("calibration", "selection", "evaluation"):
         parser.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
     parser.add_argument("--model", help="another model: a GGUF, hf://… or pypi://…; the reference copy when absent")
-    parser.add_argument("--windows", type=int, default=16, help="of the evaluation text")
+    parser.add_argument("--windows", type=int, default=12, help="of the evaluation text")
+    parser.add_argument("--plus", action="store_true", help="score opponent+ too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ftypes", nargs="+", default=FTYPES, choices=FTYPES)
     options = parser.parse_args()
@@ -180,10 +181,10 @@ def main() -> None:
     print(f"one size from nothing: {cold:.1f} min; the slowest further size {further:.0f} s")
     with Engine(find(), found.base, n_ctx=512, n_threads=options.threads) as engine:
         engine.set_windows(spread_over(engine.cut(found.evaluation), options.windows))
-        compare(engine, found, ftypes)
+        compare(engine, found, ftypes, plus=options.plus)
 
 
-def compare(engine: Engine, found: Found, ftypes: tuple[str, ...]) -> None:
+def compare(engine: Engine, found: Found, ftypes: tuple[str, ...], *, plus: bool) -> None:
     """Scores all mixes of all sizes and prints the ratios."""
     targets = [t for t in found.header.tensors if len(t.ne) > 1]
     names = [t.name for t in targets]
@@ -192,8 +193,11 @@ def compare(engine: Engine, found: Found, ftypes: tuple[str, ...]) -> None:
     bare = frozenset(n for n in names if n not in plain)
     types = tuple(sorted({q for mix in found.allocations.values() for n, q in mix.items() if n in names} | {"q3_K"}))
     began = time.perf_counter()
-    rivals = {label: Opponent(mixer, found.header, names, types, b) for label, b in (("", bare), ("+", frozenset()))}
-    print(f"weight errors of two opponents: {time.perf_counter() - began:.0f} s")
+    rivals = {
+        label: Opponent(mixer, found.header, names, types, b)
+        for label, b in (("", bare), ("+", frozenset()))[: 1 + plus]
+    }
+    print(f"weight errors of opponents: {time.perf_counter() - began:.0f} s")
     ours, theirs, opponents = {}, {}, {}
 
     def score(mix: Mapping[str, str], unweighted: frozenset[str]) -> Scores:
@@ -206,18 +210,22 @@ def compare(engine: Engine, found: Found, ftypes: tuple[str, ...]) -> None:
         assert used <= n_bytes
         stock = score(found.stock[f], bare)
         lwq = score(found.allocations[f], bare if found.plain[f] else frozenset())
-        other = min((score(rivals[""].allocate(n_bytes, form), bare) for form in (0, 1)), key=lambda s: s.mean_kld)
-        plus = min(
-            (score(rivals["+"].allocate(n_bytes, form), frozenset()) for form in (0, 1)), key=lambda s: s.mean_kld
-        )
-        ours[f], theirs[f], opponents[f] = lwq.mean_kld, stock.mean_kld, other.mean_kld
+        scored = {
+            label: min(
+                (score(rival.allocate(n_bytes, form), frozenset() if label else bare) for form in (0, 1)),
+                key=lambda s: s.mean_kld,
+            )
+            for label, rival in rivals.items()
+        }
+        ours[f], theirs[f], opponents[f] = lwq.mean_kld, stock.mean_kld, scored[""].mean_kld
         gap = difference(lwq, stock)
+        others = "  ".join(f"opponent{label} {shown(found)}" for label, found in scored.items())
         print(
-            f"{f:<7} {used / 2**20:7.2f} of {n_bytes / 2**20:7.2f} MiB  stock {shown(stock)}  lwq {shown(lwq)}"
-            f"  opponent {shown(other)}  opponent+ {shown(plus)}"
-            f"  lwq/stock {lwq.mean_kld / stock.mean_kld:.3f}  lwq-stock {gap.value:+.5f} ±{gap.stderr or 0:.5f}",
-            flush=True,
+            f"{f:<7} {used / 2**20:7.2f} of {n_bytes / 2**20:7.2f} MiB  stock {shown(stock)}  lwq {shown(lwq)}",
+            end="  ",
         )
+        print(f"{others}  lwq/stock {lwq.mean_kld / stock.mean_kld:.3f}", end="  ")
+        print(f"lwq-stock {gap.value:+.5f} ±{gap.stderr or 0:.5f}", flush=True)
     ratios = [ours[f] / theirs[f] for f in ftypes]
     against = math.exp(sum(math.log(ours[f] / opponents[f]) for f in ftypes) / len(ftypes))
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))

@@ -143,16 +143,16 @@ class Polish:
     mixer: Mixer
     groups: Mapping[str, Group]
     chosen: dict[str, str]
+    scores: Scores
+    """Of the mix that is in place, on all windows of the engine."""
+    told: Callable[[], None] = field(default=lambda: None)
     n_tried: int = 0
     n_kept: int = 0
-    scores: Scores | None = None
-    told: Callable[[], None] = field(default=lambda: None)
 
     def run(self, swaps: Iterable[Swap], spare_bytes: int) -> int:
         """Tries each; returns the bytes that are spare afterwards."""
         engine = self.mixer.engine
         engine.settle()
-        self.scores = engine.score()
         for swap in swaps:
             grown = self._bytes_of(swap.up) + self._bytes_of(swap.down)
             if grown <= spare_bytes and self._try(swap):
@@ -170,7 +170,6 @@ class Polish:
     def _try(self, swap: Swap) -> bool:
         """Two windows first; the rest only if those do not show a loss."""
         engine, now = self.mixer.engine, self.scores
-        assert now
         changes = self._types(dict((swap.up, swap.down)))
         before = {name: self.mixer.now[name] for name in changes}
         self._swap({name: (q, True) for name, q in changes.items()})
@@ -183,7 +182,7 @@ class Polish:
             self.chosen |= dict((swap.up, swap.down))
             self.n_kept += 1
             engine.settle()
-            self.scores = engine.score()
+            self.scores = found
             return True
         self._swap(before)
         return False

@@ -220,7 +220,9 @@ class _Search:
         chosen, found = entered.made_of[best.name]
         spare = self.budget_bytes - self._bytes(best.types)
         mixer.put(best.types)
-        polish = Polish(mixer=mixer, groups={g.name: g for g in found}, chosen=dict(chosen), told=self._told)
+        assert best.scores
+        by_name = {g.name: g for g in found}
+        polish = Polish(mixer=mixer, groups=by_name, chosen=dict(chosen), scores=best.scores, told=self._told)
         polish.run(proposals(chosen, found, spare, N_SWAPS), spare)
         if polish.n_kept:
             name = f"{best.name}, {polish.n_kept} swap{'s' if polish.n_kept > 1 else ''}"

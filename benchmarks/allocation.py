@@ -8,7 +8,7 @@ written file (a test proves that the file's KLD is the same).
 The opponent works in the way of llama.cpp's proposal for ``--target-bpw`` (PR #15550): the error of each tensor in
 each type, weighted by the importance matrix of llama-imatrix, summed over tensors and minimised within the same bytes;
 no forward pass. It is given the better, on the evaluation text itself, of two forms: errors as they are, and relative
-to each tensor's energy. With ``--plus``, a second one, ``opponent+``, has lwq's importance data for the token embedding.
+to each tensor's energy. With ``--plus``, a second one, ``opponent+``, has lwq's importance data for the embedding.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ NAME = "search"
 VERSION = 1
 USES_TOOLS = True
 EXPONENTS: Final = (1.0, 0.9, 1.1)
-N_PROBES: Final = 12
-N_SWAPS: Final = 6
+N_PROBES: Final = 10
+N_SWAPS: Final = 4
 N_PROBE_WINDOWS: Final = 2
 
 

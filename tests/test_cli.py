@@ -59,7 +59,7 @@ def test_run_then_look_at_what_it_made(folder: Path) -> None:
     assert (report / "README.md").read_bytes() == card
     assert lwq("why", "quantize", "tiny.toml", cwd=folder).out.count("nothing changed") == 3
     assert "steps," in lwq("cache", "list", cwd=folder).out
-    assert "0 folders" in lwq("cache", "gc", cwd=folder).out
+    assert "0 entries" in lwq("cache", "gc", cwd=folder).out
 
 
 def test_plan_before_anything_ran_tells_sizes_and_runs_nothing(folder: Path, tools_home: Path) -> None:

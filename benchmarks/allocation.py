@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 
 import numpy as np
 from reference_copy import reference_model
@@ -181,56 +181,64 @@ def main() -> None:
     print(f"one size from nothing: {cold:.1f} min; the slowest further size {further:.0f} s")
     with Engine(find(), found.base, n_ctx=512, n_threads=options.threads) as engine:
         engine.set_windows(spread_over(engine.cut(found.evaluation), options.windows))
-        compare(engine, found, ftypes, plus=options.plus)
+        compare(Arena(engine, found, plus=options.plus), ftypes)
 
 
-def compare(engine: Engine, found: Found, ftypes: tuple[str, ...], *, plus: bool) -> None:
-    """Scores all mixes of all sizes and prints the ratios."""
-    targets = [t for t in found.header.tensors if len(t.ne) > 1]
-    names = [t.name for t in targets]
-    plain = importance_rows(read_imatrix(found.imatrix).entries, targets)
-    mixer = Mixer(engine, importance_rows(read_imatrix(found.importance).entries, targets))
-    bare = frozenset(n for n in names if n not in plain)
-    types = tuple(sorted({q for mix in found.allocations.values() for n, q in mix.items() if n in names} | {"q3_K"}))
-    began = time.perf_counter()
-    rivals = {
-        label: Opponent(mixer, found.header, names, types, b)
-        for label, b in (("", bare), ("+", frozenset()))[: 1 + plus]
-    }
-    print(f"weight errors of opponents: {time.perf_counter() - began:.0f} s")
-    ours, theirs, opponents = {}, {}, {}
+class Arena:
+    """All mixes of a size on the same windows."""
 
-    def score(mix: Mapping[str, str], unweighted: frozenset[str]) -> Scores:
-        mixer.put({n: mix[n] for n in names}, unweighted)
-        return engine.score()
-
-    for f in ftypes:
-        n_bytes = sum(tensor_bytes(t.ne, found.stock[f][t.name]) for t in targets)
-        used = sum(tensor_bytes(t.ne, found.allocations[f][t.name]) for t in targets)
-        assert used <= n_bytes
-        stock = score(found.stock[f], bare)
-        lwq = score(found.allocations[f], bare if found.plain[f] else frozenset())
-        scored = {
-            label: min(
-                (score(rival.allocate(n_bytes, form), frozenset() if label else bare) for form in (0, 1)),
-                key=lambda s: s.mean_kld,
-            )
-            for label, rival in rivals.items()
+    def __init__(self, engine: Engine, found: Found, *, plus: bool) -> None:
+        self.engine, self.found = engine, found
+        self.targets = [t for t in found.header.tensors if len(t.ne) > 1]
+        self.names = [t.name for t in self.targets]
+        plain = importance_rows(read_imatrix(found.imatrix).entries, self.targets)
+        self.mixer = Mixer(engine, importance_rows(read_imatrix(found.importance).entries, self.targets))
+        self.bare = frozenset(n for n in self.names if n not in plain)
+        used = {q for mix in found.allocations.values() for n, q in mix.items() if n in self.names}
+        types = tuple(sorted(used | {"q3_K"}))
+        asked = {"opponent": self.bare, **({"opponent+": frozenset[str]()} if plus else {})}
+        self.opponents = {
+            label: Opponent(self.mixer, found.header, self.names, types, bare) for label, bare in asked.items()
         }
-        ours[f], theirs[f], opponents[f] = lwq.mean_kld, stock.mean_kld, scored[""].mean_kld
-        gap = difference(lwq, stock)
-        others = "  ".join(f"opponent{label} {shown(found)}" for label, found in scored.items())
-        print(
-            f"{f:<7} {used / 2**20:7.2f} of {n_bytes / 2**20:7.2f} MiB  stock {shown(stock)}  lwq {shown(lwq)}",
-            end="  ",
-        )
-        print(f"{others}  lwq/stock {lwq.mean_kld / stock.mean_kld:.3f}", end="  ")
+
+    def n_bytes(self, mix: Mapping[str, str]) -> int:
+        return sum(tensor_bytes(t.ne, mix[t.name]) for t in self.targets)
+
+    def score(self, mix: Mapping[str, str], unweighted: frozenset[str]) -> Scores:
+        self.mixer.put({n: mix[n] for n in self.names}, unweighted)
+        return self.engine.score()
+
+    def of(self, ftype: str) -> dict[str, Scores]:
+        """Scores by name at one size: stock, lwq, and the better form of each opponent."""
+        found, n_bytes = self.found, self.n_bytes(self.found.stock[ftype])
+        assert self.n_bytes(found.allocations[ftype]) <= n_bytes
+        scores = {
+            "stock": self.score(found.stock[ftype], self.bare),
+            "lwq": self.score(found.allocations[ftype], self.bare if found.plain[ftype] else frozenset()),
+        }
+        for label, rival in self.opponents.items():
+            unweighted = self.bare if label == "opponent" else frozenset[str]()
+            forms = [self.score(rival.allocate(n_bytes, form), unweighted) for form in (0, 1)]
+            scores[label] = min(forms, key=lambda s: s.mean_kld)
+        return scores
+
+
+def compare(arena: Arena, ftypes: tuple[str, ...]) -> None:
+    """Prints the scores of all sizes, and the ratios."""
+    klds: dict[str, dict[str, float]] = {}
+    for f in ftypes:
+        scores = arena.of(f)
+        klds[f] = {name: found.mean_kld for name, found in scores.items()}
+        used, allowed = (arena.n_bytes(mix[f]) / 2**20 for mix in (arena.found.allocations, arena.found.stock))
+        gap = difference(scores["lwq"], scores["stock"])
+        line = "  ".join(f"{name} {shown(found)}" for name, found in scores.items())
+        ratio = klds[f]["lwq"] / klds[f]["stock"]
+        print(f"{f:<7} {used:7.2f} of {allowed:7.2f} MiB  {line}  lwq/stock {ratio:.3f}", end="  ")
         print(f"lwq-stock {gap.value:+.5f} ±{gap.stderr or 0:.5f}", flush=True)
-    ratios = [ours[f] / theirs[f] for f in ftypes]
-    against = math.exp(sum(math.log(ours[f] / opponents[f]) for f in ftypes) / len(ftypes))
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    first = ours["Q3_K_S"] / theirs["Q3_K_S"] if "Q3_K_S" in ftypes else math.nan
-    print(f"allocation: geomean={mean:.3f} worst={max(ratios):.3f} q3_k_s={first:.3f} vs_weight_error={against:.3f}")
+    ratios = {f: k["lwq"] / k["stock"] for f, k in klds.items()}
+    against = geometric_mean([k["lwq"] / k["opponent"] for k in klds.values()])
+    mean, worst, first = geometric_mean(ratios.values()), max(ratios.values()), ratios.get("Q3_K_S", math.nan)
+    print(f"allocation: geomean={mean:.3f} worst={worst:.3f} q3_k_s={first:.3f} vs_weight_error={against:.3f}")
 
 
 def shown(scores: Scores) -> str:

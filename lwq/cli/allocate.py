@@ -99,13 +99,13 @@ def _allocator(measured: Measured, constraints: Constraints) -> Iterator[Allocat
 @click.option("--out", type=click.Path(path_type=Path), help="Write a tensor-type file for each budget here.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_obj
-def allocate_command(settings: Settings, /, source: str, calibration: str, **options: Any) -> None:
+def allocate_command(settings: Settings, /, source: str, text: str, **options: Any) -> None:
     """Choose types for SOURCE (a recipe or a model) within budgets, by predicted damage.
 
     Measures sensitivity first if that is not done. Everything printed is predicted; `lwq run` with a budget in
     its recipe also measures the candidates, polishes the best, and compares it with the stock mix.
     """
-    what = Source(reference=source, text=calibration, types=options["types"] or ("all",))
+    what = Source(reference=source, text=text, types=options["types"] or ("all",))
     budgets, constraints = _asked(what, options)
     with showing(settings.verbosity) as progress:
         measured = measure(what, settings, progress)

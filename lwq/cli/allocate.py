@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from lwq.allocation import Allocation
 from lwq.budget import Budget, parse_budget
@@ -136,8 +137,11 @@ def _asked(what: Source, options: Mapping[str, Any]) -> tuple[list[Budget], Cons
             tensor_types=options["fixed"] or (own[0].tensor_types if own else ()),
             ties=tuple(tuple(tie.split(",")) for tie in options["ties"]) or (own[0].ties if own else ()),
         )
+    except ValidationError as error:
+        told = "; ".join(detail["msg"] for detail in error.errors())
+        raise UsageError(told, hint="`lwq allocate --help`") from None
     except ValueError as error:
-        raise UsageError(str(error).splitlines()[-1].strip(), hint="`lwq allocate --help`") from None
+        raise UsageError(str(error), hint="`lwq allocate --help`") from None
     if not budgets:
         budgets = [b for t in own if (b := t.wanted())]
     if not budgets and not options["whole"]:

@@ -41,9 +41,9 @@ class Engine(Session):
     """A loaded model, the windows it is scored on, and what it said of them when they were set."""
 
     def __init__(
-        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, n_skip: int | None = None
+        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, scored: range | None = None
     ) -> None:
-        super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, n_skip=n_skip)
+        super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, scored=scored)
         self.windows: Tokens = np.empty((0, n_ctx), np.int32)
         self.graph: Graph | None = None
         self._base: list[Floats] = []
@@ -66,17 +66,16 @@ class Engine(Session):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def set_windows(self, windows: Tokens, n_skip: int | None = None) -> None:
+    def set_windows(self, windows: Tokens, scored: range | None = None) -> None:
         """Scores from here on are against what the model says now, of these windows.
 
         Args:
-            n_skip: another number of unscored tokens from here on.
+            scored: other positions that are scored from here on.
 
         Raises:
             ModelError: logits that are not finite.
         """
-        if n_skip is not None:
-            self.n_skip, self.n_scored = n_skip, self.n_ctx - 1 - n_skip
+        self.scored = self.scored if scored is None else scored
         self.windows, self._base = windows, []
         self._find_graph()
         self._states, self._inputs = [], []
@@ -233,5 +232,5 @@ class Engine(Session):
 
     def _window_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:
         kld, partition = token_kld(self._base[w], logits, self.n_threads)
-        following = self.windows[w][self.n_skip + 1 :]
+        following = self.windows[w][np.array(self.scored) + 1]
         return kld, partition - logits[np.arange(self.n_scored), following]

@@ -15,16 +15,17 @@ from lwq.gguf_io import raw_tensor, read_tensor
 from lwq.machine import available_memory_bytes
 from lwq.stock import is_refused
 
-N_SKIP: Final = 64
-"""Tokens at the start of a window that probes do not score: the rest serves them, not only the second half."""
 _CACHE_SHARE: Final = 0.3
 _ENOUGH: Final = 0.08
 """Relative standard error at which a probe needs no more windows."""
 
 
-def n_unscored(n_ctx: int) -> int:
-    """Tokens at the start of a window of that size that probes do not score: half of a small one."""
-    return min(N_SKIP, n_ctx // 2)
+def probed(n_ctx: int) -> range:
+    """The positions of a window that probes score: every second one, from 64 tokens (of a small window, half) on.
+
+    Neighbours say much the same, and each costs a row of the output multiplication.
+    """
+    return range(min(64, n_ctx // 2), n_ctx - 1, 2)
 
 
 class Mixer:

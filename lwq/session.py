@@ -33,24 +33,28 @@ class Session:
 
     Args:
         n_ctx: tokens of a window.
-        n_skip: tokens at the start of a window whose predictions are not wanted; half of it, as in
-            llama-perplexity, when None.
+        scored: positions of a window whose predictions are wanted; its second half, as in llama-perplexity,
+            when None.
 
     Raises:
         ModelError: llama.cpp cannot load or run the file.
     """
 
     def __init__(
-        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, n_skip: int | None = None
+        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, scored: range | None = None
     ) -> None:
         self.llama = load_bindings(toolchain)
         self.ggml = Ggml(self.llama.llama_cpp._lib)
         self.header: GgufHeader = read_header(path)
         self.path, self.n_ctx, self.n_threads = path, n_ctx, n_threads
-        self.n_skip = n_ctx // 2 if n_skip is None else n_skip
-        self.n_scored = n_ctx - 1 - self.n_skip
+        self.scored = range(n_ctx // 2, n_ctx - 1) if scored is None else scored
         self._listener: Callable[[int, bool], bool] | None = None
         self._load()
+
+    @property
+    def n_scored(self) -> int:
+        """Scored tokens of a window."""
+        return len(self.scored)
 
     def _load(self) -> None:
         llama = self.llama
@@ -116,10 +120,10 @@ class Session:
         batch.n_tokens = self.n_ctx
         for i, token in enumerate(tokens.tolist()):
             batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
-            batch.logits[i] = self.n_skip <= i < self.n_ctx - 1
+            batch.logits[i] = i in self.scored
         if llama.llama_decode(self.context, batch):
             raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens")
 
     def _decoded(self) -> Floats:
-        rows = (self.llama.llama_get_logits_ith(self.context, self.n_skip + i) for i in range(self.n_scored))
+        rows = (self.llama.llama_get_logits_ith(self.context, i) for i in self.scored)
         return np.stack([np.ctypeslib.as_array(row, (self.n_vocab,)) for row in rows])

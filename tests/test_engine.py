@@ -184,7 +184,7 @@ def test_little_memory_keeps_few_boundaries_and_the_same_logits(n_most: int, too
 
 def test_windows_can_be_set_anew_with_other_unscored_tokens(llama: Engine) -> None:
     before = whole(llama)
-    llama.set_windows(llama.windows[::-1].copy(), n_skip=16)
+    llama.set_windows(llama.windows[::-1].copy(), scored=range(16, N_CTX - 1))
     assert llama.n_scored == N_CTX - 1 - 16
     after = whole(llama)
     # row for row the same prediction: llama.cpp computes the wanted rows of the last layer alone

@@ -94,7 +94,7 @@ def test_added_entry_is_what_llama_imatrix_would_collect(toolchain: Toolchain, t
         threads=1,
     )
     theirs = {e.name: e for e in read_imatrix(tmp_path / "whole.gguf").entries}["output.weight"]
-    with Engine(toolchain, tmp_path / "tiny.gguf", n_ctx=N_CTX, n_threads=1, n_skip=0) as engine:
+    with Engine(toolchain, tmp_path / "tiny.gguf", n_ctx=N_CTX, n_threads=1, scored=range(N_CTX - 1)) as engine:
         windows = engine.cut((tmp_path / "tiny.txt").read_text(encoding="utf-8"))[:4]
         engine.set_windows(windows)
         (ours,) = output_entry(engine, windows, [])

@@ -25,7 +25,7 @@ from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.knapsack import Group, solve
 from lwq.metrics import Estimate
-from lwq.mixes import Mixer, n_unscored
+from lwq.mixes import Mixer, probed
 from lwq.options import Constraints, check_ties, groups, spread
 from lwq.race import Polish, Runner, difference, is_better, proposals, race, reason, rounds_of
 from lwq.requests import DryRunRequest
@@ -36,7 +36,7 @@ from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, stock_mix
 from lwq.tensors import bits_per_weight, tensor_bytes
 
 NAME = "search"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 EXPONENTS: Final = (1.0, 0.9, 1.1)
 N_PROBES: Final = 10
@@ -166,7 +166,7 @@ class _Search:
     def _probe(self, engine: Engine, windows: Tokens) -> None:
         """Measures what the best allocation would use and no probe was near; twice, since it then changes its mind."""
         pieces = self.ctx.pieces(self.inputs.sensitivity.key)
-        engine.set_windows(spread_over(windows, N_PROBE_WINDOWS), n_skip=n_unscored(engine.n_ctx))
+        engine.set_windows(spread_over(windows, N_PROBE_WINDOWS), scored=probed(engine.n_ctx))
         mixer = Mixer(engine, self.importance)
         for _ in range(2):
             chosen, found = self._solved(1.0)

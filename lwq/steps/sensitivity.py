@@ -21,7 +21,7 @@ from lwq.gguf_header import read_header
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.metrics import Estimate
-from lwq.mixes import Mixer, n_unscored
+from lwq.mixes import Mixer, probed
 from lwq.options import NEED_IMPORTANCE, Constraints, legal_types
 from lwq.output_importance import output_entry, write_with
 from lwq.product import Product
@@ -32,7 +32,7 @@ from lwq.steps import Context, Given, Made
 from lwq.tensors import TensorInfo, type_bpw
 
 NAME = "sensitivity"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 FILE: Final = "imatrix-output.gguf"
 PROBE_BPW: Final = 4.5
@@ -73,11 +73,11 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     Raises:
         ModelError: values that are not finite; an imatrix of another model; a text without two windows.
     """
-    n_ctx, n_skip, base = inputs.n_ctx, n_unscored(inputs.n_ctx), ctx.find(inputs.base)
+    n_ctx, base = inputs.n_ctx, ctx.find(inputs.base)
     entries = read_imatrix(ctx.find(inputs.imatrix)).entries
     importance_rows(entries, read_header(base).tensors)  # of this model, before an entry of it is added
     targets = quantizable(inputs, ctx)
-    with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, n_skip=n_skip) as engine:
+    with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
         windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
         if len(windows) < 2:
             raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens; 2 are needed")

@@ -22,6 +22,7 @@ from lwq.record import (
     ModelFacts,
     Provenance,
     Record,
+    Role,
     Row,
     StepTime,
     TextFacts,
@@ -138,7 +139,7 @@ def _card(run: Run, base: convert.Result) -> CardFacts:
     )
 
 
-def _text(run: Run, role: str) -> TextFacts:
+def _text(run: Run, role: Role) -> TextFacts:
     found, asked = run.sources.texts[role], run.recipe.texts()[role]
     if role == "calibration":
         collected: imatrix.Result = run.result("imatrix")
@@ -147,7 +148,7 @@ def _text(run: Run, role: str) -> TextFacts:
         measured: baseline.Result = run.result(f"baseline:{role}")
         n_chunks = measured.perplexity.n_chunks
     return TextFacts(
-        role=role,  # type: ignore[arg-type]
+        role=role,
         file=found.given.name,
         source=found.label,
         sha256=found.given.sha256,

@@ -17,7 +17,7 @@ from lwq.divergence import Floats
 from lwq.engine import Engine
 from lwq.errors import ModelError
 from lwq.ggml import Bytes
-from lwq.gguf_io import raw_tensor, read_tensor
+from lwq.gguf_io import read_tensor
 from lwq.graph import read_node
 from lwq.product import Product
 from lwq.session import Tokens
@@ -121,19 +121,28 @@ def slices(engine: Engine, name: str, activations: Activations | None, importanc
     )
 
 
-def relative_error(engine: Engine, product: Product, pieces: Sequence[Slice], base_type: str, ggml_type: str) -> float:
-    """e(q) over all slices, weighted by their numbers of tokens; 0 for a tensor of zeros."""
-    total = weight = 0.0
-    for piece in pieces:
-        data = engine.ggml.quantize(piece.rows, ggml_type, piece.importance, engine.n_threads)
-        if piece.activations is None:
-            errors = _looked_up(engine, piece, data, ggml_type)
-        else:
-            kept = engine.ggml.quantize(piece.rows, base_type, None)
-            errors = product.errors((base_type, kept), (ggml_type, data), piece.activations)
-        total += float(errors.sum())
-        weight += len(errors)
-    return total / weight if weight else 0.0
+def relative_errors(
+    engine: Engine, product: Product, pieces: Sequence[Slice], base_type: str, types: Iterable[str]
+) -> dict[str, float]:
+    """Type → e(q) over all slices, weighted by their numbers of tokens; 0 for a tensor of zeros."""
+    ggml = engine.ggml
+    right = [
+        None if p.activations is None else product.of(base_type, ggml.quantize(p.rows, base_type, None), p.activations)
+        for p in pieces
+    ]
+    found = {}
+    for q in types:
+        errors = [_errors(engine, product, p, base, q) for p, base in zip(pieces, right, strict=True)]
+        found[q] = float(np.concatenate(errors).mean(dtype=np.float64)) if sum(map(len, errors)) else 0.0
+    return found
+
+
+def _errors(engine: Engine, product: Product, piece: Slice, base: Floats | None, ggml_type: str) -> Floats:
+    """The relative error of each token, or of each row where none is multiplied."""
+    data = engine.ggml.quantize(piece.rows, ggml_type, piece.importance, engine.n_threads)
+    if base is None or piece.activations is None:
+        return _looked_up(engine, piece, data, ggml_type)
+    return product.errors(base, product.of(ggml_type, data, piece.activations))
 
 
 def _looked_up(engine: Engine, piece: Slice, data: Bytes, ggml_type: str) -> Floats:
@@ -143,8 +152,3 @@ def _looked_up(engine: Engine, piece: Slice, data: Bytes, ggml_type: str) -> Flo
     energy = (piece.rows**2 * weights).sum(axis=1)
     error = ((piece.rows - back) ** 2 * weights).sum(axis=1)
     return np.asarray(error[energy > 0] / energy[energy > 0])
-
-
-def stored_type(engine: Engine, name: str) -> str:
-    """The type that a tensor is loaded in."""
-    return raw_tensor(engine.header, name).ggml_type

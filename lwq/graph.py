@@ -8,6 +8,7 @@ reaches over the boundary; ``Graph.boundaries`` holds the places where this was 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -118,23 +119,27 @@ def _is_kept(leaf: Node, tensor_names: frozenset[str]) -> bool:
 
 
 def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, int]:
-    """Ends of layers that nothing but the layer's own output crosses; none where a state is carried along."""
+    """Ends of layers that nothing but the layer's own output crosses; none where a state is carried along.
+
+    A key-value cache that layers share crosses from its first use to its last: what an earlier layer wrote there is
+    of the window that was computed last.
+    """
     if any(leaf.name.startswith(_STATE_OPS) for leaf in leaves.values()):
         return {}
-    place = {node.address: i for i, node in enumerate(nodes)}
-    last_use = [-1] * len(nodes)
+    first = {node.address: i for i, node in enumerate(nodes)}
+    last: dict[int, int] = {}
     for i, node in enumerate(nodes):
         for source in (*node.src, node.view_src):
-            if source in place:
-                last_use[place[source]] = max(last_use[place[source]], i)
+            if source in leaves and _CACHE.match(leaves[source].name):
+                first.setdefault(source, i)
+            if source in first:
+                last[source] = i
+    begins = Counter(first[a] for a, end in last.items() if end > first[a])
+    ends = Counter(end for a, end in last.items() if end > first[a])
     crossing, found = 0, {}
-    ends: dict[int, int] = {}  # index of a last use → how many results end there
     for i, node in enumerate(nodes):
-        crossing -= ends.pop(i, 0)
-        if last_use[i] > i:
-            crossing += 1
-            ends[last_use[i]] = ends.get(last_use[i], 0) + 1
-        if (match := _LAYER_END.match(node.name)) and crossing == 1 and last_use[i] > i:
+        crossing += begins[i] - ends[i]
+        if (match := _LAYER_END.match(node.name)) and crossing == 1 and last.get(node.address, i) > i:
             found[int(match[1])] = i
     return found
 

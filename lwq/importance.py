@@ -1,4 +1,4 @@
-"""Importance rows as llama-quantize forms them from an importance matrix, and the one that llama-imatrix leaves out."""
+"""Importance rows as llama-quantize forms them from an importance matrix, checked against the model."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from lwq.cache import key_of
 from lwq.options import TYPE_SETS
 from lwq.recipe import Recipe
 from lwq.recipe_target import Target
+from lwq.record import Role
 from lwq.sources import Sources
 from lwq.steps import (
     Made,
@@ -65,7 +66,7 @@ class Planner:
         """All steps of the recipe."""
         recipe, stem = self.recipe, self.sources.model.name
         base = self._convert(f"{stem}-{recipe.base_type.upper()}.gguf")
-        logits: dict[str, Made] = {
+        logits: dict[Role, Made] = {
             role: self._baseline(role, base) for role in ("evaluation", "selection") if role in recipe.texts()
         }
         matrix = self._imatrix(base)
@@ -107,7 +108,7 @@ class Planner:
         inputs = convert.Inputs(source=model.found.given, kind=model.kind, base_type=self.recipe.base_type, file=file)
         return Made(step="convert", key=self.add("convert", convert, inputs), name=file)
 
-    def _baseline(self, role: str, base: Made) -> Made:
+    def _baseline(self, role: Role, base: Made) -> Made:
         text = self.recipe.texts()[role]
         file = f"{base.name.removesuffix('.gguf')}.{role}.logits"
         inputs = baseline.Inputs(
@@ -159,7 +160,7 @@ class Planner:
         self, target: Target, budget: Budget, base: Made, matrix: Made, measured: Made, rivals: tuple[search.Rival, ...]
     ) -> Made:
         recipe, file = self.recipe, f"{self.sources.model.name}-{target.name}.tensor_types.txt"
-        role = "selection" if recipe.selection else "evaluation"
+        role: Role = "selection" if recipe.selection else "evaluation"
         inputs = search.Inputs(
             base=base,
             imatrix=matrix,
@@ -189,7 +190,7 @@ class Planner:
         )
         return Made(step="quantize", key=self.add(f"quantize:{target.name}", quantize, inputs), name=file)
 
-    def _evaluate(self, name: str, row: Origin, logits: Mapping[str, Made]) -> dict[str, Made]:
+    def _evaluate(self, name: str, row: Origin, logits: Mapping[Role, Made]) -> dict[Role, Made]:
         found = {}
         for role, made in logits.items():
             text = self.recipe.texts()[role]
@@ -220,9 +221,9 @@ class Planner:
         self.add(f"bench:{name}", bench, inputs)
 
     def _select(
-        self, rows: Mapping[str, Origin], damage: Mapping[str, Mapping[str, Made]], logits: Mapping[str, Made]
+        self, rows: Mapping[str, Origin], damage: Mapping[str, Mapping[Role, Made]], logits: Mapping[Role, Made]
     ) -> None:
-        text = "selection" if "selection" in logits else "evaluation"
+        text: Role = "selection" if "selection" in logits else "evaluation"
         candidates = tuple(
             select.Candidate(row=name, file=made, damage=damage[name][text])
             for name, made in rows.items()

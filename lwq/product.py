@@ -29,16 +29,11 @@ class Product:
         self.ggml, self.backend = ggml, backend
         ggml.declare(_SIGNATURES)
 
-    def errors(self, base: tuple[str, Bytes], q: tuple[str, Bytes], activations: Floats) -> Floats:
-        """|Q x − W x|² ÷ |W x|² of each token whose product is not zero.
-
-        Args:
-            base, q: (ggml type, stored rows).
-            activations: float32 of shape (tokens, row length).
-        """
-        right = self.of(*base, activations)
+    @staticmethod
+    def errors(right: Floats, found: Floats) -> Floats:
+        """|found − right|² ÷ |right|² of each token whose product is not zero; both of shape (tokens, rows)."""
         energy = (right.astype(np.float64) ** 2).sum(axis=1)
-        error = ((self.of(*q, activations).astype(np.float64) - right) ** 2).sum(axis=1)
+        error = ((found.astype(np.float64) - right) ** 2).sum(axis=1)
         counted = energy > 1e-9 * energy.max(initial=0.0)
         return np.asarray(error[counted] / energy[counted], np.float32)
 

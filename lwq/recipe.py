@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
 from lwq.recipe_target import NAME, Strict, Target, expanded, fault
+from lwq.record import Role
 
 _BENCH_TEST = re.compile(r"(pp[1-9]\d{0,5})?\+?(tg[1-9]\d{0,5})?")
-ROLES = ("calibration", "selection", "evaluation")
+ROLES: Final[tuple[Role, ...]] = ("calibration", "selection", "evaluation")
 
 
 class Text(Strict):
@@ -168,7 +169,7 @@ class Recipe(Strict):
             raise fault("may hold letters, digits and . _ + - only")
         return value
 
-    def texts(self) -> dict[str, Text]:
+    def texts(self) -> dict[Role, Text]:
         """The texts by role, in the order in which they are used."""
         return {role: text for role in ROLES if (text := getattr(self, role)) is not None}
 

@@ -16,6 +16,8 @@ from lwq.statistics import LayerStatistics, TensorStatistics
 from lwq.tensors import TensorInfo
 
 SCHEMA: Final = 2
+Role = Literal["calibration", "selection", "evaluation"]
+"""What a text is used for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class ModelFacts:
 class TextFacts:
     """One text and how it was used."""
 
-    role: Literal["calibration", "selection", "evaluation"]
+    role: Role
     file: str
     """Bare file name used in the commands, ``evaluation.txt``."""
     source: str

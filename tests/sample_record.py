@@ -139,7 +139,7 @@ def row(name: str, content: str, file_bytes: int, **changes: object) -> Row:
         tensor_types_file=types_file,
         n_fallback=0,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def allocated_row(name: str = "Q4_K_M-lwq") -> Row:
@@ -192,7 +192,7 @@ def _texts() -> tuple[TextFacts, ...]:
     facts = {"calibration": (1146846, 24), "selection": (95906, 8), "evaluation": (1290590, 8)}
     return tuple(
         TextFacts(
-            role=role,  # type: ignore[arg-type]
+            role=role,
             file=f"{role}.txt",
             source="hf://datasets/owner/texts/test.txt" if role == "evaluation" else f"packaged:{role}",
             sha256=f"{n_bytes:x}".ljust(64, role[0] if role[0] in "ce" else "5"),

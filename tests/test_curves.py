@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from lwq.curves import Slice, observe_activations, relative_error, slices
+from lwq.curves import Slice, observe_activations, relative_errors, slices
 from lwq.engine import Engine
 from lwq.errors import ModelError
 from lwq.ggml import Bytes
@@ -64,7 +64,7 @@ def test_product_with_quantized_rows_loses_what_its_kernel_rounds_of_the_activat
     x = RNG.standard_normal((16, 256), dtype=np.float32)
     stored = llama.ggml.quantize(rows, "q8_0", None)
     kept = ("f32", llama.ggml.dequantize(stored, "q8_0", 256).view(np.uint8))
-    errors = product.errors(kept, ("q8_0", stored), x)  # the weights are the very same
+    errors = product.errors(product.of(*kept, x), product.of("q8_0", stored, x))  # the weights are the very same
     assert errors.shape == (16,)
     assert (errors > 0).all()
     assert errors.max() < 1e-3
@@ -75,7 +75,9 @@ def test_tokens_whose_product_is_zero_are_not_counted(llama: Engine, product: Pr
     x = RNG.standard_normal((5, 256), dtype=np.float32)
     x[[1, 3]] = 0
     kept = llama.ggml.quantize(rows, "f16", None)
-    assert product.errors(("f16", kept), ("q4_0", llama.ggml.quantize(rows, "q4_0", None)), x).shape == (3,)
+    assert product.errors(
+        product.of("f16", kept, x), product.of("q4_0", llama.ggml.quantize(rows, "q4_0", None), x)
+    ).shape == (3,)
 
 
 # activations
@@ -147,7 +149,7 @@ def test_coarser_types_have_larger_errors(engine: Engine) -> None:
     own = Product(engine.ggml, backend)
     for name in names:
         pieces = slices(engine, name, seen.get(name), None)
-        errors = [relative_error(engine, own, pieces, "f16", q) for q in ("q8_0", "q6_K", "q4_K", "q3_K", "q2_K")]
+        errors = list(relative_errors(engine, own, pieces, "f16", ("q8_0", "q6_K", "q4_K", "q3_K", "q2_K")).values())
         assert errors == sorted(errors), name
         assert 0 < errors[0] < 0.1 * errors[2], name
         assert errors[-1] < 1, name
@@ -157,7 +159,7 @@ def test_coarser_types_have_larger_errors(engine: Engine) -> None:
 def test_type_that_is_loaded_has_no_error(llama: Engine, product: Product) -> None:
     name = "blk.1.ffn_up.weight"
     seen = observe_activations(llama, llama.windows, [name])
-    assert relative_error(llama, product, slices(llama, name, seen[name], None), "f16", "f16") == 0
+    assert relative_errors(llama, product, slices(llama, name, seen[name], None), "f16", ("f16",)) == {"f16": 0}
 
 
 def test_importance_lowers_the_error_where_activations_are_large(llama: Engine, product: Product) -> None:
@@ -166,7 +168,7 @@ def test_importance_lowers_the_error_where_activations_are_large(llama: Engine, 
     x = x.astype(np.float32)
     plain = Slice(rows=rows, activations=x, importance=None)
     weighted = Slice(rows=rows, activations=x, importance=(x**2).mean(axis=0))
-    errors = [relative_error(llama, product, (piece,), "f16", "q3_K") for piece in (weighted, plain)]
+    errors = [relative_errors(llama, product, (piece,), "f16", ("q3_K",))["q3_K"] for piece in (weighted, plain)]
     assert errors[0] < 0.7 * errors[1]
 
 
@@ -175,7 +177,7 @@ def test_tensor_of_zeros_has_no_error(seen: bool, llama: Engine, product: Produc
     x = RNG.standard_normal((4, 256), dtype=np.float32) if seen else None
     piece = Slice(rows=np.zeros((16, 256), np.float32), activations=x, importance=None)
     for ggml_type in TYPE_SETS["k"]:
-        assert relative_error(llama, product, (piece,), "f16", ggml_type) == 0
+        assert relative_errors(llama, product, (piece,), "f16", (ggml_type,)) == {ggml_type: 0}
 
 
 @pytest.mark.parametrize("wrong", [np.inf, np.nan])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def _in_new_process(folder: Path, model: Path) -> list[str]:
 
 @pytest.mark.tools
 @pytest.mark.parametrize("write", [tiny_models.write_tiny_llama, tiny_models.write_tiny_moe])
-def test_a_sound_model_generates_the_same_tokens_each_time(write, toolchain, tools_home, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_sound_model_generates_the_same_tokens_each_time(
+    write: Callable[[Path], Path], toolchain: Toolchain, tools_home: Path, tmp_path: Path
+) -> None:
     model = write(tmp_path / "tiny.gguf")
     tokens, library = _in_new_process(tmp_path, model)
     assert tokens.count(",") == 7

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,12 +64,10 @@ SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 @SHARED
 @given(metadata=st.dictionaries(KEYS, VALUES, max_size=8), shapes=st.dictionaries(KEYS, SHAPES, max_size=5))
-def test_what_is_written_is_read_back(
-    tmp_path: Path, metadata: dict[str, object], shapes: dict[str, list[int]]
-) -> None:
+def test_what_is_written_is_read_back(tmp_path: Path, metadata: dict[str, Any], shapes: dict[str, list[int]]) -> None:
     path = tmp_path / "any.gguf"
     tensors = {name: np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for name, shape in shapes.items()}
-    gguf_io.write_gguf(path, metadata, tensors)  # type: ignore[arg-type]
+    gguf_io.write_gguf(path, metadata, tensors)
     header = read_header(path)
     assert dict(header.metadata) == {k: tuple(v) if isinstance(v, list) else v for k, v in metadata.items()}
     for name, values in tensors.items():
@@ -249,11 +248,11 @@ def _quantize(toolchain: Toolchain, folder: Path, *arguments: str) -> GgufHeader
 
 
 def _assert_predicted(
-    source: Path, written: GgufHeader, pruned: tuple[int, ...] = (), kv: Mapping[str, object] | None = None
+    source: Path, written: GgufHeader, pruned: tuple[int, ...] = (), kv: Mapping[str, Any] | None = None
 ) -> None:
     types = {t.name: t.ggml_type for t in written.tensors}
     header = read_header(source)
-    set_kv: dict[str, gguf_io.Scalar] = dict(kv or {})  # type: ignore[arg-type]
+    set_kv: dict[str, gguf_io.Scalar] = dict(kv or {})
     assert planned_tensors(header, types=types, pruned=pruned) == written.tensors
     n_bytes = predicted_file_bytes(header, types=types, pruned=pruned, set_kv=set_kv)
     assert n_bytes == written.path.stat().st_size

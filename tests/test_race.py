@@ -92,7 +92,7 @@ def run_race(kld: dict[str, Sequence[float]], **must_finish: bool) -> tuple[dict
     course = Course(kld)
     runners = [Runner(name=n, types={"t": n}, must_finish=must_finish.get(n, False)) for n in kld]
     told: list[int] = []
-    race(course, runners, rounds_of(6), lambda: told.append(1))  # type: ignore[arg-type]
+    race(course, runners, rounds_of(6), lambda: told.append(1))
     assert len(told) == sum({0: 0, 2: 1, 4: 2, 6: 3}[n] for n in course.scored.values())
     return {r.name: r for r in runners}, course
 
@@ -122,7 +122,7 @@ def test_the_stock_mix_finishes_however_far_behind() -> None:
 def test_a_mix_that_cannot_be_chosen_drops_nobody() -> None:
     course = Course({"large": [0.1] * 6, "small": [1.0] * 6, "far": [3.0] * 6})
     runners = [Runner(name=n, types={"t": n}, obstacle="too large" if n == "large" else "") for n in course.kld]
-    race(course, runners, rounds_of(6), lambda: None)  # type: ignore[arg-type]
+    race(course, runners, rounds_of(6), lambda: None)
     assert [r.dropped for r in runners] == ["", "", "behind small after 2 windows"]
 
 

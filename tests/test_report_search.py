@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -28,15 +29,15 @@ TITLE = "## How the bits were chosen"
 FIGURES = ["sensitivity", "allocation_1", "predicted_against_measured", "frontier"]
 
 
-def allocated(record: Record, **changes: object) -> Record:
+def allocated(record: Record, **changes: Any) -> Record:
     """The record with the row that lwq allocated changed."""
-    rows = tuple(replace(r, **changes) if r.search else r for r in record.rows)  # type: ignore[arg-type]
+    rows = tuple(replace(r, **changes) if r.search else r for r in record.rows)
     return replace(record, rows=rows)
 
 
-def searched(**changes: object) -> Record:
+def searched(**changes: Any) -> Record:
     """The sample with its search changed."""
-    return allocated(sample_record(), search=replace(search(), **changes))  # type: ignore[arg-type]
+    return allocated(sample_record(), search=replace(search(), **changes))
 
 
 def felt(change: Callable[[Sensitivity], Sensitivity]) -> Record:

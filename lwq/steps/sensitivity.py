@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from lwq import tools
-from lwq.curves import observe_activations, relative_error, slices
+from lwq.curves import observe_activations, relative_errors, slices
 from lwq.divergence import Floats
 from lwq.engine import Engine
 from lwq.errors import ModelError
@@ -152,7 +152,7 @@ class _Measuring:
             rows = slices(self.engine, tensor.name, seen.get(tensor.name), self.importance.get(tensor.name))
             types = self.inputs.types if self._is_read(tensor.name) else (UNREAD_TYPE,)
             types = legal_types(tensor, types, has_importance=tensor.name in self.importance)
-            return {q: relative_error(self.engine, product, rows, tensor.ggml_type, q) for q in types}
+            return relative_errors(self.engine, product, rows, tensor.ggml_type, types)
 
         found = {}
         for tensor in self.targets:

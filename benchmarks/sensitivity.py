@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from reference_copy import reference_model
@@ -24,7 +25,7 @@ from lwq.hub import fetch_text
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.mixes import Mixer
-from lwq.requests import QuantizeRequest, Window
+from lwq.requests import QuantizeRequest, TextRequest, Window
 from lwq.tensors import TensorInfo, anchored
 from lwq.toolchain import Toolchain, find, home
 
@@ -63,9 +64,9 @@ def main() -> None:
         (folder / "text.txt").symlink_to(text)
         window = Window(n_ctx=options.ctx, n_chunks=options.windows)
         threads = THREADS
-        common = {"cwd": folder, "model": "base.gguf", "text": "text.txt", "window": window, "threads": threads}
-        tools.imatrix(toolchain, output="imatrix.gguf", process_output=False, **common)
-        tools.perplexity_base(toolchain, logits="base.logits", **common)
+        read = TextRequest(model="base.gguf", text="text.txt", window=window, output="imatrix.gguf")
+        tools.imatrix(toolchain, read, cwd=folder, threads=threads)
+        tools.perplexity_base(toolchain, replace(read, output="base.logits"), cwd=folder, threads=threads)
 
         began = time.perf_counter()
         with Engine(toolchain, model, n_ctx=options.ctx, n_threads=threads) as engine:

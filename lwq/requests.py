@@ -29,6 +29,16 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """A text to run through a model, and the file that keeps what came of it."""
+
+    model: str
+    text: str
+    window: Window
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DryRunRequest:
     """A mix to ask llama-quantize about."""
 

@@ -28,7 +28,7 @@ from lwq.requests import (
     Ran,
     Scored,
     TaskRequest,
-    Window,
+    TextRequest,
 )
 from lwq.task_transcripts import parse_task_score
 from lwq.toolchain import Toolchain
@@ -77,25 +77,24 @@ def _check_metadata(request: QuantizeRequest) -> None:
 
 def imatrix(
     toolchain: Toolchain,
+    request: TextRequest,
     *,
     cwd: Path,
-    model: str,
-    text: str,
-    output: str,
-    window: Window,
-    process_output: bool,
     threads: int,
+    process_output: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Collected:
     """Writes the importance matrix ``cwd/output``."""
+    window, output = request.window, request.output
     more = ("--process-output",) if process_output else ()
-    argv = ("llama-imatrix", "-m", model, "-f", text, "-o", output, *window.arguments(), *more, "-t", str(threads))
+    files = ("-m", request.model, "-f", request.text, "-o", output)
+    argv = ("llama-imatrix", *files, *window.arguments(), *more, "-t", str(threads))
     _, seconds = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / output))
     header = read_header(cwd / output)
     n_chunks = header.number("imatrix.chunk_count") or 0
     if not n_chunks or (window.n_chunks and n_chunks < window.n_chunks):
         raise ToolError(
-            f"{text}: the importance matrix holds {n_chunks} windows of {window.n_ctx} tokens, "
+            f"{request.text}: the importance matrix holds {n_chunks} windows of {window.n_ctx} tokens, "
             f"{window.n_chunks or 'some'} were asked for",
             hint="give a longer calibration text, or lower n_chunks",
         )
@@ -103,23 +102,17 @@ def imatrix(
 
 
 def perplexity_base(
-    toolchain: Toolchain,
-    *,
-    cwd: Path,
-    model: str,
-    text: str,
-    logits: str,
-    window: Window,
-    threads: int,
-    on_progress: OnProgress | None = None,
+    toolchain: Toolchain, request: TextRequest, *, cwd: Path, threads: int, on_progress: OnProgress | None = None
 ) -> Measured:
-    """The perplexity, and the log-probabilities of every scored token in ``cwd/logits``."""
+    """The perplexity, and the log-probabilities of every scored token in ``cwd/output``."""
+    window, logits = request.window, request.output
+    files = ("-m", request.model, "-f", request.text)
     store = ("--kl-divergence-base", logits)
-    argv = ("llama-perplexity", "-m", model, "-f", text, *window.arguments(), *store, "-t", str(threads))
+    argv = ("llama-perplexity", *files, *window.arguments(), *store, "-t", str(threads))
     found, seconds = _run(toolchain, argv, cwd, on_progress, partial(_stored, cwd / logits))
     if window.n_chunks and found.n_chunks < window.n_chunks:
         raise ToolError(
-            f"{text}: has {found.n_chunks} windows of {window.n_ctx} tokens, {window.n_chunks} were asked for",
+            f"{request.text}: has {found.n_chunks} windows of {window.n_ctx} tokens, {window.n_chunks} were asked for",
             hint="give a longer text, or lower n_chunks",
         )
     return Measured(argv=argv, seconds=seconds, perplexity=found)

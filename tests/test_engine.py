@@ -15,7 +15,7 @@ from lwq.errors import ModelError
 from lwq.gguf_header import read_header
 from lwq.gguf_io import read_tensor
 from lwq.mixes import Mixer
-from lwq.requests import QuantizeRequest, Window
+from lwq.requests import QuantizeRequest, TextRequest, Window
 from lwq.session import spread_over
 from lwq.tensors import fallback_type
 from lwq.toolchain import Toolchain
@@ -91,11 +91,13 @@ def test_perplexity_is_the_decimals_that_llama_perplexity_prints(name, n_windows
         scores = engine.score()
     printed = tools.perplexity_base(
         toolchain,
+        TextRequest(
+            model=model.name,
+            text="tiny.txt",
+            window=Window(n_ctx=N_CTX, n_chunks=n_windows),
+            output="tiny.logits",
+        ),
         cwd=tmp_path,
-        model=model.name,
-        text="tiny.txt",
-        logits="tiny.logits",
-        window=Window(n_ctx=N_CTX, n_chunks=n_windows),
         threads=1,
     ).perplexity
     assert f"{scores.ppl:.4f}" == f"{printed.ppl.value:.4f}"
@@ -115,8 +117,11 @@ def test_windows_are_those_that_llama_perplexity_cuts_to_the_last_token(ending: 
         n_windows = len(engine.cut(raw.decode()))
     (tmp_path / "text.txt").write_bytes(raw)
     printed = tools.perplexity_base(
-        toolchain, cwd=tmp_path, model=model.name, text="text.txt", logits="tiny.logits",
-        window=Window(n_ctx=64, n_chunks=None), threads=1,
+        toolchain,
+        TextRequest(
+            model=model.name, text="text.txt", window=Window(n_ctx=64, n_chunks=None), output="tiny.logits"
+        ),
+        cwd=tmp_path, threads=1,
     ).perplexity  # fmt: skip
     assert n_windows == printed.n_chunks
 

@@ -15,7 +15,7 @@ from lwq.gguf_io import raw_tensor, read_tensor
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.output_importance import output_entry, write_with
-from lwq.requests import QuantizeRequest, Window
+from lwq.requests import QuantizeRequest, TextRequest, Window
 from lwq.statistics import ImatrixEntry
 from lwq.toolchain import Toolchain
 from tests.test_engine import N_CTX, opened
@@ -66,16 +66,9 @@ def test_matrix_that_has_the_output_is_left_alone(tied: bool, toolchain: Toolcha
 def collected(folder: Path, toolchain: Toolchain) -> Path:
     """The importance matrix that llama-imatrix makes of the tiny model beside it."""
     write_tiny_text(folder / "tiny.txt", n_words=600)
-    tools.imatrix(
-        toolchain,
-        cwd=folder,
-        model="tiny.gguf",
-        text="tiny.txt",
-        output="imatrix.gguf",
-        window=Window(n_ctx=N_CTX, n_chunks=4),
-        process_output=False,
-        threads=1,
-    )
+    window = Window(n_ctx=N_CTX, n_chunks=4)
+    request = TextRequest(model="tiny.gguf", text="tiny.txt", window=window, output="imatrix.gguf")
+    tools.imatrix(toolchain, request, cwd=folder, threads=1)
     return folder / "imatrix.gguf"
 
 
@@ -83,16 +76,9 @@ def test_added_entry_is_what_llama_imatrix_would_collect(toolchain: Toolchain, t
     """``--process-output`` exists for an untied output; it counts all tokens of the windows, as here with no skip."""
     write_tiny_llama(tmp_path / "tiny.gguf", tied=False)
     write_tiny_text(tmp_path / "tiny.txt", n_words=600)
-    tools.imatrix(
-        toolchain,
-        cwd=tmp_path,
-        model="tiny.gguf",
-        text="tiny.txt",
-        output="whole.gguf",
-        window=Window(n_ctx=N_CTX, n_chunks=4),
-        process_output=True,
-        threads=1,
-    )
+    window = Window(n_ctx=N_CTX, n_chunks=4)
+    request = TextRequest(model="tiny.gguf", text="tiny.txt", window=window, output="whole.gguf")
+    tools.imatrix(toolchain, request, cwd=tmp_path, threads=1, process_output=True)
     theirs = {e.name: e for e in read_imatrix(tmp_path / "whole.gguf").entries}["output.weight"]
     with Engine(toolchain, tmp_path / "tiny.gguf", n_ctx=N_CTX, n_threads=1, scored=range(N_CTX - 1)) as engine:
         windows = engine.cut((tmp_path / "tiny.txt").read_text(encoding="utf-8"))[:4]

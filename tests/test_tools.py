@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from lwq import tools
 from lwq.errors import LwqError, ModelError, ToolError, TranscriptError
 from lwq.gguf_header import read_header
-from lwq.requests import DryRunRequest, QuantizeRequest, TaskRequest, Window
+from lwq.requests import DryRunRequest, QuantizeRequest, TaskRequest, TextRequest, Window
 from lwq.toolchain import Toolchain
 from tests.fake_toolchain import Replay, make_fake_toolchain, starts
 from tests.tiny_models import write_tiny_imatrix, write_tiny_llama, write_tiny_text
@@ -37,7 +38,10 @@ def baseline(files: Mapping[str, bytes] | None = None, **more: int) -> Replay:
 def run_baseline(toolchain: Toolchain, cwd: Path, n_chunks: int | None = None) -> tools.Measured:
     window = Window(n_ctx=512, n_chunks=n_chunks)
     return tools.perplexity_base(
-        toolchain, cwd=cwd, model="m.gguf", text="t.txt", logits="b.logits", window=window, threads=2
+        toolchain,
+        TextRequest(model="m.gguf", text="t.txt", window=window, output="b.logits"),
+        cwd=cwd,
+        threads=2,
     )
 
 
@@ -146,8 +150,8 @@ def test_imatrix_of_fewer_windows_than_asked_for_is_refused(tmp_path: Path) -> N
 
     def collect(n_chunks: int | None) -> tools.Collected:
         window = Window(n_ctx=64, n_chunks=n_chunks)
-        names = {"model": "m.gguf", "text": "t.txt", "output": "imatrix.gguf"}
-        return tools.imatrix(fake, cwd=tmp_path, **names, window=window, process_output=True, threads=1)
+        request = TextRequest(model="m.gguf", text="t.txt", window=window, output="imatrix.gguf")
+        return tools.imatrix(fake, request, cwd=tmp_path, threads=1, process_output=True)
 
     done = collect(2)
     assert (done.n_entries, done.n_chunks) == (1, 2)
@@ -239,11 +243,8 @@ def test_real_measurements_agree_with_each_other(folder: Path, toolchain: Toolch
     counts: list[tuple[int, int]] = []
     base = tools.perplexity_base(
         toolchain,
+        TextRequest(model="m.gguf", text="t.txt", window=window, output="b.logits"),
         cwd=folder,
-        model="m.gguf",
-        text="t.txt",
-        logits="b.logits",
-        window=window,
         threads=threads,
         on_progress=lambda n, of: counts.append((n, of)),
     )
@@ -260,15 +261,14 @@ def test_real_measurements_agree_with_each_other(folder: Path, toolchain: Toolch
 
 @pytest.mark.tools
 def test_real_imatrix_and_text_too_short_for_it(folder: Path, toolchain: Toolchain) -> None:
-    names = {"model": "m.gguf", "output": "imatrix.gguf"}
     window = Window(n_ctx=64, n_chunks=3)
-    more = {"window": window, "process_output": False, "threads": 2}
-    done = tools.imatrix(toolchain, cwd=folder, text="t.txt", **names, **more)
+    request = TextRequest(model="m.gguf", text="t.txt", window=window, output="imatrix.gguf")
+    done = tools.imatrix(toolchain, request, cwd=folder, threads=2)
     # four layers of seven tensors; the tied output.weight is left out
     assert (done.n_entries, done.n_chunks) == (28, 3)
     (folder / "short.txt").write_text("Too short.\n", encoding="utf-8")
     with pytest.raises(ToolError, match="too short: at least 128 tokens"):
-        tools.imatrix(toolchain, cwd=folder, text="short.txt", **names, **more)
+        tools.imatrix(toolchain, replace(request, text="short.txt"), cwd=folder, threads=2)
 
 
 @pytest.mark.tools

@@ -8,7 +8,7 @@ from lwq import tools
 from lwq.files import need_space
 from lwq.gguf_header import read_header
 from lwq.metrics import Perplexity
-from lwq.requests import Window
+from lwq.requests import TextRequest, Window
 from lwq.steps import Context, Given, Made
 
 NAME = "baseline"
@@ -44,11 +44,13 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     need_space(ctx.folder, logits_bytes(n_vocab, inputs.n_ctx, most), "the base's log-probabilities")
     done = tools.perplexity_base(
         ctx.toolchain,
+        TextRequest(
+            model=ctx.place(inputs.base),
+            text=ctx.place(inputs.text),
+            window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
+            output=inputs.logits_file,
+        ),
         cwd=ctx.folder,
-        model=ctx.place(inputs.base),
-        text=ctx.place(inputs.text),
-        logits=inputs.logits_file,
-        window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
         threads=ctx.n_threads,
         on_progress=ctx.progress,
     )

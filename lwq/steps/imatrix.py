@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lwq import tools
-from lwq.requests import Window
+from lwq.requests import TextRequest, Window
 from lwq.steps import Context, Given, Made
 
 NAME = "imatrix"
@@ -34,11 +34,13 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     """The imatrix file, in GGUF."""
     done = tools.imatrix(
         ctx.toolchain,
+        TextRequest(
+            model=ctx.place(inputs.base),
+            text=ctx.place(inputs.text),
+            window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
+            output=FILE,
+        ),
         cwd=ctx.folder,
-        model=ctx.place(inputs.base),
-        text=ctx.place(inputs.text),
-        output=FILE,
-        window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
         process_output=inputs.process_output,
         threads=ctx.n_threads,
         on_progress=ctx.progress,

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from lwq import tools
+from lwq.allocation import Allocation
 from lwq.budget import Budget, context_bytes
-from lwq.errors import ModelError
+from lwq.errors import ModelError, ToolError
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
 from lwq.knapsack import Group
 from lwq.options import NEED_IMPORTANCE, TYPE_SETS, Constraints, matched
-from lwq.requests import DryRunRequest
+from lwq.requests import DryRunRequest, Planned
 from lwq.toolchain import Toolchain
 from lwq.transcripts import DryRun
 
@@ -110,3 +111,16 @@ def budget_bytes(budget: Budget, header: GgufHeader, of: OfFtype) -> int:
     if left <= 0:
         raise ModelError(f"a budget of {budget} leaves nothing for tensors of {header.path.name}", hint="raise it")
     return left
+
+
+def proved(toolchain: Toolchain, allocation: Allocation, request: DryRunRequest, *, cwd: Path) -> Planned:
+    """The dry run with a tensor-type file, which gives the very types of the allocation.
+
+    Raises:
+        ToolError: llama-quantize would write another type.
+    """
+    answer = tools.dry_run(toolchain, request, cwd=cwd)
+    obeyed = {t.name: t.target_type for t in answer.plan.tensors}
+    if wrong := [name for name, q in allocation.types if obeyed.get(name) != q]:
+        raise ToolError(f"llama-quantize did not obey {request.tensor_types_file} for {wrong[0]}")
+    return answer

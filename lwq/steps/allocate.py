@@ -17,6 +17,7 @@ from lwq.gguf_size import planned_tensors
 from lwq.pruning import prune_obstacle
 from lwq.requests import DryRunRequest
 from lwq.steps import Context, Made
+from lwq.stock import proved
 from lwq.tensors import bits_per_weight
 from lwq.transcripts import DryRun
 
@@ -67,11 +68,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     _agree(answer.plan, tensor_bytes, inputs)
     if allocation.quantizable:
         write_atomic(ctx.folder / inputs.file, allocation.lines())
-        again = tools.dry_run(ctx.toolchain, plan.with_file(inputs.file), cwd=ctx.folder)
-        ctx.ran(again)
-        if (types := _types(again.plan)) != allocation.types:
-            wrong = next(name for (name, a), (_, b) in zip(types, allocation.types, strict=True) if a != b)
-            raise ToolError(f"llama-quantize did not obey {inputs.file} for {wrong}")
+        ctx.ran(proved(ctx.toolchain, allocation, plan.with_file(inputs.file), cwd=ctx.folder))
     return Result(
         allocation=allocation,
         tensor_types_file=inputs.file if allocation.quantizable else None,

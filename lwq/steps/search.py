@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from lwq import tools
 from lwq.allocation import Allocation
 from lwq.budget import Budget
 from lwq.damage import TensorDamage, damages, fit_interaction, sum_of, unsure
 from lwq.engine import Engine
-from lwq.errors import ModelError, ToolError
+from lwq.errors import ModelError
 from lwq.files import write_atomic
 from lwq.gguf_header import GgufHeader, read_header
 from lwq.gguf_size import planned_tensors
@@ -32,7 +31,7 @@ from lwq.requests import DryRunRequest
 from lwq.search_record import Search, SearchCandidate, TensorSensitivity
 from lwq.session import Tokens, spread_over
 from lwq.steps import Context, Given, Made
-from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, stock_mix
+from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, proved, stock_mix
 from lwq.tensors import bits_per_weight, tensor_bytes
 
 NAME = "search"
@@ -284,10 +283,7 @@ class _Search:
             imatrix=self.ctx.place(self.inputs.imatrix if plain else self.inputs.sensitivity),
             tensor_types_file=self.inputs.file,
         )
-        answer = tools.dry_run(self.ctx.toolchain, request, cwd=self.ctx.folder)
-        obeyed = {t.name: t.target_type for t in answer.plan.tensors}
-        if wrong := [name for name, q in every if obeyed.get(name) != q]:
-            raise ToolError(f"llama-quantize did not obey {self.inputs.file} for {wrong[0]}")
+        self.ctx.ran(proved(self.ctx.toolchain, allocation, request, cwd=self.ctx.folder))
         tensors = planned_tensors(self.header, types=dict(every))
         return Result(
             allocation=allocation,

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lwq import __version__
 from lwq.allocation import Allocation
-from lwq.cache import Entry
+from lwq.finished import Run, cut_steps, pruned_parts, pruning_facts, removed_layers
 from lwq.metrics import Damage, Speed, TaskScore
-from lwq.pipeline import Machine
-from lwq.recipe import Recipe
 from lwq.recipe_target import Target
 from lwq.record import (
     SCHEMA,
@@ -28,39 +24,20 @@ from lwq.record import (
     TextFacts,
 )
 from lwq.search_record import Sensitivity
-from lwq.sources import Sources
-from lwq.steps import Step, baseline, convert, imatrix, select, sensitivity, statistics
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A finished run: what was asked, what was given, what was done."""
-
-    recipe: Recipe
-    recipe_text: str
-    sources: Sources
-    machine: Machine
-    steps: tuple[Step, ...]
-    entries: Mapping[str, Entry]
-
-    def result(self, label: str) -> Any:
-        """The typed result of a step."""
-        step = self.step(label)
-        return step.result_of(self.entries[step.key])
-
-    def step(self, label: str) -> Step:
-        return next(s for s in self.steps if s.label == label)
-
-    def entry(self, label: str) -> Entry:
-        return self.entries[self.step(label).key]
-
-    def has(self, label: str) -> bool:
-        return any(s.label == label for s in self.steps)
-
-    def commands(self, *labels: str) -> tuple[Command, ...]:
-        """The tools' command lines of these steps, in order."""
-        found = ((label, argv) for label in labels if self.has(label) for argv in self.entry(label).commands)
-        return tuple(Command(step=label.split(":")[0], argv=argv) for label, argv in found)
+from lwq.steps import (
+    allocate,
+    baseline,
+    convert,
+    cut,
+    heal,
+    imatrix,
+    inspect,
+    parts,
+    search,
+    select,
+    sensitivity,
+    statistics,
+)
 
 
 def assemble(run: Run) -> Record:
@@ -80,13 +57,14 @@ def assemble(run: Run) -> Record:
         toolchain=run.machine.toolchain.facts,
         baseline=first.perplexity,
         floor=rows[0].evaluation.kld,
-        commands=run.commands("convert", "imatrix", "baseline:evaluation", "baseline:selection"),
+        commands=run.commands("convert", "imatrix", "baseline:evaluation", "baseline:selection", *cut_steps(run)),
         rows=rows,
         selection=chosen.selection,
         tensor_statistics=measured.tensors,
         layer_statistics=measured.layers,
         provenance=_provenance(run),
         sensitivity=_sensitivity(run),
+        pruning=pruning_facts(run),
     )
 
 
@@ -175,8 +153,9 @@ def _held(facts: FileFacts) -> dict[str, Any]:
 
 
 def _row_commands(run: Run, name: str) -> tuple[Command, ...]:
-    labels = [s.label for s in run.steps if s.label.split(":")[1:2] == [name]]
-    return run.commands(*(label for label in labels if not label.startswith(("allocate", "inspect"))))
+    unshown = (allocate, cut, heal, imatrix, inspect, parts, search, sensitivity)
+    labels = [s.label for s in run.steps if s.label.split(":")[1:2] == [name] and s.module not in unshown]
+    return run.commands(*labels)
 
 
 def _base_row(run: Run, base: convert.Result) -> Row:
@@ -207,7 +186,8 @@ def _our_row(run: Run, target: Target) -> Row:
         ftype=planned.allocation.ftype,
         uses_imatrix=target.imatrix,
         tensor_type_patterns=target.tensor_types,
-        pruned_layers=target.prune_layers,
+        pruned_layers=removed_layers(run, target),
+        parts=pruned_parts(run, target),
         sha256=str(run.entry(f"quantize:{target.name}").outputs[file]["sha256"]),
         predicted_file_bytes=written.predicted_file_bytes,
         commands=_row_commands(run, target.name),

@@ -160,7 +160,7 @@ class Cache:
                 used.add(self.folder(str(value.get("step")), key_of(value)).name)
         folders = [p for p in sorted(self.steps.glob("*")) + sorted(self.steps.glob(".*-*.*")) if _dead(p, used)]
         needed = {name.partition("-")[2] for name in used}
-        return folders + [p for p in sorted(self.pieces.glob("*.jsonl")) if p.stem not in needed]
+        return folders + [p for p in sorted(self.pieces.glob("*.*")) if p.name.split(".")[0] not in needed]
 
     def remove(self, path: Path) -> None:
         """Delete one entry or leftover of this cache."""
@@ -170,7 +170,7 @@ class Cache:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 path.with_suffix(".lock").unlink(missing_ok=True)
 
 

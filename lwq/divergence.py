@@ -39,6 +39,11 @@ class Scores:
         """Both sets of windows together."""
         return Scores(kld=np.concatenate([self.kld, more.kld]), nll=np.concatenate([self.nll, more.nll]))
 
+    def quarters(self) -> tuple[list[float], list[float]]:
+        """(KLD, likelihood) of the first window, as means over its quarters: their ``pieces`` are the same."""
+        kld, nll = (np.array_split(a[0], min(_PARTS, a.shape[1])) for a in (self.kld, self.nll))
+        return [float(p.mean()) for p in kld], [float(p.mean()) for p in nll]
+
     def pieces(self) -> Doubles:
         """Mean KLD of each quarter of a window: neighbouring tokens are too alike to count as independent."""
         parts = np.array_split(self.kld, min(_PARTS, self.kld.shape[1]), axis=1)

@@ -8,7 +8,7 @@ or Metal memory) and are written through the same calls everywhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,14 +18,16 @@ import numpy as np
 from lwq.divergence import Doubles, Floats, Scores, token_kld
 from lwq.errors import ModelError
 from lwq.ggml import Bytes, Tensor
-from lwq.graph import Graph, read_graph, read_inputs
-from lwq.machine import available_memory_bytes
-from lwq.session import Session, Tokens
+from lwq.replay import Kept, Replay
+from lwq.session import Tokens
 from lwq.tensors import GGML_TYPES, split_name
 from lwq.toolchain import Toolchain
 
-_STATE_SHARE: Final = 0.4
-"""Share of the free memory that kept residual streams may fill."""
+ENDS: Final = {
+    "attention": ("attn_output", "ssm_out", "shortconv.out_proj"),
+    "ffn": ("ffn_down", "ffn_down_exps", "ffn_down_shexp", "ffn_down_chexps"),
+}
+"""What writes to the residual stream, by part of a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class _Original:
     data: Bytes
 
 
-class Engine(Session):
+class Engine(Replay):
     """A loaded model, the windows it is scored on, and what it said of them when they were set."""
 
     def __init__(
@@ -45,20 +47,9 @@ class Engine(Session):
     ) -> None:
         super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, scored=scored)
         self.windows: Tokens = np.empty((0, n_ctx), np.int32)
-        self.graph: Graph | None = None
         self._base: list[Floats] = []
-        self._inputs: list[dict[int, Bytes]] = []
-        self._states: list[dict[int, Bytes]] = []
+        self.kept: list[Kept] = []
         self._originals: dict[str, _Original] = {}
-        self._backend: int | None = None
-
-    def close(self) -> None:
-        """Frees all native memory."""
-        if self.graph:
-            self.graph.free(self.ggml)
-        if self._backend:
-            self.ggml.lib.ggml_backend_free(self._backend)
-        super().close()
 
     def __enter__(self) -> Engine:
         return self
@@ -77,8 +68,8 @@ class Engine(Session):
         """
         self.scored = self.scored if scored is None else scored
         self.windows, self._base = windows, []
-        self._find_graph()
-        self._states, self._inputs = [], []
+        self.find_graph(windows)
+        self.kept = []
         for tokens in windows:
             logits = self._keep_states(tokens)
             if not np.isfinite(logits).all():
@@ -87,51 +78,16 @@ class Engine(Session):
 
     def settle(self) -> None:
         """Later scores start from the residual streams of the weights as they are now (the base stays)."""
-        self._states, self._inputs = [], []
+        self.kept = []
         for tokens in self.windows:
             self._keep_states(tokens)
 
-    # the graph
-
-    def _find_graph(self) -> None:
-        if self.graph:
-            self.graph.free(self.ggml)
-        addresses: list[int] = []
-
-        def listen(address: int, ask: bool) -> bool:
-            addresses.append(address)
-            return not ask
-
-        self._listener = listen
-        self._decode(self.windows[0])
-        self._listener = None
-        self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
-        self.graph.keep_boundaries(self.ggml, self._states_that_fit())
-
-    def _states_that_fit(self) -> int:
-        """Number of residual streams of one window for which there is room."""
-        stream = self.n_ctx * 4 * (self.header.number(f"{self.header.architecture}.embedding_length") or 1)
-        return int(available_memory_bytes() * _STATE_SHARE) // (stream * max(1, len(self.windows)))
-
     def _keep_states(self, tokens: Tokens) -> Floats:
         assert self.graph
-        wanted = {self.graph.nodes[i].address: layer for layer, i in self.graph.boundaries.items()}
-        states: dict[int, Bytes] = {}
-
-        def listen(address: int, ask: bool) -> bool:
-            if ask:
-                return address in wanted
-            if not states and self.graph:  # later, they may be overwritten
-                self._inputs.append(read_inputs(self.ggml, self.graph))
-            states[wanted[address]] = self.ggml.read(address)
-            return True
-
-        self._listener = listen
-        self._decode(tokens)
-        self._listener = None
-        if len(states) < len(wanted):  # llama.cpp built another graph: nothing known of it, so no short cut
+        kept = self.keep(tokens, self.graph.boundaries)
+        if len(kept.states) < len(self.graph.boundaries):  # another graph: nothing known of it, so no short cut
             self.graph.boundaries.clear()
-        self._states.append(states)
+        self.kept.append(kept)
         return self._decoded()
 
     # tensors
@@ -174,14 +130,30 @@ class Engine(Session):
                 tensor.type, tensor.nb[:] = original.ggml_type, original.nb
                 self.ggml.write(address, original.data)
 
-    def skip_layer(self, layer: int) -> None:
-        """Makes a layer the identity: what it adds to the residual stream is zero. ``restore`` undoes it."""
+    def skip_layer(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
+        """Makes a layer (or only its ``attention`` or ``ffn``) add nothing; the tensors swapped for zeros.
+
+        A pre-norm layer is the identity then, and so is one whose outputs pass a norm. ``restore`` undoes it.
+        """
         assert self.graph
-        ends = ("attn_output", "ffn_down", "ffn_down_exps", "ffn_down_shexp")
-        names = [n for n in self.graph.weights for end in ends if n.startswith(f"blk.{layer}.{end}.")]
+        ends = tuple(f"blk.{layer}.{end}." for part in parts for end in ENDS[part])
+        names = tuple(n for n in self.graph.weights if n.startswith(ends))
         for name in names:
             _, tensor = self.header.find(name)
             self.swap(name, tensor.ggml_type, np.zeros(tensor.n_bytes, np.uint8))
+        return names
+
+    def is_identity(self, layer: int) -> bool:
+        """Whether what leaves a layer is, bit for bit, what enters it, with the weights as they are now."""
+        assert self.graph
+        if not {layer - 1, layer} <= set(self.graph.boundaries):
+            return False
+        kept, ends = self.kept[0], self.graph.boundaries
+        self.enter(kept.inputs, layer - 1, kept.states[layer - 1])
+        self.advance(ends[layer - 1] + 1, ends[layer] + 1)
+        rows = self.ggml.read(self.graph.nodes[ends[layer]].address).reshape(-1, kept.row_bytes(layer - 1, self.n_ctx))
+        entered = kept.states[layer - 1].reshape(self.n_ctx, -1)
+        return np.array_equal(rows, entered if len(rows) == self.n_ctx else entered[np.array(self.scored)])
 
     def _addresses(self, name: str) -> tuple[int, ...]:
         assert self.graph, "set_windows first"
@@ -203,14 +175,10 @@ class Engine(Session):
 
     def _replay(self, window: int, boundary: int) -> Floats:
         assert self.graph
-        for address, data in self._inputs[window].items():
-            self.ggml.write(address, data)
-        node = self.graph.nodes[self.graph.boundaries[boundary]].address
-        self.ggml.write(node, self._states[window][boundary])
-        if self._backend is None:
-            self._backend = self.ggml.backend(node, self.n_threads)
-        self.ggml.compute(self._backend, self.graph.tail(self.ggml, boundary))
-        return self.ggml.read(self.graph.result()).view(np.float32).reshape(self.n_scored, self.n_vocab)
+        kept = self.kept[window]
+        self.enter(kept.inputs, boundary, kept.states[boundary])
+        self.advance(self.graph.boundaries[boundary] + 1, len(self.graph.nodes))
+        return self.result()
 
     def score(self, *changed: str, windows: Sequence[int] | None = None) -> Scores:
         """KLD and likelihood of every scored token, given which tensors changed since ``settle``.
@@ -229,6 +197,16 @@ class Engine(Session):
             what = ", ".join(changed[:3]) or "this change"
             raise ModelError(f"{self.path.name}: logits are not finite after {what}", hint="keep a finer type there")
         return scores
+
+    def score_from(self, layer: int, states: Sequence[Bytes]) -> Scores:
+        """Scores of all windows, if these residual streams left a layer."""
+        assert self.graph
+        found = []
+        for w, state in enumerate(states):
+            self.enter(self.kept[w].inputs, layer, state)
+            self.advance(self.graph.boundaries[layer] + 1, len(self.graph.nodes))
+            found.append(self._window_scores(w, self.result()))
+        return Scores(kld=np.array([kld for kld, _ in found]), nll=np.array([nll for _, nll in found]))
 
     def _window_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:
         kld, partition = token_kld(self._base[w], logits, self.n_threads)

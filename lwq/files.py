@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from lwq.errors import FileError, SpaceError
 
@@ -82,10 +82,16 @@ def sha256_file(path: Path, *, memo: Path | None = None, on_progress: OnBytes | 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replaces the file in one move: readers see the old bytes or the new, also after a crash."""
-    raw = data.encode("utf-8") if isinstance(data, str) else data
+    with replacing(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in pieces, which replaces the one at ``path`` in one move when all went well."""
     with os_errors("write it", path), _beside(path) as temporary:
         with open(temporary, "xb") as file:
-            file.write(raw)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -7,7 +7,7 @@ module adds the data.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 from gguf.quants import dequantize
+from gguf.utility import size_label as gguf_size_label
 from numpy.typing import NDArray
 
 from lwq.errors import ModelError
@@ -26,7 +27,7 @@ from lwq.tensors import GGML_TYPES, GGUF_ALIGNMENT, UNQUANTIZED, TensorInfo, ten
 __all__ = [
     "BigArray", "GgufHeader", "MetaEntry", "MetaValue", "RawTensor", "Scalar", "Shard", "check_against",
     "imatrix_kv", "planned_tensors", "predicted_file_bytes", "raw_tensor", "read_array", "read_header",
-    "read_tensor", "shard_paths", "tensor_section_sha256", "was_quantized", "write_gguf",
+    "read_tensor", "shard_paths", "size_label", "tensor_section_sha256", "was_quantized", "write_gguf",
 ]  # fmt: skip
 
 _CHUNK: Final = 1 << 22
@@ -94,6 +95,27 @@ def tensor_section_sha256(path: Path) -> str:
             while piece := file.read(_CHUNK):
                 digest.update(piece)
     return digest.hexdigest()
+
+
+def size_label(tensors: Iterable[TensorInfo], *, of_experts: bool = True) -> str:
+    """What ``general.size_label`` says of a model with these tensors: ``1.1B``, or ``8x7B`` where there are experts.
+
+    Args:
+        of_experts: False says ``47B`` of the latter.
+
+    Source: gguf-py/gguf/gguf_writer.py ``get_total_parameter_count``, utility.py ``size_label``.
+    """
+    total = shared = of_one = n_counted = n_tensors = 0
+    for tensor in tensors:
+        shape, n = tuple(reversed(tensor.ne)), tensor.n_elements
+        total += n
+        if "_exps." in tensor.name and len(shape) >= 3:
+            n_experts = shape[-2 if ".bias" in tensor.name else -3]
+            of_one, n_counted, n_tensors = of_one + n // n_experts, n_counted + n_experts, n_tensors + 1
+        else:
+            shared += n
+    count = n_counted // n_tensors if of_experts and n_tensors else 0
+    return str(gguf_size_label(total, shared, of_one, count))
 
 
 def check_against(path: Path, planned: Sequence[TensorInfo], *, file_bytes: int) -> GgufHeader:

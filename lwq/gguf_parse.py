@@ -59,6 +59,8 @@ class MetaEntry:
     value_type: str
     """``uint32``, ``string``, …; of an array ``array[string]``."""
     value: MetaValue
+    offset: int
+    """From the start of the file."""
     n_bytes: int
 
 
@@ -145,7 +147,7 @@ class GgufReader:
             read = self.items(kind, n_items, what)
             value = read if is_array else read[0]
         value_type = f"array[{name}]" if is_array else name
-        return MetaEntry(key=key, value_type=value_type, value=value, n_bytes=self.at - start)
+        return MetaEntry(key=key, value_type=value_type, value=value, offset=start, n_bytes=self.at - start)
 
     def tensor(self) -> TensorInfo:
         """The next tensor's name, shape, type and offset; sizes are checked later, in order."""

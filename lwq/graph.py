@@ -17,6 +17,7 @@ from lwq.errors import ModelError
 from lwq.ggml import Bytes, Ggml, Tensor
 
 _LAYER_END: Final = re.compile(r"^l_out-(\d+)$")
+_FIRST_LAYER: Final = re.compile(r"-0$")
 _CACHE: Final = re.compile(r"^cache_[kv]_l\d+")
 _OP_NONE: Final = 0
 _STATE_OPS: Final = ("rs_", "conv_states", "ssm_states", "cache_r", "cache_s")
@@ -50,8 +51,8 @@ class Graph:
     inputs: tuple[int, ...]
     """Leaves that llama.cpp sets for each window: positions, masks, cells, wanted rows."""
     boundaries: dict[int, int]
-    """Layer → index of the node whose result is all that the layers behind it need."""
-    tails: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Layer → index of the node whose result is all that the layers behind it need (−1: what enters layer 0)."""
+    parts: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
     def result(self) -> int:
         """Address of the logits, shape (n_vocab, wanted rows) in ggml order.
@@ -74,20 +75,19 @@ class Graph:
             device = here if device is None else device
             sound = i
         usable = [(layer, i) for layer, i in sorted(self.boundaries.items()) if i >= sound]
-        every = -(-len(usable) // n_most) if n_most > 0 else len(usable) + 1
-        self.boundaries = dict(usable[every - 1 :: every]) if usable else {}
+        n = min(n_most, len(usable))
+        self.boundaries = dict(usable[(i + 1) * len(usable) // n - 1] for i in range(n))
 
-    def tail(self, ggml: Ggml, layer: int) -> int:
-        """The graph of all nodes behind ``layer`` (−1: all nodes)."""
-        if layer not in self.tails:
-            start = self.boundaries[layer] + 1 if layer >= 0 else 0
-            self.tails[layer] = ggml.graph([node.address for node in self.nodes[start:]])
-        return self.tails[layer][1]
+    def part(self, ggml: Ggml, start: int, stop: int) -> int:
+        """The graph of the nodes from ``start`` up to, not with, ``stop``."""
+        if (start, stop) not in self.parts:
+            self.parts[start, stop] = ggml.graph([node.address for node in self.nodes[start:stop]])
+        return self.parts[start, stop][1]
 
     def free(self, ggml: Ggml) -> None:
-        for context, _ in self.tails.values():
+        for context, _ in self.parts.values():
             ggml.lib.ggml_free(context)
-        self.tails.clear()
+        self.parts.clear()
 
 
 def read_graph(addresses: Sequence[int], tensor_names: frozenset[str]) -> Graph:
@@ -119,7 +119,8 @@ def _is_kept(leaf: Node, tensor_names: frozenset[str]) -> bool:
 
 
 def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, int]:
-    """Ends of layers that nothing but the layer's own output crosses; none where a state is carried along.
+    """Ends of layers (and the start of the first) that nothing but the layer's own output crosses; none where a state
+    is carried along.
 
     A key-value cache that layers share crosses from its first use to its last: what an earlier layer wrote there is
     of the window that was computed last.
@@ -137,8 +138,11 @@ def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, 
     begins = Counter(first[a] for a, end in last.items() if end > first[a])
     ends = Counter(end for a, end in last.items() if end > first[a])
     crossing, found = 0, {}
+    begun = next((i for i, node in enumerate(nodes) if _FIRST_LAYER.search(node.name)), 0)
     for i, node in enumerate(nodes):
         crossing += begins[i] - ends[i]
+        if i < begun and crossing == 1 and last.get(node.address, i) > i:
+            found[-1] = i
         if (match := _LAYER_END.match(node.name)) and crossing == 1 and last.get(node.address, i) > i:
             found[int(match[1])] = i
     return found

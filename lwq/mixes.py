@@ -33,11 +33,15 @@ class Mixer:
 
     Args:
         importance: tensor → float32 (experts, row length), as ``importance_rows`` gives it.
+        repaired: tensors whose values are not those of the file.
     """
 
-    def __init__(self, engine: Engine, importance: Mapping[str, Floats]) -> None:
+    def __init__(
+        self, engine: Engine, importance: Mapping[str, Floats], repaired: Mapping[str, Floats] | None = None
+    ) -> None:
         self.engine = engine
         self.importance = importance
+        self.repaired = repaired or {}
         self.now: dict[str, tuple[str, bool]] = {}
         self._kept: dict[tuple[str, str, bool], Bytes] = {}
         self._room = int(available_memory_bytes() * _CACHE_SHARE)
@@ -59,10 +63,12 @@ class Mixer:
 
     def _quantized(self, name: str, ggml_type: str, importance: Floats | None) -> Bytes:
         engine = self.engine
-        raw = raw_tensor(engine.header, name)
-        if raw.ggml_type == ggml_type:
-            return np.ascontiguousarray(raw.data)
-        values = read_tensor(engine.header, name)
+        values = self.repaired.get(name)
+        if values is None:
+            raw = raw_tensor(engine.header, name)
+            if raw.ggml_type == ggml_type:
+                return np.ascontiguousarray(raw.data)
+            values = read_tensor(engine.header, name)
         if not np.isfinite(values).all():
             raise ModelError(f"{engine.path.name}: {name} has values that are not finite", hint="the model is broken")
         if importance is None and (engine.ggml.needs_importance(ggml_type) or is_refused(name, ggml_type)):

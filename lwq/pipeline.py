@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lwq.budget import Budget
 from lwq.cache import key_of
+from lwq.lines import Line, PruningPlan
 from lwq.options import TYPE_SETS
 from lwq.recipe import Recipe
 from lwq.recipe_target import Target
 from lwq.record import Role
 from lwq.sources import Sources
 from lwq.steps import (
+    Given,
     Made,
     Origin,
     Step,
@@ -56,10 +58,11 @@ class Planner:
         self.steps: list[Step] = []
 
     def add(self, label: str, module: Any, inputs: Any) -> str:
-        """Append a step and return its key."""
+        """Append a step, if it is not there already, and return its key."""
         value = key_value(module, inputs, self.machine.toolchain)
         step = Step(label=label, module=module, inputs=inputs, key_value=value, key=key_of(value))
-        self.steps.append(step)
+        if label not in {s.label for s in self.steps if s.key == step.key}:
+            self.steps.append(step)
         return step.key
 
     def plan(self) -> tuple[Step, ...]:
@@ -71,24 +74,32 @@ class Planner:
         }
         matrix = self._imatrix(base)
         self.add("statistics", statistics, statistics.Inputs(imatrix=matrix))
-        allocations = {t.name: self._allocate(t, base, matrix) for t in recipe.targets if not t.wanted()}
-        measured = self._sensitivity(base, matrix) if len(allocations) < len(recipe.targets) else None
+        whole = Line(name="", base=base, imatrix=matrix, measured=None)
+        if any(t.wanted() and not t.is_cut() for t in recipe.targets):
+            whole = replace(whole, measured=self._sensitivity(whole))
+        pruning = PruningPlan(recipe=recipe, sources=self.sources, add=self.add, whole=whole).measured()
+        cuts = {t.name: pruning.cut(t) for t in recipe.targets if t.is_pruned() and t.prune != "auto"}
+        lines = {t.name: self._line(cuts[t.name], t) if t.is_cut() else whole for t in recipe.targets}
+        allocations = {t.name: self._allocate(t, lines[t.name]) for t in recipe.targets if not t.wanted()}
         rivals = tuple(
             search.Rival(name=t.name, allocation=allocations[t.name])
             for t in recipe.targets
-            if t.tensor_types and t.name in allocations and not t.prune_layers
+            if t.tensor_types and t.name in allocations and not t.is_pruned()
         )
         for target in recipe.targets:
-            if measured and (budget := target.wanted()):
-                allocations[target.name] = self._search(target, budget, base, matrix, measured, rivals)
+            if budget := target.wanted():
+                found = self._search(target, budget, lines[target.name], rivals)
+                allocations[target.name] = pruning.lean(target, budget, found) if target.prune == "auto" else found
         rows: dict[str, Origin] = {recipe.base_type.upper(): base}
         for target in recipe.targets:
-            completed = measured if target.wanted() else None
-            rows[target.name] = self._quantize(target, base, matrix, allocations[target.name], completed)
-        for name, found in self.sources.third_party.items():
-            self.add(f"inspect:{name}", inspect, inspect.Inputs(base=base, file=found.given))
-            rows[name] = found.given
+            rows[target.name] = self._quantize(target, lines[target.name], allocations[target.name])
+        for name, other in self.sources.third_party.items():
+            self.add(f"inspect:{name}", inspect, inspect.Inputs(base=base, file=other.given))
+            rows[name] = other.given
         damage = {name: self._evaluate(name, row, logits) for name, row in rows.items()}
+        for target in (t for t in recipe.targets if t.is_pruned()):
+            origin = cuts.get(target.name) or replace(allocations[target.name], name="")
+            pruning.parts(target.name, origin, rows[target.name], logits["evaluation"])
         for name, row in rows.items():
             self._tasks(name, row)
         if recipe.bench.tests:
@@ -97,11 +108,31 @@ class Planner:
         self._select({t.name: rows[t.name] for t in recipe.targets}, damage, logits)
         return tuple(self.steps)
 
-    def measurement(self) -> tuple[Step, ...]:
-        """Only what sensitivity needs: base, importance matrix, probes."""
-        base = self._convert(f"{self.sources.model.name}-{self.recipe.base_type.upper()}.gguf")
-        self._sensitivity(base, self._imatrix(base))
+    def measurement(self, *, layers: bool) -> tuple[Step, ...]:
+        """Only what sensitivity needs: base, importance matrix, probes; with ``layers`` sets that may go, healed."""
+        whole = self._whole()
+        whole = replace(whole, measured=self._sensitivity(whole))
+        if layers:
+            PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, whole=whole).measured()
         return tuple(self.steps)
+
+    def layers(self, imatrix: Given | None) -> tuple[Step, ...]:
+        """Only what removing layers needs: base, importance matrix, scores; sets, repairs and cut bases if asked."""
+        whole = self._whole(imatrix)
+        plan = PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, whole=whole).measured(always=True)
+        for target in (t for t in self.recipe.targets if t.is_pruned() and t.prune != "auto"):
+            plan.cut(target)
+        return tuple(self.steps)
+
+    def _whole(self, imatrix: Given | None = None) -> Line:
+        base = self._convert(f"{self.sources.model.name}-{self.recipe.base_type.upper()}.gguf")
+        return Line(name="", base=base, imatrix=imatrix or self._imatrix(base), measured=None)
+
+    def _line(self, base: Made, target: Target) -> Line:
+        """What a file of a pruned base is made from."""
+        name = next(s.label for s in self.steps if s.key == base.key).removeprefix("cut:")
+        line = Line(name=name, base=base, imatrix=self._imatrix(base, f"imatrix:{name}"), measured=None)
+        return replace(line, measured=self._sensitivity(line)) if target.wanted() else line
 
     def _convert(self, file: str) -> Made:
         model = self.sources.model
@@ -120,7 +151,7 @@ class Planner:
         )
         return Made(step="baseline", key=self.add(f"baseline:{role}", baseline, inputs), name=file)
 
-    def _imatrix(self, base: Made) -> Made:
+    def _imatrix(self, base: Made, label: str = "imatrix") -> Made:
         text = self.recipe.calibration
         inputs = imatrix.Inputs(
             base=base,
@@ -129,42 +160,46 @@ class Planner:
             n_chunks=text.n_chunks,
             process_output=self.recipe.process_output,
         )
-        return Made(step="imatrix", key=self.add("imatrix", imatrix, inputs), name=imatrix.FILE)
+        return Made(step="imatrix", key=self.add(label, imatrix, inputs), name=imatrix.file_of(base))
 
-    def _allocate(self, target: Target, base: Made, matrix: Made) -> Made:
+    def _allocate(self, target: Target, line: Line) -> Made:
         file = f"{self.sources.model.name}-{target.name}.tensor_types.txt"
         inputs = allocate.Inputs(
-            base=base,
-            imatrix=matrix if target.imatrix else None,
+            base=line.base,
+            imatrix=line.imatrix if target.imatrix else None,
             ftype=target.ftype,
             tensor_types=target.tensor_types,
-            prune_layers=target.prune_layers,
+            prune_layers=() if target.is_cut() else target.prune_layers,
+            allow_edge=self.recipe.pruning.allow_edge,
             file=file,
         )
         return Made(step="allocate", key=self.add(f"allocate:{target.name}", allocate, inputs), name=file)
 
-    def _sensitivity(self, base: Made, matrix: Made) -> Made:
+    def _sensitivity(self, line: Line) -> Made:
         text = self.recipe.calibration
         asked = {q for t in self.recipe.targets if t.wanted() for q in t.types} or set(TYPE_SETS["all"])
         inputs = sensitivity.Inputs(
-            base=base,
-            imatrix=matrix,
+            base=line.base,
+            imatrix=line.imatrix,
             text=self.sources.texts["calibration"].given,
             n_ctx=text.n_ctx,
             n_windows=self.recipe.sensitivity.n_windows,
             types=tuple(sorted(asked, key=lambda q: (type_bpw(q), q))),
         )
-        return Made(step="sensitivity", key=self.add("sensitivity", sensitivity, inputs), name=sensitivity.FILE)
+        return Made(
+            step="sensitivity",
+            key=self.add(line.label("sensitivity"), sensitivity, inputs),
+            name=sensitivity.file_of(line.imatrix),
+        )
 
-    def _search(
-        self, target: Target, budget: Budget, base: Made, matrix: Made, measured: Made, rivals: tuple[search.Rival, ...]
-    ) -> Made:
+    def _search(self, target: Target, budget: Budget, line: Line, rivals: tuple[search.Rival, ...]) -> Made:
+        assert line.measured
         recipe, file = self.recipe, f"{self.sources.model.name}-{target.name}.tensor_types.txt"
         role: Role = "selection" if recipe.selection else "evaluation"
         inputs = search.Inputs(
-            base=base,
-            imatrix=matrix,
-            sensitivity=measured,
+            base=line.base,
+            imatrix=line.imatrix,
+            sensitivity=line.measured,
             budget=budget,
             ftype=target.ftype or budget.ftype,
             constraints=target.constraints(),
@@ -173,17 +208,20 @@ class Planner:
             text=self.sources.texts[role].given,
             n_ctx=recipe.texts()[role].n_ctx,
             n_windows=recipe.sensitivity.n_selection_windows,
-            rivals=rivals,
+            rivals=() if line.name else rivals,
+            optional=target.prune == "auto",
             file=file,
         )
-        return Made(step="search", key=self.add(f"allocate:{target.name}", search, inputs), name=file)
+        label = f"search:{target.name}" if target.prune == "auto" else f"allocate:{target.name}"
+        return Made(step="search", key=self.add(label, search, inputs), name=file)
 
-    def _quantize(self, target: Target, base: Made, matrix: Made, allocation: Made, completed: Made | None) -> Made:
+    def _quantize(self, target: Target, line: Line, allocation: Made) -> Made:
         file = f"{self.sources.model.name}-{target.name}.gguf"
         inputs = quantize.Inputs(
-            base=base,
-            imatrix=matrix if target.imatrix else None,
-            completed=completed,
+            base=line.base,
+            imatrix=line.imatrix if target.imatrix else None,
+            completed=line.measured if target.wanted() else None,
+            may_be_cut=target.prune == "auto",
             allocation=allocation,
             file=file,
             quantized_by=self.recipe.card.author,

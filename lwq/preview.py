@@ -13,15 +13,15 @@ import numpy as np
 from lwq import tools
 from lwq.budget import Budget
 from lwq.cache import Cache
+from lwq.errors import ModelError
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_io import write_gguf
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
-from lwq.pruning import prune_obstacle
+from lwq.pruning import check_layers, prune_obstacle, without_layers
 from lwq.recipe import Recipe
 from lwq.recipe_target import Target
 from lwq.requests import DryRunRequest
 from lwq.steps import Step
-from lwq.steps.allocate import check_layers
 from lwq.steps.baseline import logits_bytes
 from lwq.stock import StockMix, mix_and_bytes, stock_mix
 from lwq.tensors import bits_per_weight
@@ -89,34 +89,55 @@ def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> t
         }
         metadata = {"general.type": "imatrix", "imatrix.datasets": ["-"]}
         write_gguf(folder / "imatrix.gguf", {**metadata, "imatrix.chunk_count": 1, "imatrix.chunk_size": 512}, entry)
-        return tuple(_planned(target, header, toolchain, folder) for target in recipe.targets)
+        edge = recipe.pruning.allow_edge
+        return tuple(_planned(t, _gone(t, header, allow_edge=edge), header, toolchain, folder) for t in recipe.targets)
 
 
-def _planned(target: Target, header: GgufHeader, toolchain: Toolchain, folder: Path) -> PlannedFile:
+def _gone(target: Target, header: GgufHeader, *, allow_edge: bool) -> tuple[int, ...]:
+    """The layers that go; where they are still to be chosen, as many from the second on, which are as large."""
+    n = target.prune if isinstance(target.prune, int) else 0
+    return check_layers(target.prune_layers or range(1, 1 + n), header.n_layer, allow_edge=allow_edge)
+
+
+def _planned(
+    target: Target, layers: tuple[int, ...], header: GgufHeader, toolchain: Toolchain, folder: Path
+) -> PlannedFile:
     if budget := target.wanted():
         return _within(target.name, target.ftype, budget, header, toolchain, folder)
-    check_layers(target.prune_layers, header.n_layer)
     request = DryRunRequest(
         model=header.path.name,
         ftype=target.ftype,
         imatrix="imatrix.gguf" if target.imatrix else None,
         tensor_types=target.tensor_types,
-        prune_layers=target.prune_layers,
+        prune_layers=layers,
     )
     plan = tools.dry_run(toolchain, request, cwd=folder).plan
     types = {t.name: t.target_type for t in plan.tensors}
-    tensors = planned_tensors(header, types=types, pruned=target.prune_layers)
-    obstacle = prune_obstacle(header.architecture, header.n_layer, header.metadata) if target.prune_layers else None
+    tensors = planned_tensors(header, types=types, pruned=layers)
     return PlannedFile(
         name=target.name,
         ftype=target.ftype,
         tensor_bytes=sum(t.n_bytes for t in tensors),
-        file_bytes=predicted_file_bytes(header, types=types, pruned=target.prune_layers),
+        file_bytes=predicted_file_bytes(header, types=types, pruned=layers),
         n_params=sum(t.n_elements for t in tensors),
         bpw=bits_per_weight(tensors),
         n_fallback=plan.n_fallback,
-        obstacle=obstacle,
+        obstacle=_obstacle(target, header),
     )
+
+
+def _obstacle(target: Target, header: GgufHeader) -> str | None:
+    """Why the layers named by hand cannot go rightly, or None."""
+    if not target.prune_layers:
+        return None
+    said = (header.architecture, header.n_layer, header.metadata, target.prune_layers)
+    if not target.is_cut():
+        return prune_obstacle(*said)
+    try:
+        without_layers(*said)
+    except ModelError as error:
+        return error.message
+    return None
 
 
 def _within(

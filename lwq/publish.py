@@ -7,8 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from lwq.assemble import Run
 from lwq.files import link_or_copy, os_errors, sha256_file, write_atomic
+from lwq.finished import Run
 
 
 def publish_files(run: Run, folder: Path) -> None:
@@ -19,11 +19,11 @@ def publish_files(run: Run, folder: Path) -> None:
     """
     with os_errors("make the report folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    measured = ("sensitivity",) if run.has("sensitivity") else ()
+    shared = ("sensitivity", "imatrix:", "sensitivity:", "heal", "cut:")
     wanted = (
         "convert",
         "imatrix",
-        *measured,
+        *(s.label for s in run.steps if s.label.startswith(shared)),
         *(f"{s}:{t.name}" for s in ("allocate", "quantize") for t in run.recipe.targets),
     )
     placed = set()

@@ -12,6 +12,7 @@ from lwq.divergence import Doubles, Scores, stderr
 from lwq.knapsack import Group, Option
 from lwq.metrics import Estimate
 from lwq.mixes import Mixer
+from lwq.search_record import SearchCandidate
 
 LOST: Final = 3.5
 """A runner this many standard errors behind the best is dropped (p < .01 with the eight pieces of two windows)."""
@@ -191,6 +192,22 @@ class Polish:
         for name, (ggml_type, weighted) in types.items():
             self.mixer.engine.swap(name, ggml_type, self.mixer.stored(name, ggml_type, weighted))
             self.mixer.now[name] = (ggml_type, weighted)
+
+
+def entered_as(runner: Runner, winner: Runner, n_bytes: int, predicted: float) -> SearchCandidate:
+    """A runner as the record has it."""
+    assert runner.scores
+    verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
+    if runner.obstacle:
+        verdict = f"{runner.obstacle}; shown for comparison"
+    return SearchCandidate(
+        name=runner.name,
+        n_bytes=n_bytes,
+        predicted_kld=predicted,
+        kld=Estimate(value=max(0.0, runner.kld), stderr=runner.scores.kld_stderr(), unit="nats"),
+        n_windows=len(runner.scores.kld),
+        verdict=verdict,
+    )
 
 
 def reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:

@@ -90,6 +90,21 @@ class SensitivityOptions(Strict):
     )
 
 
+class Pruning(Strict):
+    """How layers are measured, chosen and healed for targets with `prune`."""
+
+    n_windows: int = Field(
+        default=4, ge=2, description="Windows of the calibration text on which a set of layers is scored, at most."
+    )
+    max_layers: int = Field(default=2, ge=1, description='Layers that `prune = "auto"` may remove at most.')
+    beam: int = Field(default=1, ge=1, description="Sets of each size that are grown further.")
+    contiguous: bool = Field(default=False, description="Remove layers that follow each other only.")
+    allow_edge: bool = Field(default=False, description="Let the first and the last layer go too.")
+    n_fit_windows: int = Field(
+        default=32, ge=2, description="Windows of the calibration text that repairs are fitted on."
+    )
+
+
 class Select(Strict):
     """Which files are kept."""
 
@@ -149,6 +164,7 @@ class Recipe(Strict):
     sensitivity: SensitivityOptions = Field(
         default=SensitivityOptions(), description="How targets with a budget are measured and chosen."
     )
+    pruning: Pruning = Field(default=Pruning(), description="How layers are measured, chosen and healed.")
     select: Select = Field(default=Select(), description="Choice among the files.")
     card: Card = Field(default=Card(), description="Facts for the model card.")
 

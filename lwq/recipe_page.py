@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from lwq.recipe import Bench, Card, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe import Bench, Card, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
 from lwq.recipe_target import Target
 
 _HEAD = """# The recipe
@@ -25,6 +25,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[tasks]]", Task),
     ("[bench]", Bench),
     ("[sensitivity]", SensitivityOptions),
+    ("[pruning]", Pruning),
     ("[select]", Select),
     ("[card]", Card),
 )
@@ -68,7 +69,10 @@ def _kind(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
-        return _kind(schema["anyOf"][0])
+        kinds = [_kind(s) for s in schema["anyOf"] if s.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items']).replace('list of ', 'lists of ').removesuffix('s')}s"
     return {"string": "text", "integer": "whole number", "boolean": "true/false"}.get(schema.get("type", ""), "table")

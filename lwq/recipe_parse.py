@@ -62,9 +62,9 @@ def _clashes(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _written_name(row: dict[str, Any]) -> str:
-    """A row's name as the file says it; a budget names its row later."""
-    budgeted = any(row.get(key) for key in ("budget", "bpw", "size", "ram"))
-    return str(row.get("name") or ("" if budgeted else row.get("ftype") or ""))
+    """A row's name as the file says it; a budget and a number of layers to remove name their row later."""
+    later = any(row.get(key) for key in ("budget", "bpw", "size", "ram", "prune"))
+    return str(row.get("name") or ("" if later else row.get("ftype") or ""))
 
 
 def _doubled(recipe: Recipe) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -74,7 +74,17 @@ class Target(Strict):
         " prune_layers, patterns see the new layer numbers.",
     )
     prune_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(), description="Layers to remove, counted from 0 in the original model."
+        default=(), description="Layers to remove, chosen by hand, counted from 0 in the original model."
+    )
+    prune: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        default=None,
+        description="How many layers to remove, chosen by measured damage; `auto` with a budget: layers go only where"
+        " that measures better than fewer bits.",
+    )
+    heal: bool | None = Field(
+        default=None,
+        description="Repair what removed layers leave behind, where that measures better (with `prune`: true unless"
+        " said otherwise; with `prune_layers`: false).",
     )
 
     @field_validator("tensor_types", "prune_layers", "types", "min_types", mode="before")
@@ -117,17 +127,40 @@ class Target(Strict):
                 raise fault("has neither an ftype nor a budget")
             if spare := [k for k in ("min_types", "ties") if getattr(self, k)]:
                 raise fault(f"{spare[0]} needs a budget; a mix without one is the ftype's")
-        elif self.prune_layers:
-            raise fault("prune_layers cannot stand beside a budget yet; prune in a target of its own")
         elif not self.imatrix:
             raise fault("imatrix = false cannot stand beside a budget, which is chosen with one")
+        if self.prune and self.prune_layers:
+            raise fault("states prune and prune_layers; one is enough")
+        if self.prune == "auto" and not asked:
+            raise fault('prune = "auto" weighs layers against bits, so it needs a budget')
+        if self.prune == "auto" and self.heal is False:
+            raise fault('heal = false cannot stand beside prune = "auto", which decides by measurement')
+        if not self.is_pruned() and self.heal is not None:
+            raise fault("heal needs prune or prune_layers")
         if not self.name:
-            object.__setattr__(self, "name", asked.label if asked else self.ftype)
+            object.__setattr__(self, "name", (asked.label if asked else self.ftype) + self._suffix())
         if not NAME.fullmatch(self.name):
             raise fault(f"name {self.name!r} may hold letters, digits and . _ + - only")
         if self.ftype in UNPATCHED_FTYPES and (self.tensor_types or asked):
             raise fault(f"tensor types are ignored by llama-quantize for ftype {self.ftype}; use Q8_0 as ftype")
         return self
+
+    def _suffix(self) -> str:
+        if self.prune is None and not (self.prune_layers and self.wanted()):
+            return ""
+        return "-auto" if self.prune == "auto" else f"-pruned{self.prune or len(self.prune_layers)}"
+
+    def is_pruned(self) -> bool:
+        """Whether layers go, or may go."""
+        return self.prune is not None or bool(self.prune_layers)
+
+    def is_cut(self) -> bool:
+        """Whether lwq writes a pruned base first, instead of leaving the removal to llama-quantize."""
+        return isinstance(self.prune, int) or (bool(self.prune_layers) and (self.is_healed() or bool(self.wanted())))
+
+    def is_healed(self) -> bool:
+        """Whether the file is made of a repaired base."""
+        return self.prune is not None if self.heal is None else self.heal
 
     def wanted(self) -> Budget | None:
         """The budget, however it was stated; None for a stock or hand-written mix."""

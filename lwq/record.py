@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from lwq.metrics import Damage, Estimate, Perplexity, Speed, TaskScore
+from lwq.prune_record import PrunedParts, PruningFacts
 from lwq.search_record import Search, Sensitivity
 from lwq.statistics import LayerStatistics, TensorStatistics
 from lwq.tensors import TensorInfo
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 Role = Literal["calibration", "selection", "evaluation"]
 """What a text is used for."""
 
@@ -138,6 +139,8 @@ class Row:
     """(tensor, ggml type) of every tensor that the allocation decides on; of files that lwq wrote."""
     search: Search | None = None
     """How the allocation was found, where lwq chose it within a budget."""
+    parts: PrunedParts | None = None
+    """What pruning and what quantizing cost, of a row that lost layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,3 +233,5 @@ class Record:
     provenance: Provenance
     sensitivity: Sensitivity | None = None
     """Where a target has a budget; None otherwise."""
+    pruning: PruningFacts | None = None
+    """Where a target lets lwq choose layers to remove; None otherwise."""

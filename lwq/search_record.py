@@ -63,6 +63,26 @@ class Search:
     """Extra probes made for this budget."""
     n_swaps: int
     """Size-neutral swaps that were tried."""
+    pruning: str = ""
+    """Where layers might go: whether that pays, by how much, with what confidence."""
+    pruned_layers: tuple[int, ...] = ()
+    """The layers that go, by their numbers in the original."""
+
+
+def nothing_fits(budget: str, budget_bytes: int, why: str) -> Search:
+    """The search of a budget that cannot hold the whole model."""
+    return Search(
+        budget=budget,
+        budget_bytes=budget_bytes,
+        chosen="",
+        reason=f"All layers together do not fit: {why}.",
+        stock_difference=None,
+        candidates=(),
+        scale=1.0,
+        exponent=1.0,
+        n_probes=0,
+        n_swaps=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

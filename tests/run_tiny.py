@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lwq import sources
-from lwq.assemble import Run, assemble
+from lwq.assemble import assemble
 from lwq.cache import Cache, Entry
 from lwq.execution import Surroundings, execute
+from lwq.finished import Run
 from lwq.pipeline import Machine, Planner
 from lwq.publish import publish_files
 from lwq.recipe_parse import parse_recipe

@@ -1,4 +1,4 @@
-"""What llama-perplexity printed of each row of the sample record."""
+"""What llama-perplexity printed of each row of the sample record, and of pruned rows' parts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ _KLD = (1.285339, 0.404327, 0.191058, 0.096654, 0.070069, 0.025314, 0.004884, 0.
 _DELTA_P_LABELS = (*_KLD_LABELS[:5], "75.0%", "Median", "25.0%", *_KLD_LABELS[6:])
 _DELTA_P = (29.518, 23.212, 12.54, 6.032, 2.932, 0.387, -0.007, -0.897, -3.69, -6.572, -15.087, -37.799, -40.127)
 _CHUNK_KLD = (0.03876, 0.03764, 0.03662, 0.03616, 0.0352, 0.03581, 0.03545, 0.0352)
+
+# PPL of the pruned bases, read back from their own stored log-probs; that of the original for all else
+_PRUNED_BASES = {"Q4_K_M-pruned, quant part": 41.772629, "Q4_K_M-healed, quant part": 35.257208}
 
 # PPL, ρPPL, ln ratio, KLD, mean Δp, RMS Δp, same top p; all but ρPPL with their errors
 _MEASURED = {
@@ -25,6 +28,16 @@ _MEASURED = {
     "Q4_K_M-lwq": "25.117204 1.703105 .9959 .026851 .006138 .032804 .000948 -.00341 .00096 .04317 .00221 .88113 .00716",
     "Q4_K_M-pruned": "43.149998 2.935341 .9278 .567979 .025752 .483157 .011611"
     " -.06684 .00363 .17693 .0058 .57794 .01094",
+    "Q4_K_M-pruned, prune part": "41.812207 2.84066 .9301 .536469 .025104 .452207 .011098"
+    " -.06312 .00355 .17114 .00571 .59216 .01088",
+    "Q4_K_M-pruned, quant part": "43.149998 2.935341 .9953 .032441 .006902 .037716 .001127"
+    " -.00372 .00103 .04518 .00231 .86912 .00747",
+    "Q4_K_M-healed": "36.604771 2.494117 .9491 .403438 .021166 .361905 .009217"
+    " -.05207 .00322 .15286 .00523 .64363 .0106",
+    "Q4_K_M-healed, prune part": "35.290115 2.40188 .9524 .366862 .020447 .327744 .008716"
+    " -.04811 .00313 .14602 .00508 .65931 .01049",
+    "Q4_K_M-healed, quant part": "36.604771 2.494117 .9948 .037508 .007018 .040218 .001204"
+    " -.00401 .00108 .04703 .00244 .86324 .00761",
     ODD_NAME: "24.595792 1.669402 .9995 .005872 .002211 .002791 .000061 .00026 .00025 .01114 .00035 .95784 .00445",
 }
 
@@ -34,7 +47,7 @@ def damage(name: str) -> Damage:
     ppl, ppl_error, cor, ratio, ratio_error, kld, kld_error, mean, mean_error, rms, rms_error, top, top_error = map(
         float, _MEASURED[name].split()
     )
-    base = 24.451778
+    base = _PRUNED_BASES.get(name, 24.451778)
     scale, scale_p = kld / 0.035198, rms / 0.04434
     return Damage(
         ppl=Estimate(value=ppl, stderr=ppl_error),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sample_damage import ODD_NAME, damage
+from sample_pruning import HEALED_BASE, VERDICTS, cut_commands, parts, pruning, weighed
 from sample_search import OTHER_BYTES, OTHER_ELEMENTS, search, sensitivity, tensor_types, typed_tensors
 
 from lwq.metrics import Estimate, Perplexity, Speed, TaskScore
@@ -24,6 +25,7 @@ from lwq.record import (
     Verdict,
     shares,
 )
+from lwq.search_record import Search
 from lwq.statistics import LayerStatistics, TensorStatistics
 
 STEM = "SmolLM2-135M-Instruct"
@@ -142,7 +144,23 @@ def row(name: str, content: str, file_bytes: int, **changes: object) -> Row:
     return replace(made, **changes)
 
 
-def allocated_row(name: str = "Q4_K_M-lwq") -> Row:
+def _pruned_rows() -> tuple[Row, ...]:
+    """One pruned by hand, and one whose layers lwq chose and healed."""
+    name = "Q4_K_M-healed"
+    types_file, file = f"{STEM}-{name}.tensor_types.txt", f"{STEM}-{name}.gguf"
+    return (
+        row(
+            "Q4_K_M-pruned", "q4_k_m", 102898688, ftype="Q4_K_M", pruned_layers=(20,), n_params=130975488,
+            parts=parts("Q4_K_M-pruned"),
+        ),
+        row(
+            name, "q4_k_m", 100343008, ftype="Q4_K_M", pruned_layers=(20, 23), n_params=127435968,
+            parts=parts(name), commands=_commands(name, file, "--tensor-type-file", types_file, HEALED_BASE, file, "2"),
+        ),
+    )  # fmt: skip
+
+
+def allocated_row(how: Search, name: str = "Q4_K_M-lwq") -> Row:
     """A row whose allocation lwq chose."""
     found = typed_tensors()
     norms = tuple(
@@ -156,11 +174,11 @@ def allocated_row(name: str = "Q4_K_M-lwq") -> Row:
     return row(
         name, "q4_k_m", n_bytes + 1785888, ftype="Q4_K_M", bpw=8 * n_bytes / n_elements,
         types=(*shares(found, lambda t: t.ggml_type), f32), classes=(*shares(found, lambda t: t.tensor_class), *norms),
-        tensor_types=tensor_types(), search=search(), evaluation=damage("Q4_K_M-lwq"), selection=damage("Q4_K_M-lwq"),
+        tensor_types=tensor_types(), search=how, evaluation=damage("Q4_K_M-lwq"), selection=damage("Q4_K_M-lwq"),
     )  # fmt: skip
 
 
-def _rows(tasks: bool) -> tuple[Row, ...]:
+def _rows(tasks: bool, pruned: bool) -> tuple[Row, ...]:
     base_file = f"{STEM}-F16.gguf"
     arc, winogrande = (
         TaskScore(name="ARC", score=Estimate(value=0.3467, stderr=0.0174), n_items=750),
@@ -178,7 +196,7 @@ def _rows(tasks: bool) -> tuple[Row, ...]:
         row("Q4_K_M-no-imatrix", "q4_k_m", 105454144, ftype="Q4_K_M", uses_imatrix=False, n_fallback=180, speed=()),
         row("IQ4_XS", "iq4_xs", 90897696, n_fallback=180, predicted_file_bytes=90897600),
         row("Q4_K_M-by-hand", "by_hand", 115532064, ftype="Q4_K_M", tensor_type_patterns=patterns, n_fallback=150),
-        row("Q4_K_M-pruned", "q4_k_m", 102898688, ftype="Q4_K_M", pruned_layers=(20,), n_params=130975488),
+        *(_pruned_rows() if pruned else ()),
         row(
             ODD_NAME, "q4_1", 98362432, file=ODD_FILE, origin="third-party", ftype="q4_1",
             uses_imatrix=False, sha256=MODEL_SHA256, predicted_file_bytes=None, tensor_types_file=None,
@@ -212,9 +230,10 @@ def _tensor(layer: int, tensor_class: str, *figures: float, cossim: float | None
     )  # fmt: skip
 
 
-def sample_record(*, tasks: bool = True, searched: bool = True) -> Record:
-    """A whole record: a base, stock mixes, a hand-made one, a pruned one, a third party's, one that lwq allocated."""
+def sample_record(*, tasks: bool = True, searched: bool = True, pruned: bool = True) -> Record:
+    """A whole record: a base, stock mixes, a hand-made one, pruned ones, a third party's, one that lwq allocated."""
     base_file = f"{STEM}-F16.gguf"
+    allocated = (allocated_row(weighed(search()) if pruned else search()),) if searched else ()
     searches = (Verdict(row="Q4_K_M-lwq", kept=True, reason="no smaller file is as close to the original"),)
     verdicts = (
         Verdict(row="Q8_0", kept=True, reason="no smaller file is as close to the original"),
@@ -222,7 +241,6 @@ def sample_record(*, tasks: bool = True, searched: bool = True) -> Record:
         Verdict(row="Q4_K_M-no-imatrix", kept=False, reason="Q4_K_M is of the same size and closer"),
         Verdict(row="IQ4_XS", kept=True, reason="no smaller file is as close to the original"),
         Verdict(row="Q4_K_M-by-hand", kept=True, reason="no smaller file is as close to the original"),
-        Verdict(row="Q4_K_M-pruned", kept=False, reason="IQ4_XS is 12,000,992 bytes smaller and closer"),
     )
     return Record(
         schema=SCHEMA,
@@ -253,10 +271,15 @@ def sample_record(*, tasks: bool = True, searched: bool = True) -> Record:
             Command(step="imatrix", argv=("llama-imatrix", "-m", base_file, "-f", "calibration.txt", "-o", "i.gguf")),
             Command(step="baseline", argv=("llama-perplexity", "-m", base_file, "-f", "evaluation.txt", "-c", "512")),
             Command(step="baseline", argv=("llama-perplexity", "-m", base_file, "-f", "selection.txt", "-c", "512")),
+            *(cut_commands() if pruned else ()),
         ),
-        rows=_rows(tasks) + ((allocated_row(),) if searched else ()),
-        selection=Selection(rule="pareto", text="selection", verdicts=verdicts + (searches if searched else ())),
+        rows=_rows(tasks, pruned) + allocated,
+        selection=Selection(
+            rule="pareto", text="selection",
+            verdicts=(*verdicts, *(VERDICTS if pruned else ()), *(searches if searched else ())),
+        ),
         sensitivity=sensitivity() if searched else None,
+        pruning=pruning() if pruned else None,
         tensor_statistics=(
             _tensor(1, "attn_k", 97.68, 0.0078, 53.8889, 0.17, 2.25, 1.0, 4.4601, 0.4864, 0.0035, cossim=0.9993),
             _tensor(0, "attn_k", 16.11, 0.0036, 6.14, 0.07, 0.35, 0.9983, 6.796, 0.7411, 0.0208, cossim=None),

@@ -101,7 +101,7 @@ def _candidate(name: str, n_bytes: int, predicted: float, kld: float | None, n: 
 
 
 def search() -> Search:
-    """A search whose stock mix was beaten."""
+    """A search whose stock mix was beaten, with all layers."""
     n_bytes = OTHER_BYTES + sum(tensor_bytes(t.ne, t.ggml_type) for t in typed_tensors())
     return Search(
         budget="the size of stock Q4_K_M",

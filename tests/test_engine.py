@@ -150,8 +150,8 @@ def test_swapped_tensors_come_back_bit_for_bit(engine: Engine) -> None:
     before = whole(engine)
     assert engine.graph
     boundaries = sorted(engine.graph.boundaries)
-    assert boundaries == list(range(engine.header.n_layer or 0))[: len(boundaries)]
-    assert len(boundaries) >= (engine.header.n_layer or 0) - 1
+    assert boundaries == list(range(-1, engine.header.n_layer))[: len(boundaries)]
+    assert len(boundaries) >= engine.header.n_layer
     mixer = Mixer(engine, {})
     for name in quantizable(engine):
         width = engine.header.find(name)[1].ne[0]
@@ -179,7 +179,7 @@ def test_replays_in_any_order_of_windows_and_boundaries_agree(engine: Engine) ->
 
 @pytest.mark.parametrize("n_most", [0, 1, 2])
 def test_little_memory_keeps_few_boundaries_and_the_same_logits(n_most: int, toolchain, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(Engine, "_states_that_fit", lambda self: n_most)
+    monkeypatch.setattr(Engine, "_states_that_fit", lambda self, n_windows: n_most)
     with opened(toolchain, write_tiny_llama(tmp_path / "tiny.gguf")) as engine:
         assert engine.graph
         assert len(engine.graph.boundaries) == n_most

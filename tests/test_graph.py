@@ -24,19 +24,19 @@ def layers(*reads: int) -> list[Node]:
 
 def test_layers_that_keep_to_their_own_cache_have_a_boundary_each() -> None:
     nodes = layers(100, 101)
-    assert _boundaries(nodes, CACHES | WEIGHT) == {0: 3, 1: 6}
-    assert [nodes[i].name for i in (3, 6)] == ["l_out-0", "l_out-1"]
+    assert _boundaries(nodes, CACHES | WEIGHT) == {-1: 0, 0: 3, 1: 6}
+    assert [nodes[i].name for i in (0, 3, 6)] == ["embd", "l_out-0", "l_out-1"]
 
 
 def test_cache_that_a_later_layer_reads_closes_the_boundaries_between() -> None:
-    assert set(_boundaries(layers(100, 100), CACHES | WEIGHT)) == {1}
-    assert set(_boundaries(layers(100, 101, 101), CACHES | WEIGHT)) == {0, 2}
+    assert set(_boundaries(layers(100, 100), CACHES | WEIGHT)) == {-1, 1}
+    assert set(_boundaries(layers(100, 101, 101), CACHES | WEIGHT)) == {-1, 0, 2}
 
 
 def test_result_that_skips_a_layer_closes_its_boundary() -> None:
     nodes = layers(100, 101)
     reaching = [*nodes[:-1], Node(90, "result_output", _MUL, (22, 11), 0)]  # layer 0's attention is used at the end
-    assert set(_boundaries(reaching, CACHES | WEIGHT)) == set()
+    assert set(_boundaries(reaching, CACHES | WEIGHT)) == {-1}
 
 
 def test_state_that_is_carried_along_leaves_no_boundary() -> None:

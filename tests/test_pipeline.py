@@ -169,7 +169,7 @@ def test_odd_but_right_tool_does_not_hang_the_run(behaviour: str, tmp_path: Path
 
 def test_layer_that_is_not_there_is_refused(tmp_path: Path, toolchain: Toolchain) -> None:
     write_inputs(tmp_path)
-    with pytest.raises(ModelError, match="layer 7, but the model has layers 0 to 3"):
+    with pytest.raises(ModelError, match="no layer 7: the model has layers 0 to 3"):
         run_tiny(tmp_path, tmp_path / "home", toolchain, RECIPE.replace("[2]", "[7]"))
 
 

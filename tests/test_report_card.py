@@ -55,6 +55,7 @@ def test_sections_stand_in_the_reference_cards_order() -> None:
         "ARC and WinoGrande scores",
         "Tokens per Second – Benchmarks",
         "Which files are kept, and why",
+        "Layers",
         "How the bits were chosen",
         "Warnings",
         "Statistics of the importance matrix",
@@ -146,8 +147,8 @@ def test_every_figure_of_the_record_is_in_the_card() -> None:
     record, text = sample_record(), card(sample_record())
     shown = 0
     for where, value in figures_of(record):
-        if where.startswith((".sensitivity", ".rows.search.candidates.n_bytes")):
-            continue  # tests/test_report_search.py
+        if where.startswith((".sensitivity", ".rows.search.candidates.n_bytes", ".pruning", ".rows.parts")):
+            continue  # tests/test_report_search.py, tests/test_report_pruning.py
         special = ".baseline" in where or ".selection.kld_percentiles" in where or ".chunk_" in where
         wanted = "" if special else expected_text(where, value)
         if ".selection." in where and not where.endswith((".ppl", ".kld")):
@@ -193,7 +194,7 @@ def test_task_average_needs_all_tasks() -> None:
 def test_rows_measured_otherwise_stand_in_a_table_of_their_own() -> None:
     shorter = replace(damage("IQ4_XS"), chunk_kld=(0.1, 0.11))
     record = changed(sample_record(), "IQ4_XS", evaluation=shorter)
-    assert [len(group) for group in alike(record.rows)] == [8, 1]
+    assert [len(group) for group in alike(record.rows)] == [9, 1]
     text = card_body(record)
     tables = [part for part in text.split("**Table ") if "| μKLD (nats) |" in part]
     assert len(tables) == 2
@@ -240,7 +241,7 @@ def test_selection_on_the_evaluation_text_is_warned_of() -> None:
 
 @pytest.mark.parametrize("text", ["selection", "evaluation"])
 def test_rule_that_keeps_every_file_is_not_called_a_choice(text: Any) -> None:
-    record = sample_record()
+    record = sample_record(pruned=False)
     record = replace(record, selection=replace(record.selection, rule="all", text=text))
     body = card_body(record)
     assert "Every file is kept." in body
@@ -253,8 +254,8 @@ def test_method_says_that_others_files_were_only_measured() -> None:
     assert "Every file of ours was written from the base" in card_body(record)
     ours = replace(record, rows=tuple(replace(r, speed=()) for r in record.rows if r.origin != "third-party"))
     assert (
-        "Every file was written from the base by llama-quantize; damage is measured by llama-perplexity. "
-        in card_body(ours)
+        "Every file was written from the base (Q4_K_M-healed from a base without some layers, which lwq wrote) by"
+        " llama-quantize; damage is measured by llama-perplexity. " in card_body(ours)
     )
 
 

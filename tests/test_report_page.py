@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from sample_pruning import pruning, weighed
 from sample_record import ODD_NAME, sample_record
 from sample_search import search, sensitivity
 
-from lwq.report import detail_tables, search_section, tables
+from lwq.report import detail_tables, prune_section, pruned_parts, search_section, tables
 from lwq.report.card import page
 from lwq.report.page import page_body
 
@@ -52,7 +53,7 @@ def test_page_is_well_formed_and_its_ids_are_unique() -> None:
     ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
     assert len(ids) == len(set(ids)) > 20
     targets = [str(a["href"])[1:] for a in reader.all("a") if str(a["href"]).startswith("#")]
-    assert len(targets) == 15
+    assert len(targets) == 16
     assert set(targets) <= set(ids)
     labels = [attrs["aria-labelledby"] for _, attrs in reader.elements if "aria-labelledby" in attrs]
     assert set(labels) <= set(ids)
@@ -73,7 +74,7 @@ def test_tables_have_captions_and_heads_for_columns_and_rows() -> None:
     text = page(sample_record())
     reader = Reader(text)
     n_tables = len(reader.all("table"))
-    assert n_tables == len(reader.all("caption")) == text.count('<div class="wide"') == 18
+    assert n_tables == len(reader.all("caption")) == text.count('<div class="wide"') == 22
     assert {attrs.get("scope") for attrs in reader.all("th")} == {"col", "row"}
     for table in re.findall(r"<table>.*?</table>", text, re.DOTALL):
         assert table.startswith("<table>\n<caption")
@@ -84,7 +85,7 @@ def test_tables_have_captions_and_heads_for_columns_and_rows() -> None:
 def test_figures_have_alternative_texts_and_captions() -> None:
     reader = Reader(page(sample_record()))
     images = reader.all("img")
-    assert len(images) == len(reader.all("figure")) == len(reader.all("figcaption")) == 7
+    assert len(images) == len(reader.all("figure")) == len(reader.all("figcaption")) == 8
     assert all(len(str(image["alt"])) > 40 and str(image["src"]).endswith(".svg") for image in images)
 
 
@@ -97,9 +98,10 @@ def test_page_has_every_cell_of_every_table() -> None:
         detail_tables.recipes(record), detail_tables.types(record), detail_tables.classes(record),
         detail_tables.layer_statistics(record), detail_tables.tensor_statistics(record), detail_tables.texts(record),
         detail_tables.step_times(record), search_section.sensitive(sensitivity()),
-        search_section.candidates(record, record.rows[-1], search()),
+        search_section.candidates(record, record.rows[-1], weighed(search())), pruned_parts.table(record),
+        prune_section.scores(pruning()), prune_section.sets(record, pruning()), prune_section.repairs(record),
     ]  # fmt: skip
-    assert len(found) == 18
+    assert len(found) == 22
     for table in found:
         assert table is not None
         assert {column.title for column in table.columns} <= cells

@@ -129,7 +129,7 @@ def test_front_leaves_out_the_file_that_the_base_was_made_from() -> None:
 
 
 def test_record_of_a_base_alone_has_no_plot_of_kld() -> None:
-    record = sample_record(searched=False)
+    record = sample_record(searched=False, pruned=False)
     alone = replace(record, rows=record.rows[:1])
     assert [f.name for f in figure_texts(alone)] == ["bytes_by_class", "bytes_by_type"]
     assert len(figure_files(alone)) == 4

@@ -59,7 +59,7 @@ def section(record: Record) -> str:
 
 
 def test_record_without_sensitivity_has_no_such_section_and_no_such_figure() -> None:
-    for record in (sample_record(searched=False), replace(sample_record(), sensitivity=None)):
+    for record in (sample_record(searched=False, pruned=False), replace(sample_record(pruned=False), sensitivity=None)):
         assert TITLE not in card_body(record)
         assert "How the bits were chosen" not in page(record)
         assert [f.name for f in figure_texts(record)] == ["kld_against_size", "bytes_by_class", "bytes_by_type"]
@@ -195,8 +195,9 @@ def test_at_most_four_allocations_are_drawn_and_a_type_has_one_colour_in_all() -
 
 
 def test_candidates_without_a_place_on_a_logarithm_are_left_out_and_counted() -> None:
-    assert len(compared_candidates(sample_record())) == 4
-    assert [c.is_chosen for c in compared_candidates(sample_record())] == [False, False, False, True]
+    assert len(compared_candidates(sample_record(pruned=False))) == 4
+    assert len(compared_candidates(sample_record())) == 6
+    assert [c.is_chosen for c in compared_candidates(sample_record(pruned=False))] == [False, False, False, True]
     flat = tuple(replace(c, kld=Estimate(value=0.0)) if c.kld else c for c in search().candidates[1:])
     record = searched(candidates=(search().candidates[0], *flat))
     assert len(compared_candidates(record)) == 1
@@ -216,9 +217,9 @@ def test_unmeasured_search_and_empty_frontier_have_no_figure() -> None:
 def test_sensitivity_without_a_search_still_has_its_section() -> None:
     record = replace(sample_record(searched=False), sensitivity=sensitivity())
     text = section(record)
-    assert "**Table 10.** The most sensitive of 211 tensors" in text
+    assert "**Table 14.** The most sensitive of 211 tensors" in text
     assert "sum^" not in text
-    assert [f.name for f in figure_texts(record)][1:3] == ["sensitivity", "frontier"]
+    assert [f.name for f in figure_texts(record)][2:4] == ["sensitivity", "frontier"]
     drawn(damage_plots.frontier(record))
 
 

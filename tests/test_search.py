@@ -13,11 +13,11 @@ import pytest
 from gguf import GGUFReader
 
 from lwq import sources
-from lwq.assemble import Run
 from lwq.budget import Budget, parse_budget
 from lwq.cache import Cache, Entry, key_of
 from lwq.errors import LwqError, ModelError
 from lwq.execution import Surroundings, execute
+from lwq.finished import Run
 from lwq.gguf_header import read_header
 from lwq.imatrix_io import read_imatrix
 from lwq.mixes import Mixer, probed
@@ -343,7 +343,7 @@ class Bench:
         inputs = search.Inputs(
             base=self.file(self.folder / "tiny.gguf"),
             imatrix=self.file(imatrix),
-            sensitivity=Made(step="sensitivity", key="sensitivity", name=sensitivity.FILE),
+            sensitivity=Made(step="sensitivity", key="sensitivity", name="imatrix-output.gguf"),
             budget=budget,
             ftype=budget.ftype,
             constraints=Constraints(types=types),
@@ -353,6 +353,7 @@ class Bench:
             n_ctx=n_ctx,
             n_windows=4,
             rivals=(),
+            optional=False,
             file="types.txt",
         )
         return search.run(inputs, self.context("search"))

@@ -21,6 +21,9 @@ N_VOCAB = 320
 HEAD_DIM = 32
 N_EXPERT = 4
 N_CTX_TRAIN = 512
+SMALL = 64
+N_DENSE = 2
+N_CONV = 3
 
 Value = bool | int | float | str | Sequence[int] | Sequence[str]
 Tensors = dict[str, NDArray[np.float32]]
@@ -96,6 +99,57 @@ def write_tiny_deci(path: Path, *, n_layer: int = 4, seed: int = 0) -> Path:
     return _write(path, shape, _deci_layer, extra)
 
 
+def write_tiny_gemma2(path: Path, *, n_layer: int = 6, seed: int = 0) -> Path:
+    """A gemma2: sliding window attention in every even layer."""
+    shape = Shape(arch="gemma2", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, seed=seed)
+    return _write(path, shape, _gemma2_layer, {"attention.sliding_window": 16})
+
+
+def write_tiny_spark(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
+    """A spark2_5: sliding window attention as an array says, one flag a layer (all but 1, 4, …)."""
+    shape = Shape(arch="spark2_5", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, seed=seed)
+    extra = {
+        "attention.sliding_window": 16,
+        "attention.sliding_window_pattern": [i % 3 != 1 for i in range(n_layer)],
+        "rope.freq_base_swa": 1000.0,
+    }
+    return _write(path, shape, _spark_layer, extra)
+
+
+def write_tiny_smollm3(path: Path, *, n_layer: int = 9, seed: int = 0) -> Path:
+    """A smollm3: no rope in every fourth layer (3, 7, …), which only code says."""
+    return _write(path, Shape(arch="smollm3", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, seed=seed), _dense_layer)
+
+
+def write_tiny_dots1(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
+    """A dots1: two leading dense layers, then experts and a shared one."""
+    shape = Shape(arch="dots1", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, tied=False, seed=seed)
+    extra = {
+        "attention.head_count_kv": shape.n_head,
+        "expert_count": N_EXPERT,
+        "expert_used_count": 2,
+        "expert_shared_count": 1,
+        "expert_feed_forward_length": SMALL,
+        "expert_weights_scale": 1.0,
+        "expert_gating_func": 2,
+        "leading_dense_block_count": N_DENSE,
+    }
+    return _write(path, shape, _dots1_layer, extra)
+
+
+def write_tiny_glm4(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
+    """A glm4 whose last layer predicts the token after the next, so is not part of the graph."""
+    shape = Shape(arch="glm4", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, seed=seed)
+    return _write(path, shape, _glm4_layer, {"nextn_predict_layers": 1})
+
+
+def write_tiny_lfm2(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
+    """An lfm2: attention in every odd layer, a short convolution in the others."""
+    shape = Shape(arch="lfm2", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, seed=seed)
+    extra = {"attention.head_count_kv": [i % 2 for i in range(n_layer)], "shortconv.l_cache": N_CONV}
+    return _write(path, shape, _lfm2_layer, extra)
+
+
 def write_split_llama(folder: Path, *, n_shards: int = 2, seed: int = 0) -> Path:
     """The llama in ``n_shards`` files; returns the first."""
     shape = Shape(arch="llama", n_layer=2, n_ff=256, seed=seed)
@@ -156,7 +210,7 @@ def _write(
 ) -> Path:
     weights = _Weights(shape.seed)
     weights.matrix("token_embd.weight", shape.n_embd, N_VOCAB)
-    weights.norm("output_norm.weight", shape.n_embd)
+    weights.norm("token_embd_norm.weight" if shape.arch == "lfm2" else "output_norm.weight", shape.n_embd)
     if not shape.tied:
         weights.matrix("output.weight", shape.n_embd, N_VOCAB)
     for i in range(shape.n_layer):
@@ -209,7 +263,7 @@ def _add(writer: GGUFWriter, key: str, value: Value) -> None:
 def _add_tensor(writer: GGUFWriter, name: str, values: NDArray[np.float32], ggml_type: str) -> None:
     """Norms and routers stay F32, as the converter leaves them."""
     kind = GGMLQuantizationType[ggml_type.upper()]
-    if values.ndim == 1 or "ffn_gate_inp" in name or kind is GGMLQuantizationType.F32:
+    if values.ndim == 1 or "ffn_gate_inp" in name or "shortconv.conv" in name or kind is GGMLQuantizationType.F32:
         writer.add_tensor(name, values)
     elif kind is GGMLQuantizationType.F16:
         writer.add_tensor(name, values.astype(np.float16))
@@ -296,3 +350,58 @@ def _deci_ff(shape: Shape, i: int) -> int:
 def _deci_layer(weights: _Weights, shape: Shape, i: int) -> None:
     _attention(weights, shape, i, _deci_kv(shape, i))
     _ffn(weights, shape, i, _deci_ff(shape, i))
+
+
+def _gemma2_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    _dense_layer(weights, shape, i)
+    weights.norm(f"blk.{i}.post_attention_norm.weight", shape.n_embd)
+    weights.norm(f"blk.{i}.post_ffw_norm.weight", shape.n_embd)
+
+
+def _spark_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    _dense_layer(weights, shape, i)
+    weights.matrix(f"blk.{i}.attn_gate.weight", shape.n_embd, shape.n_head)
+
+
+def _dots1_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    n, ff = shape.n_embd, shape.n_ff
+    _attention(weights, shape, i, shape.n_head)
+    weights.norm(f"blk.{i}.attn_q_norm.weight", HEAD_DIM)
+    weights.norm(f"blk.{i}.attn_k_norm.weight", HEAD_DIM)
+    if i < N_DENSE:
+        _ffn(weights, shape, i, ff)
+        return
+    weights.norm(f"blk.{i}.ffn_norm.weight", n)
+    weights.matrix(f"blk.{i}.ffn_gate_inp.weight", n, N_EXPERT)
+    for suffix, experts in (("exps", (N_EXPERT,)), ("shexp", ())):
+        weights.matrix(f"blk.{i}.ffn_gate_{suffix}.weight", n, ff, *experts)
+        weights.matrix(f"blk.{i}.ffn_up_{suffix}.weight", n, ff, *experts)
+        weights.matrix(f"blk.{i}.ffn_down_{suffix}.weight", ff, n, *experts)
+
+
+def _glm4_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    n = shape.n_embd
+    _attention(weights, shape, i, shape.n_head_kv)
+    weights.norm(f"blk.{i}.ffn_norm.weight", n)
+    weights.matrix(f"blk.{i}.ffn_up.weight", n, 2 * shape.n_ff)
+    weights.matrix(f"blk.{i}.ffn_down.weight", shape.n_ff, n)
+    weights.norm(f"blk.{i}.post_attention_norm.weight", n)
+    weights.norm(f"blk.{i}.post_ffw_norm.weight", n)
+    if i == shape.n_layer - 1:
+        weights.matrix(f"blk.{i}.nextn.eh_proj.weight", 2 * n, n)
+        weights.norm(f"blk.{i}.nextn.enorm.weight", n)
+        weights.norm(f"blk.{i}.nextn.hnorm.weight", n)
+
+
+def _lfm2_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    n = shape.n_embd
+    if i % 2:
+        _attention(weights, shape, i, 1)
+        weights.norm(f"blk.{i}.attn_q_norm.weight", HEAD_DIM)
+        weights.norm(f"blk.{i}.attn_k_norm.weight", HEAD_DIM)
+    else:
+        weights.norm(f"blk.{i}.attn_norm.weight", n)
+        weights.matrix(f"blk.{i}.shortconv.conv.weight", N_CONV, n)
+        weights.matrix(f"blk.{i}.shortconv.in_proj.weight", n, 3 * n)
+        weights.matrix(f"blk.{i}.shortconv.out_proj.weight", n, n)
+    _ffn(weights, shape, i, shape.n_ff)

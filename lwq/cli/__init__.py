@@ -20,6 +20,8 @@ COMMANDS = {
     "run": ("run", "Carry out a recipe and write its model card."),
     "sensitivity": ("measured", "Measure how much each tensor of a model matters."),
     "allocate": ("allocate", "Choose types within budgets, by predicted damage."),
+    "prune-scores": ("prune", "Measure what removing each layer of a model costs."),
+    "prune": ("prune", "Write a model without some layers, healed."),
     "why": ("run", "Say why a step of a recipe is done, or would run again."),
     "stats": ("look", "Print the statistics of an importance matrix."),
     "inspect": ("look", "Print types, sizes and bits per weight of a GGUF."),
@@ -40,7 +42,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"lwq.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def resolve_command(

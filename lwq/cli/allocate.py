@@ -19,6 +19,7 @@ from lwq.allocation import Allocation
 from lwq.budget import Budget, parse_budget
 from lwq.cli.measured import CALIBRATION, SOURCE, Measured, Source, measure
 from lwq.cli.progress import showing
+from lwq.cli.pruned_frontier import Offer, show_pruned
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.damage import damages, sum_of
@@ -96,6 +97,7 @@ def _allocator(measured: Measured, constraints: Constraints) -> Iterator[Allocat
 @click.option("--fix", "fixed", multiple=True, metavar="PATTERN=TYPE", help="This very type there; repeatable.")
 @click.option("--tie", "ties", multiple=True, metavar="CLASS,CLASS", help="One type for these classes; repeatable.")
 @click.option("--frontier", "whole", is_flag=True, help="Many budgets, and the stock mixes beside them.")
+@click.option("--prune", type=click.Choice(["auto"]), help="With --frontier: weigh removing layers against bits.")
 @click.option("--explain", metavar="TENSOR", help="What this tensor's next bits would cost and buy.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write a tensor-type file for each budget here.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -106,10 +108,13 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
     Measures sensitivity first if that is not done. Everything printed is predicted; `lwq run` with a budget in
     its recipe also measures the candidates, polishes the best, and compares it with the stock mix.
     """
-    what = Source(reference=source, text=text, types=options["types"] or ("all",))
+    if options["prune"] and not options["whole"]:
+        raise UsageError("--prune needs --frontier", hint='a recipe\'s target with prune = "auto" makes the file')
+    more = 'prune = "auto"\n' if options["prune"] else ""
+    what = Source(reference=source, text=text, types=options["types"] or ("all",), more=more)
     budgets, constraints = _asked(what, options)
     with showing(settings.verbosity) as progress:
-        measured = measure(what, settings, progress)
+        measured = measure(what, settings, progress, layers=bool(options["prune"]))
     with _allocator(measured, constraints) as allocator:
         if options["whole"]:
             _show_frontier(allocator, as_json=options["as_json"])
@@ -187,6 +192,11 @@ def _show(allocator: Allocator, solved: list[Solved], *, as_json: bool) -> None:
 
 def _show_frontier(allocator: Allocator, *, as_json: bool) -> None:
     points = frontier(allocator.header, allocator.measured.found.tensors, allocator.constraints)
+    if allocator.measured.sets is not None:
+        header, known = allocator.header, allocator.damages
+        offer = Offer(header=header, known=known, constraints=allocator.constraints, sets=allocator.measured.sets)
+        show_pruned(offer, points, as_json=as_json)
+        return
     mixes = sorted((allocator.stock(f) for f in FTYPES_BY_SIZE), key=lambda m: (m.n_bytes, m.ftype))
     rows: list[tuple[int, str, float]] = [(p.n_bytes, "allocation", p.predicted_kld) for p in points]
     rows += [(m.n_bytes, f"stock {m.ftype}", allocator.predicted(m)) for m in mixes]

@@ -17,11 +17,12 @@ from lwq.errors import UsageError
 from lwq.execution import execute
 from lwq.gguf_header import GgufHeader, read_header
 from lwq.pipeline import Planner
+from lwq.prune_record import HealedSet
 from lwq.recipe import Recipe
 from lwq.recipe_parse import parse_recipe
 from lwq.search_record import TensorSensitivity
 from lwq.sources import fetch
-from lwq.steps import imatrix, sensitivity
+from lwq.steps import heal, sensitivity
 from lwq.toolchain import home
 
 _RECIPE = """
@@ -33,11 +34,11 @@ n_ctx = {n_ctx}
 n_chunks = {n_chunks}
 [evaluation]
 text = "packaged:evaluation"
+[sensitivity]
+n_windows = {n_windows}
 [[targets]]
 budget = "Q4_K_M"
 types = {types}
-[sensitivity]
-n_windows = {n_windows}
 """
 
 
@@ -51,6 +52,8 @@ class Source:
     n_chunks: int = 100
     n_windows: int = 3
     types: tuple[str, ...] = ("all",)
+    more: str = ""
+    """Further tables of the recipe, as TOML."""
 
     def recipe(self) -> tuple[Recipe, str, Path]:
         """The recipe, its text and the folder from which its paths start."""
@@ -63,7 +66,7 @@ class Source:
         text = self.text if ":" in self.text else str(Path(self.text).absolute())
         values = {"name": clean, "model": here, "text": text, "types": list(self.types)}
         quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-        toml = _RECIPE.format(n_ctx=self.n_ctx, n_chunks=self.n_chunks, n_windows=self.n_windows, **quoted)
+        toml = _RECIPE.format(n_ctx=self.n_ctx, n_chunks=self.n_chunks, n_windows=self.n_windows, **quoted) + self.more
         return parse_recipe(toml, self.reference), toml, Path()
 
 
@@ -78,27 +81,34 @@ class Measured:
     found: sensitivity.Result
     importance: Path
     """The importance matrix with the output tensor."""
+    sets: tuple[HealedSet, ...] | None
+    """Layers that may go, healed; None where that was not asked."""
 
 
-def measure(source: Source, settings: Settings, progress: Progress) -> Measured:
-    """Converts, collects the importance matrix and measures what is not in the cache."""
+def measure(source: Source, settings: Settings, progress: Progress, *, layers: bool = False) -> Measured:
+    """Converts, collects the importance matrix and measures what is not in the cache.
+
+    Args:
+        layers: measure and heal removals too, if a target of the recipe asks for them.
+    """
     recipe, text, folder = source.recipe()
     machine = settings.machine()
     found = fetch(recipe, folder, home(), progress.note)
-    steps = Planner(recipe, found, machine).measurement()
+    steps = Planner(recipe, found, machine).measurement(layers=layers)
     job = Job(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
     progress.n_steps = len(steps)
     job.cache.remember(f"{recipe.name}.measured", {step.label: step.key_value for step in steps})
     entries = execute(steps, job.surroundings(progress))
-    base, matrix, last = steps
+    base, matrix, last, *more = steps
     file = entries[base.key].path(base.inputs.file)
     return Measured(
         job=job,
         base=file,
         header=read_header(file),
-        imatrix=entries[matrix.key].path(imatrix.FILE),
+        imatrix=entries[matrix.key].path(matrix.result_of(entries[matrix.key]).file),
         found=last.result_of(entries[last.key]),
-        importance=entries[last.key].path(sensitivity.FILE),
+        importance=entries[last.key].path(last.result_of(entries[last.key]).file),
+        sets=next((s.result_of(entries[s.key]).sets for s in more if s.module is heal), None),
     )
 
 

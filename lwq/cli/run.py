@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 
 from lwq import execution, explain
-from lwq.assemble import Run, assemble
+from lwq.assemble import assemble
 from lwq.cli.job import Job
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
 from lwq.files import lock, os_errors, write_atomic
+from lwq.finished import Run
 from lwq.publish import publish_files
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))

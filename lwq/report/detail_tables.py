@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lwq.metrics import Damage
 from lwq.record import Record, Row, TypeShare
 from lwq.report.numerals import count, estimate, fixed, percent, share
-from lwq.report.rows import alike, mixture
+from lwq.report.rows import alike, is_healed, mixture
 from lwq.report.tables import MODEL, Column, Table, columns, conditions, label
 
 Percentiles = tuple[tuple[str, float], ...]
@@ -108,11 +108,16 @@ def _recipe(row: Row) -> tuple[str, ...]:
         row.name,
         mixture(row),
         "yes" if row.uses_imatrix else "no",
-        ", ".join(map(str, row.pruned_layers)) or "none",
+        _removed(row),
         count(len(row.tensor_type_patterns)),
         count(row.n_fallback),
         row.tensor_types_file or "–",
     )
+
+
+def _removed(row: Row) -> str:
+    numbers = ", ".join(map(str, row.pruned_layers)) or "none"
+    return f"{numbers}; healed" if is_healed(row) else numbers
 
 
 def _shares(record: Record, title: str, caption: str, shares_of: Callable[[Row], tuple[TypeShare, ...]]) -> Table:

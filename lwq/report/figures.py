@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from lwq.files import human_bytes
+from lwq.prune_record import PruningFacts
 from lwq.record import Record, Row
+from lwq.report.layer_ranks import barred_layers, first_choices, removable
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import brief, fixed
-from lwq.report.rows import alike, mixture, pareto, searched, text_of
+from lwq.report.rows import alike, is_removal, mixture, pareto, searched, text_of
 from lwq.report.searches import (
     Compared,
     allocations,
@@ -40,6 +42,8 @@ def figure_texts(record: Record) -> tuple[FigureText, ...]:
     found = []
     if compared(record):
         found.append(_kld_against_size(record))
+    if record.pruning and record.pruning.layers:
+        found.append(_layers(record, record.pruning))
     if record.sensitivity:
         found += _of_searches(record, record.sensitivity)
     if any(row.classes for row in record.rows):
@@ -106,6 +110,35 @@ def _sensitivity(found: Sensitivity) -> FigureText:
     )
 
 
+def _layers(record: Record, found: PruningFacts) -> FigureText:
+    kept = barred_layers(found)
+    free = removable(found.layers, kept)
+    cheapest = "; ".join(
+        f"layer {s.layer}, {fixed(s.kld.value, 6)}" for s in sorted(free, key=lambda s: (s.kld.value, s.layer))[:3]
+    )
+    firsts = tuple(
+        f"{c.score} would remove layer {c.layer} first, by measurement place {c.place} of {len(free)}"
+        for c in first_choices(free)
+    )
+    text = text_of(record, "calibration")
+    on = f" on {code(text.file)}" if text else ""
+    grey = " Grey: layers that may not go." if kept else ""
+    beneath = " A layer without a bar cost nothing that could be measured." if _costless(found) else ""
+    return FigureText(
+        name="layers",
+        alt=f"Measured KL divergence of removing each layer, as bars. Of those that may go, cheapest: {cheapest}.",
+        caption=f"Above: measured KLD of the model without each layer{on}, logarithmic; lines are one standard"
+        f" error.{grey}{beneath} Middle, logarithmic: Block Influence and 1 − CosSim of the importance matrix, low"
+        " where they hold a layer for redundant. Below: the layers that may go, ranked by measured KLD, by Block"
+        " Influence and by 1 − CosSim (each lowest first). Where marks of one layer stand apart there, the"
+        f" score misleads.{''.join(f' {first}.' for first in firsts)}",
+    )
+
+
+def _costless(found: PruningFacts) -> bool:
+    return any(s.kld.value <= 0 for s in found.layers)
+
+
 def _gaps(places: list[tuple[str, int | None]]) -> str:
     return " Grey: no such tensor in that layer." if has_gaps(places) else ""
 
@@ -116,11 +149,12 @@ def _allocation(name: str, row: Row) -> FigureText:
         n_tensors[ggml_type] = n_tensors.get(ggml_type, 0) + 1
     counts = ", ".join(f"{q} {n}" for q, n in sorted(n_tensors.items(), key=lambda item: (-item[1], item[0])))
     places = [(tensor_class, layer) for layer, tensor_class in (split_name(tensor) for tensor, _ in row.tensor_types)]
+    renumbered = " Layers have the numbers of the file, without those removed." if row.pruned_layers else ""
     return FigureText(
         name=name,
         alt=f"Heat map of the ggml types of {row.name}, tensor class against layer. Tensors of each type: {counts}.",
         caption=f"Chosen ggml types of {plain(row.name)} ({plain(mixture(row))}): the brighter, the more bits per"
-        f" weight.{_gaps(places)}",
+        f" weight.{_gaps(places)}{renumbered}",
     )
 
 
@@ -128,6 +162,8 @@ def _predicted_against_measured(record: Record, points: tuple[Compared, ...]) ->
     measured = sum(c.kld is not None for _, search in searched(record) for c in search.candidates)
     off = [abs(p.measured / p.predicted - 1) for p in points]
     left_out = measured - len(points)
+    removals = any(is_removal(c.name) for _, search in searched(record) for c in search.candidates)
+    otherwise = " Candidates without layers are predicted by a sum that nothing was fitted to." if removals else ""
     hidden = f" {left_out} at or below zero {'are' if left_out > 1 else 'is'} not drawn." if left_out else ""
     return FigureText(
         name="predicted_against_measured",
@@ -136,7 +172,7 @@ def _predicted_against_measured(record: Record, points: tuple[Compared, ...]) ->
         caption="Measured against predicted KLD of the candidates of all searches, both logarithmic; bars are one"
         " standard error, candidates that were dropped early were measured on fewer windows. Single damages are of the"
         " probes' text; measured, and scale and exponent of each search fitted to it, is on the selection text, so what"
-        f" the points show is how well sums order and space the candidates.{hidden}",
+        f" the points show is how well sums order and space the candidates.{otherwise}{hidden}",
     )
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lwq.record import Record, Row, TypeShare
-from lwq.report import damage_plots, heat_maps
+from lwq.report import damage_plots, heat_maps, prune_plots
 from lwq.report.figures import compared, figure_texts, floor_in_view, front
 from lwq.report.labels import Point, place_labels
 from lwq.report.numerals import size_unit
@@ -26,13 +24,14 @@ from lwq.report.style import (
     KINDS,
     OTHER,
     QUIET,
-    STYLE,
     WIDTH,
     grid,
     kind_of,
     legend_entry,
     log_axis,
     marked,
+    saved,
+    styled,
 )
 
 _SMALL_SHARE: Final = 0.01
@@ -42,6 +41,7 @@ def figure_files(record: Record) -> dict[str, bytes]:
     """File name → bytes of every figure, as SVG and PNG; equal records give equal bytes."""
     draw: dict[str, Callable[[Record], Figure]] = {
         "kld_against_size": kld_against_size,
+        "layers": prune_plots.layers,
         "sensitivity": heat_maps.sensitivity,
         "predicted_against_measured": damage_plots.predicted_against_measured,
         "frontier": damage_plots.frontier,
@@ -50,20 +50,12 @@ def figure_files(record: Record) -> dict[str, bytes]:
         "bytes_by_type": lambda r: _shares(r, lambda row: row.types),
     }
     found: dict[str, bytes] = {}
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
+    with styled():
         for text in figure_texts(record):
             figure = draw[text.name](record)
-            found[f"{text.name}.svg"] = _saved(figure, "svg", {"Date": None, "Creator": None})
-            found[f"{text.name}.png"] = _saved(figure, "png", {"Software": None})
+            for kind in ("svg", "png"):
+                found[f"{text.name}.{kind}"] = saved(figure, kind)
     return found
-
-
-def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, metadata=metadata, dpi=DPI)
-    return stream.getvalue()
 
 
 def kld_against_size(record: Record) -> Figure:

@@ -8,7 +8,7 @@ from typing import Final
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import count, fixed
-from lwq.report.rows import alike, base_row, chosen_on, layers, n_scored, text_of
+from lwq.report.rows import alike, base_row, chosen_on, healed_on, is_healed, layers, n_scored, text_of
 
 WIDE_RELATIVE_ERROR: Final = 0.01
 """Standard error of the base's perplexity over its value from which the card calls it wide."""
@@ -52,6 +52,11 @@ def _about_the_texts(record: Record) -> Iterator[str]:
             "**The files were chosen on the evaluation text**, the one that the tables report: the figures of"
             " the chosen ones are a little flattered by having been chosen on it."
         )
+    if healed_on(record) == "evaluation" and any(map(is_healed, record.rows)):
+        yield (
+            "**Repairs were judged on the evaluation text**, the one that the tables report: the figures of healed"
+            " files are a little flattered by that."
+        )
     yield from _few_chunks(record)
 
 
@@ -75,11 +80,22 @@ def _about_comparing(record: Record) -> Iterator[str]:
         )
     for row in record.rows:
         if row.pruned_layers and row.origin != "base":
-            yield (
-                f"{plain(row.name)} lacks {layers(row.pruned_layers)} of {record.model.n_layer}, counted from 0: its"
-                " damage is measured against the unpruned original, so it holds what pruning and what quantization"
-                " cost."
-            )
+            yield _without_layers(row, record)
+
+
+def _without_layers(row: Row, record: Record) -> str:
+    """Against what a pruned row is measured, and its parts where they were measured."""
+    apart = (
+        f" Apart: KLD {fixed(row.parts.prune.kld.value, 6)} nats for its pruned base against the original, and"
+        f" {fixed(row.parts.quant.kld.value, 6)} nats for the file against its pruned base. Only the latter is"
+        " comparable with a card that scores a pruned model against its own pruned base."
+        if row.parts
+        else ""
+    )
+    return (
+        f"{plain(row.name)} lacks {layers(row.pruned_layers)} of {record.model.n_layer}, counted from 0: its damage is"
+        f" measured against the unpruned original, so it holds what pruning and what quantization cost.{apart}"
+    )
 
 
 def _about_rows(record: Record) -> Iterator[str]:

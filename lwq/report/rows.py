@@ -47,8 +47,7 @@ def how_made(row: Row) -> str:
     if n_patterns:
         parts.append(f"{n_patterns} hand-written pattern{'s' if n_patterns > 1 else ''}")
     parts.append("imatrix" if row.uses_imatrix else "no imatrix")
-    if row.pruned_layers:
-        parts.append(f"{layers(row.pruned_layers)} removed")
+    parts += removal(row)
     return ", ".join(parts)
 
 
@@ -64,6 +63,11 @@ def is_stock_mix(candidate: str) -> bool:
     return candidate.startswith("stock")
 
 
+def is_removal(candidate: str) -> bool:
+    """Whether a candidate of that name lacks layers."""
+    return candidate.startswith("without layer")
+
+
 def searched(record: Record) -> tuple[tuple[Row, Search], ...]:
     """The rows whose allocation lwq chose within a budget, with how, in the card's order."""
     return tuple((row, row.search) for row in record.rows if row.search)
@@ -72,6 +76,22 @@ def searched(record: Record) -> tuple[tuple[Row, Search], ...]:
 def chosen_on(record: Record) -> str | None:
     """The role of the text that files were chosen on, or None where the rule keeps every file unseen."""
     return None if record.selection.rule == "all" else record.selection.text
+
+
+def removal(row: Row) -> list[str]:
+    """``layers 4, 5 removed`` and ``healed``, as far as they are true of the row."""
+    removed = [f"{layers(row.pruned_layers)} removed"] if row.pruned_layers else []
+    return [*removed, "healed"] if is_healed(row) else removed
+
+
+def is_healed(row: Row) -> bool:
+    """Whether the row's pruned base has repaired tensors."""
+    return row.parts is not None and row.parts.healed is not None and bool(row.parts.healed.tensors)
+
+
+def healed_on(record: Record) -> str:
+    """The role of the text that repairs were judged on."""
+    return "selection" if text_of(record, "selection") else "evaluation"
 
 
 def layers(numbers: tuple[int, ...]) -> str:

@@ -7,12 +7,17 @@ from typing import Final
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import NOT_MEASURED, brief, count, estimate, fixed, mib
-from lwq.report.rows import is_stock_mix, searched, text_of
+from lwq.report.rows import is_removal, is_stock_mix, searched, text_of
 from lwq.report.searches import most_sensitive
 from lwq.report.tables import Column, Table, columns, label
 from lwq.search_record import Search, SearchCandidate, Sensitivity
 
 N_LISTED: Final = 10
+_REMOVALS: Final = (
+    "A candidate without layers is the exact best allocation of what stays; its predicted KLD is the measured KLD of"
+    " the healed removal plus the plain sum of the damages of types. A removal ships only where its measured KLD is"
+    " surely lower than that of the best candidate with all layers, or where the budget cannot hold them all."
+)
 _TIES: Final = "and ties go to it: another candidate ships only if its measured KLD is surely lower."
 
 
@@ -32,9 +37,12 @@ def probes(found: Sensitivity) -> str:
 def prediction(record: Record) -> str:
     """How damages of tensors become the predicted damage of an allocation, and who else is a candidate."""
     searches = searched(record)
-    fits = tuple(f"{brief(s.scale)} · sum^{brief(s.exponent)} for {plain(row.name)}" for row, s in searches)
+    fitting = tuple((row, s) for row, s in searches if with_all_layers(s))
+    fits = tuple(f"{brief(s.scale)} · sum^{brief(s.exponent)} for {plain(row.name)}" for row, s in fitting)
     fitted = f", here {either(fits)}" if fits else ""
     always = all(any(is_stock_mix(c.name) for c in s.candidates) for _, s in searches)
+    weighed = any(is_removal(c.name) for _, s in searches for c in s.candidates)
+    removals = f" {_REMOVALS}" if weighed else ""
     stock = (
         "The stock mix of the same size is always" if always else "Where there is a stock mix of the same size, it is"
     )
@@ -42,8 +50,13 @@ def prediction(record: Record) -> str:
         "The predicted KLD of a whole allocation is scale · (sum of the predicted damages of its tensors)^exponent;"
         f" scale and exponent are fitted on mixes that were measured{fitted}. Of all allocations within the budget the"
         " one with the lowest sum is computed exactly, and measured against other candidates on the selection text. "
-        f"{stock} a candidate, {_TIES}"
+        f"{stock} a candidate, {_TIES}{removals}"
     )
+
+
+def with_all_layers(search: Search) -> tuple[SearchCandidate, ...]:
+    """The candidates that lack no layer."""
+    return tuple(c for c in search.candidates if not is_removal(c.name))
 
 
 def importance(found: Sensitivity) -> str:
@@ -89,8 +102,24 @@ def outcome(row: Row, search: Search) -> str:
     )
     return (
         f"**{plain(label(row))}.** Budget: {plain(search.budget)}, {count(search.budget_bytes)} bytes of tensors."
-        f" Tried for it: {tried}. Chosen: {plain(search.chosen)}.{kept} {plain(search.reason)}"
+        f" Tried for it: {tried}. Chosen: {plain(search.chosen)}.{kept} {_reason(search)}{_weighed(row, search)}"
     )
+
+
+def _reason(search: Search) -> str:
+    """Why the mix was chosen; where layers went, why the best mix with all layers had been."""
+    beaten = search.pruned_layers and with_all_layers(search)
+    return f"Of the candidates with all layers: {plain(search.reason)}" if beaten else plain(search.reason)
+
+
+def _weighed(row: Row, search: Search) -> str:
+    """Whether removing layers pays, and what a file without some is made of."""
+    base = (
+        f" It is made of the pruned base {code(row.parts.base_file)}, with that base's own importance matrix."
+        if search.pruned_layers and row.parts
+        else ""
+    )
+    return f" {plain(search.pruning)}{base}" if search.pruning else base
 
 
 def _some(n: int, thing: str) -> str:
@@ -102,8 +131,9 @@ def candidates(record: Record, row: Row, search: Search) -> Table:
     text = text_of(record, "selection")
     on = f" ({code(text.file)})" if text else ""
     gap = search.stock_difference
+    whose = "the best candidate with all layers" if search.pruned_layers else "what was chosen"
     paired = (
-        f" Measured KLD of what was chosen less that of the stock mix, paired over windows: {estimate(gap, 6)} nats."
+        f" Measured KLD of {whose} less that of the stock mix, paired over windows: {estimate(gap, 6)} nats."
         if gap and not is_stock_mix(search.chosen)
         else ""
     )
@@ -115,12 +145,15 @@ def candidates(record: Record, row: Row, search: Search) -> Table:
             *columns("MiB", "KLD predicted (nats)", "KLD measured (nats)", "Windows"),
             Column(title="Verdict", right=False),
         ),
-        rows=tuple(_candidate(c) for c in search.candidates),
+        rows=tuple(_candidate(c, search.chosen) for c in search.candidates),
     )
 
 
-def _candidate(candidate: SearchCandidate) -> tuple[str, ...]:
+def _candidate(candidate: SearchCandidate, chosen: str) -> tuple[str, ...]:
+    """A line; what had been chosen before a removal beat it is not called chosen."""
+    beaten = candidate.verdict == "chosen" and candidate.name != chosen
+    verdict = "best with all layers" if beaten else candidate.verdict
     measured = (NOT_MEASURED, "–")
     if candidate.kld is not None:
         measured = (estimate(candidate.kld, 6), count(candidate.n_windows))
-    return candidate.name, mib(candidate.n_bytes), fixed(candidate.predicted_kld, 6), *measured, candidate.verdict
+    return candidate.name, mib(candidate.n_bytes), fixed(candidate.predicted_kld, 6), *measured, verdict

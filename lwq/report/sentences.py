@@ -36,9 +36,17 @@ def method(record: Record) -> str:
     """What wrote the files and what measured them; others' files were only measured."""
     whose = " of ours" if any(row.origin == "third-party" for row in record.rows) else ""
     timed = ", speeds by llama-bench" if any(row.speed for row in record.rows) else ""
+    cut = tuple(plain(row.name) for row in record.rows if _from_pruned_base(row))
+    but = f" ({either(cut)} from a base without some layers, which lwq wrote)" if cut else ""
     return (
-        f"Every file{whose} was written from the base by llama-quantize; damage is measured by llama-perplexity{timed}."
+        f"Every file{whose} was written from the base{but} by llama-quantize; damage is measured by"
+        f" llama-perplexity{timed}."
     )
+
+
+def _from_pruned_base(row: Row) -> bool:
+    """Whether llama-quantize was given the pruned base, and not the original with layers to leave out."""
+    return row.parts is not None and any(row.parts.base_file in command.argv for command in row.commands)
 
 
 def _in_brief(row: Row) -> str:

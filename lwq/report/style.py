@@ -1,11 +1,16 @@
-"""The look that all figures share: sizes, colours, a marker and a colour for each kind of row, ticks of log axes."""
+"""The look that all figures share: sizes, colours, a marker and a colour for each kind of row, log axes, bytes."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
@@ -46,6 +51,23 @@ KINDS: Final = {
 }
 _EVEN_BELOW: Final = 4
 _SUBDIVIDED_BELOW: Final = 30
+_METADATA: Final[dict[str, dict[str, Any]]] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures drawn within look alike, whatever the user's own settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def saved(figure: Figure, kind: str) -> bytes:
+    """The figure as ``svg`` or ``png``, with no clock and no program in it."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=_METADATA[kind], dpi=DPI)
+    return stream.getvalue()
 
 
 def kind_of(row: Row) -> str:

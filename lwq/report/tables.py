@@ -10,7 +10,7 @@ from lwq.metrics import Estimate, Speed, TaskScore
 from lwq.record import Record, Row
 from lwq.report.markdown import either, plain
 from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
-from lwq.report.rows import alike, base_row, chosen_on, how_made, layers
+from lwq.report.rows import alike, base_row, chosen_on, how_made, removal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +40,9 @@ def columns(*titles: str) -> tuple[Column, ...]:
 
 
 def label(row: Row) -> str:
-    """The row's name with what a reader must not overlook: base, third party, layers removed."""
+    """The row's name with what a reader must not overlook: base, third party, layers removed, healed."""
     marks = ["base"] if row.origin == "base" else ["third party"] if row.origin == "third-party" else []
-    if row.pruned_layers:
-        marks.append(f"{layers(row.pruned_layers)} removed")
+    marks += removal(row)
     return f"{row.name} ({', '.join(marks)})" if marks else row.name
 
 

@@ -14,9 +14,9 @@ from lwq.errors import ModelError, ToolError
 from lwq.files import write_atomic
 from lwq.gguf_header import read_header
 from lwq.gguf_size import planned_tensors
-from lwq.pruning import prune_obstacle
+from lwq.pruning import check_layers, prune_obstacle
 from lwq.requests import DryRunRequest
-from lwq.steps import Context, Made
+from lwq.steps import Context, Made, Origin
 from lwq.stock import proved
 from lwq.tensors import bits_per_weight
 from lwq.transcripts import DryRun
@@ -29,10 +29,11 @@ USES_TOOLS = True
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     base: Made
-    imatrix: Made | None
+    imatrix: Origin | None
     ftype: str
     tensor_types: tuple[str, ...]
     prune_layers: tuple[int, ...]
+    allow_edge: bool
     file: str
     """Name of the tensor-type file to write."""
 
@@ -50,9 +51,12 @@ class Result:
 def run(inputs: Inputs, ctx: Context) -> Result:
     """The allocation and its tensor-type file."""
     header = read_header(ctx.find(inputs.base))
-    check_layers(inputs.prune_layers, header.n_layer)
-    if inputs.prune_layers and (why := prune_obstacle(header.architecture, header.n_layer, header.metadata)):
-        raise ModelError(f"{inputs.base.name}: layers cannot be pruned: {why}", hint="remove prune_layers")
+    layers = check_layers(inputs.prune_layers, header.n_layer, allow_edge=inputs.allow_edge)
+    if layers and (why := prune_obstacle(header.architecture, header.n_layer, header.metadata, layers)):
+        raise ModelError(
+            f"{inputs.base.name}: llama-quantize would not prune these layers rightly: {why}",
+            hint="heal = true lets lwq write the pruned base where that can be done; else remove prune_layers",
+        )
     plan = DryRunRequest(
         model=ctx.place(inputs.base),
         ftype=inputs.ftype,
@@ -76,17 +80,6 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         n_params=sum(t.n_elements for t in tensors),
         bpw=bits_per_weight(tensors),
     )
-
-
-def check_layers(prune_layers: tuple[int, ...], n_layer: int) -> None:
-    """Raises ModelError for layers that the model does not have (llama-quantize accepts them silently)."""
-    if beyond := [layer for layer in prune_layers if layer >= n_layer]:
-        raise ModelError(
-            f"prune_layers names layer {beyond[0]}, but the model has layers 0 to {n_layer - 1}",
-            hint="layers are counted from 0",
-        )
-    if prune_layers and len(prune_layers) >= n_layer:
-        raise ModelError("prune_layers names every layer", hint="keep at least one")
 
 
 def _types(plan: DryRun) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,6 @@ from lwq.steps import Context, Given, Made
 NAME = "imatrix"
 VERSION = 1
 USES_TOOLS = True
-FILE = "imatrix.gguf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +29,11 @@ class Result:
     n_chunks: int
 
 
+def file_of(base: Made) -> str:
+    """The matrix's name: that of a pruned base says whose it is."""
+    return "imatrix.gguf" if base.step == "convert" else f"{base.name.removesuffix('.gguf')}-imatrix.gguf"
+
+
 def run(inputs: Inputs, ctx: Context) -> Result:
     """The imatrix file, in GGUF."""
     done = tools.imatrix(
@@ -38,7 +42,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
             model=ctx.place(inputs.base),
             text=ctx.place(inputs.text),
             window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
-            output=FILE,
+            output=file_of(inputs.base),
         ),
         cwd=ctx.folder,
         process_output=inputs.process_output,
@@ -46,4 +50,4 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         on_progress=ctx.progress,
     )
     ctx.ran(done)
-    return Result(file=FILE, n_entries=done.n_entries, n_chunks=done.n_chunks)
+    return Result(file=file_of(inputs.base), n_entries=done.n_entries, n_chunks=done.n_chunks)

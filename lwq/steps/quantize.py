@@ -15,7 +15,7 @@ from lwq.gguf_size import imatrix_kv, planned_tensors, predicted_file_bytes
 from lwq.imatrix_io import read_imatrix
 from lwq.record import FileFacts
 from lwq.requests import QuantizeRequest
-from lwq.steps import Context, Made, file_facts
+from lwq.steps import Context, Made, Origin, file_facts
 
 NAME = "quantize"
 VERSION = 1
@@ -25,9 +25,11 @@ USES_TOOLS = True
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     base: Made
-    imatrix: Made | None
+    imatrix: Origin | None
     completed: Made | None
     """The importance matrix with the output tensor: for an allocation that was found with it."""
+    may_be_cut: bool
+    """The step that allocated may have made a pruned base and its importance matrix; then the file is made of them."""
     allocation: Made
     file: str
     quantized_by: str
@@ -41,16 +43,16 @@ class Result:
 
 def run(inputs: Inputs, ctx: Context) -> Result:
     """The written file: types as allocated, size as predicted to the byte; a pruned one also generates."""
-    header = read_header(ctx.find(inputs.base))
+    base, used = _origins(inputs, ctx)
+    header = read_header(ctx.find(base))
     allocation: Allocation = ctx.result(inputs.allocation, "allocation", Allocation)
-    used = _used_imatrix(inputs, ctx)
     types, pruned = dict(allocation.types), allocation.pruned_layers
-    own_keys = own_metadata(inputs, ctx, allocation)
+    own_keys = own_metadata(inputs, ctx, base, allocation)
     keys = {**own_keys, **_imatrix_keys(used, ctx)}
     predicted = predicted_file_bytes(header, types=types, pruned=pruned, set_kv=keys)
     need_space(ctx.folder, predicted, inputs.file)
     request = QuantizeRequest(
-        model=ctx.place(inputs.base),
+        model=ctx.place(base),
         output=inputs.file,
         ftype=allocation.ftype,
         imatrix=ctx.place(used) if used else None,
@@ -61,15 +63,15 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     ctx.ran(tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress))
     output = ctx.folder / inputs.file
     check_against(output, planned_tensors(header, types=types, pruned=pruned), file_bytes=predicted)
-    if allocation.pruned_layers:
+    if allocation.pruned_layers or "lwq.pruned_layers" in header.metadata:
         generation.check_generates(ctx.toolchain, output)
     return Result(facts=file_facts(read_header(output)), predicted_file_bytes=predicted)
 
 
-def own_metadata(inputs: Inputs, ctx: Context, allocation: Allocation) -> dict[str, str]:
+def own_metadata(inputs: Inputs, ctx: Context, base: Made, allocation: Allocation) -> dict[str, str]:
     """The keys that lwq adds: what the file was made from, with which llama.cpp and which types."""
     keys = {
-        "lwq.base_sha256": ctx.sha256(inputs.base),
+        "lwq.base_sha256": ctx.sha256(base),
         "lwq.llama_cpp_commit": ctx.toolchain.commit,
         "lwq.tensor_types_sha256": hashlib.sha256(allocation.lines().encode()).hexdigest(),
     }
@@ -80,14 +82,21 @@ def own_metadata(inputs: Inputs, ctx: Context, allocation: Allocation) -> dict[s
     return keys
 
 
-def _used_imatrix(inputs: Inputs, ctx: Context) -> Made | None:
-    """A search that chose the stock mix chose it with the importance matrix that stock mixes use."""
+def _origins(inputs: Inputs, ctx: Context) -> tuple[Made, Origin | None]:
+    """The base and the importance matrix that the allocation was found with.
+
+    A search that chose the stock mix chose it with the importance matrix that stock mixes use.
+    """
+    step, key = inputs.allocation.step, inputs.allocation.key
+    if inputs.may_be_cut and (file := ctx.result(inputs.allocation, "cut_file", str)):
+        imatrix = ctx.result(inputs.allocation, "imatrix_file", str)
+        return Made(step=step, key=key, name=file), Made(step=step, key=key, name=imatrix)
     if inputs.completed is None or ctx.result(inputs.allocation, "plain_imatrix", bool):
-        return inputs.imatrix
-    return inputs.completed
+        return inputs.base, inputs.imatrix
+    return inputs.base, inputs.completed
 
 
-def _imatrix_keys(used: Made | None, ctx: Context) -> dict[str, Scalar]:
+def _imatrix_keys(used: Origin | None, ctx: Context) -> dict[str, Scalar]:
     if used is None:
         return {}
     found = read_imatrix(ctx.find(used))

@@ -22,15 +22,14 @@ from lwq.gguf_header import GgufHeader, read_header
 from lwq.gguf_size import planned_tensors
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
-from lwq.knapsack import Group, solve
-from lwq.metrics import Estimate
+from lwq.knapsack import BudgetError, Group, solve
 from lwq.mixes import Mixer, probed
 from lwq.options import Constraints, check_ties, groups, spread
-from lwq.race import Polish, Runner, difference, is_better, proposals, race, reason, rounds_of
+from lwq.race import Polish, Runner, difference, entered_as, is_better, proposals, race, reason, rounds_of
 from lwq.requests import DryRunRequest
-from lwq.search_record import Search, SearchCandidate, TensorSensitivity
+from lwq.search_record import Search, TensorSensitivity, nothing_fits
 from lwq.session import Tokens, spread_over
-from lwq.steps import Context, Given, Made
+from lwq.steps import Context, Given, Made, Origin, from_json, to_json
 from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, proved, stock_mix
 from lwq.tensors import bits_per_weight, tensor_bytes
 
@@ -54,7 +53,7 @@ class Rival:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     base: Made
-    imatrix: Made
+    imatrix: Origin
     """As llama-imatrix wrote it: the stock mix uses this one."""
     sensitivity: Made
     """The step, and the importance matrix with the output tensor that it wrote."""
@@ -68,12 +67,15 @@ class Inputs:
     n_ctx: int
     n_windows: int
     rivals: tuple[Rival, ...]
+    optional: bool
+    """A budget that nothing fits is no error: layers may go."""
     file: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    allocation: Allocation
+    allocation: Allocation | None
+    """None where ``optional`` and nothing fits."""
     tensor_types_file: str | None
     tensor_bytes: int
     n_params: int
@@ -90,7 +92,16 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         BudgetError: nothing allowed is small enough.
         ModelError: an imatrix of another model; logits that are not finite; a text without two windows.
     """
-    return _Search(inputs, ctx).result()
+    search = _Search(inputs, ctx)
+    try:
+        return search.result()
+    except BudgetError as error:
+        if not inputs.optional:
+            raise
+        empty = {"tensor_types_file": None, "tensor_bytes": 0, "n_params": 0, "bpw": 0.0, "plain_imatrix": False}
+        nothing = nothing_fits(str(inputs.budget), search.budget_bytes, error.message)
+        result: Result = from_json(Result, {"allocation": None, "search": to_json(nothing), **empty})
+        return result
 
 
 @dataclass(slots=True, kw_only=True)
@@ -246,27 +257,15 @@ class _Search:
             chosen=winner.name,
             reason=reason(winner, stock, gap, self.stock.n_bytes <= self.budget_bytes),
             stock_difference=None if winner is stock else gap,
-            candidates=tuple(self._candidate(r, winner, fitted.of(sums[r.name])) for r in entered.runners),
+            candidates=tuple(
+                entered_as(r, winner, self._bytes(r.types), fitted.of(sums[r.name])) for r in entered.runners
+            ),
             scale=fitted.scale,
             exponent=fitted.exponent,
             n_probes=len(self.more),
             n_swaps=polish.n_tried if polish else 0,
         )
         return self._written(winner.types, search, plain=winner is stock)
-
-    def _candidate(self, runner: Runner, winner: Runner, predicted: float) -> SearchCandidate:
-        assert runner.scores
-        verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
-        if runner.obstacle:
-            verdict = f"{runner.obstacle}; shown for comparison"
-        return SearchCandidate(
-            name=runner.name,
-            n_bytes=self._bytes(runner.types),
-            predicted_kld=predicted,
-            kld=Estimate(value=max(0.0, runner.kld), stderr=runner.scores.kld_stderr(), unit="nats"),
-            n_windows=len(runner.scores.kld),
-            verdict=verdict,
-        )
 
     def _written(self, types: Mapping[str, str], search: Search, *, plain: bool) -> Result:
         """The allocation as a tensor-type file that llama-quantize is seen to obey."""

@@ -28,13 +28,12 @@ from lwq.product import Product
 from lwq.requests import DryRunRequest
 from lwq.search_record import FrontierPoint, TensorSensitivity
 from lwq.session import Tokens, spread_over
-from lwq.steps import Context, Given, Made
+from lwq.steps import Context, Given, Made, Origin
 from lwq.tensors import TensorInfo, type_bpw
 
 NAME = "sensitivity"
 VERSION = 2
 USES_TOOLS = True
-FILE: Final = "imatrix-output.gguf"
 PROBE_BPW: Final = 4.5
 UNREAD_TYPE: Final = "q8_0"
 _FAINT: Final = 1e-7
@@ -47,7 +46,7 @@ _N_OUTPUT: Final = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     base: Made
-    imatrix: Made
+    imatrix: Origin
     text: Given
     n_ctx: int
     n_windows: int
@@ -67,6 +66,11 @@ class Result:
     notes: tuple[str, ...]
 
 
+def file_of(imatrix: Origin) -> str:
+    """The name of the importance matrix with the output tensor."""
+    return f"{imatrix.name.removesuffix('.gguf')}-output.gguf"
+
+
 def run(inputs: Inputs, ctx: Context) -> Result:
     """Curve and probe of every tensor that llama-quantize may convert.
 
@@ -83,12 +87,12 @@ def run(inputs: Inputs, ctx: Context) -> Result:
             raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens; 2 are needed")
         engine.set_windows(spread_over(windows, inputs.n_windows))
         output = output_entry(engine, spread_over(windows, _N_OUTPUT), entries)
-        write_with(ctx.find(inputs.imatrix), output, ctx.folder / FILE)
+        write_with(ctx.find(inputs.imatrix), output, ctx.folder / file_of(inputs.imatrix))
         importance = importance_rows((*entries, *output), targets)
         measuring = _Measuring(inputs, ctx, engine, targets, importance)
         tensors = tuple(measuring.all(spread_over(windows, _N_OBSERVED)))
         return Result(
-            file=FILE,
+            file=file_of(inputs.imatrix),
             output_tensor=output[0].name if output else "",
             n_scored=engine.n_scored * len(engine.windows),
             n_windows=len(engine.windows),

@@ -1,0 +1,175 @@
+"""Which layers to remove, and what healing brings: lwq's choice against the indices of the literature.
+
+Everything runs on the 768-wide reference copy of SmolLM2-135M-Instruct (or ``--model``) through lwq's own steps:
+scores, sets and repairs from the calibration text, healing judged on the selection text, and the KLD printed here
+measured on the evaluation text, against the whole model, without quantization. Rivals may not remove the first or the
+last layer either: lowest Block Influence, the run with the least angular distance, the layers that change the
+importance matrix least (highest CosSim), layers 4, 5, … as the reference card has it, and random sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from reference_copy import reference_model
+
+from lwq import sources
+from lwq.cache import Cache
+from lwq.divergence import Scores
+from lwq.engine import Engine
+from lwq.execution import Surroundings, execute
+from lwq.layer_scores import lowest, nearest_run
+from lwq.mending import Mender
+from lwq.pipeline import Machine, Planner
+from lwq.prune_record import HealedSet, LayerScore, RemovedSet
+from lwq.pruned_base import read_repairs
+from lwq.race import difference
+from lwq.recipe_parse import parse_recipe
+from lwq.session import spread_over
+from lwq.steps import Step
+from lwq.toolchain import find, home
+
+N_RANDOM = 10
+RECIPE = """
+name = "pruning-benchmark"
+model = {model!r}
+[calibration]
+text = {calibration!r}
+n_ctx = 512
+n_chunks = 100
+[selection]
+text = {selection!r}
+n_ctx = 512
+[evaluation]
+text = {evaluation!r}
+n_ctx = 512
+"""
+
+
+class Log:
+    """Prints what the steps do, with their seconds."""
+
+    def started(self, label: str) -> None: ...
+
+    def progress(self, label: str, done: int, total: int) -> None: ...
+
+    def finished(self, step: Step, entry: object, *, fresh: bool) -> None:
+        seconds = getattr(entry, "seconds", 0.0)
+        print(f"{step.label:<12} {seconds:7.1f} s{'' if fresh else '  (done before)'}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for role in ("calibration", "selection", "evaluation"):
+        parser.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
+    parser.add_argument("--model", help="another model: a GGUF, hf://… or pypi://…; the reference copy when absent")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 3, 5])
+    parser.add_argument("--windows", type=int, default=12, help="of the evaluation text")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    compare(Measured(options), options)
+
+
+class Measured:
+    """What lwq's steps found."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        texts = {role: getattr(options, role) for role in ("calibration", "selection", "evaluation")}
+        toml = RECIPE.format(model=options.model or str(reference_model()), **texts)
+        toml += "".join(f'[[targets]]\nname = "k{k}"\nftype = "Q8_0"\nprune = {k}\n' for k in options.counts)
+        recipe = parse_recipe(toml, "benchmark")
+        given = sources.fetch(recipe, Path(), home(), lambda text: None)
+        machine = Machine(toolchain=find(), n_threads=options.threads, cpu="")
+        steps = [s for s in Planner(recipe, given, machine).layers(None) if not s.label.startswith("cut")]
+        around = Surroundings(cache=Cache(home()), machine=machine, given=given.given(), watch=Log(), work={})
+        entries = execute(tuple(steps), around)
+        by_label = {s.label: s for s in steps}
+        self.entry = {label: entries[s.key] for label, s in by_label.items()}
+        found = by_label["prune"].result_of(self.entry["prune"])
+        self.layers: tuple[LayerScore, ...] = found.layers
+        self.sets: tuple[RemovedSet, ...] = found.sets
+        self.barred = {layer for layer, _ in found.barred}
+        self.healed: Mapping[int, HealedSet] = {
+            len(h.layers): h for h in by_label["heal"].result_of(self.entry["heal"]).sets
+        }
+        self.base = self.entry["convert"].path(by_label["convert"].inputs.file)
+        self.texts = {role: given.texts[role].paths[0].read_text(encoding="utf-8") for role in texts}
+
+    def rivals(self, k: int) -> dict[str, list[tuple[int, ...]]]:
+        """Name → sets of ``k`` layers."""
+        allowed = [s.layer for s in self.layers if s.layer not in self.barred]
+        bi = {s.layer: s.block_influence for s in self.layers if s.layer in allowed}
+        alike = {s.layer: -(s.cossim or 0.0) for s in self.layers if s.layer in allowed}
+        draw = random.Random(k)
+        return {
+            "block influence": [lowest(bi, k)],
+            "angular distance": [nearest_run(self.layers, k, allowed)],
+            "imatrix cossim": [lowest(alike, k)],
+            "layers 4, 5, …": [tuple(range(4, 4 + k))],
+            f"mean of {N_RANDOM} random": [tuple(sorted(draw.sample(allowed, k))) for _ in range(N_RANDOM)],
+        }
+
+
+def compare(found: Measured, options: argparse.Namespace) -> None:
+    """Prints the KLD of all sets, and the ratios."""
+    began = time.monotonic()
+    ratios, heals = {}, {}
+    with Engine(find(), found.base, n_ctx=512, n_threads=options.threads) as engine:
+        fit = spread_over(engine.cut(found.texts["calibration"]), 32)
+        engine.set_windows(spread_over(engine.cut(found.texts["evaluation"]), options.windows))
+        for k in options.counts:
+            ours = scored(engine, found.sets[k - 1].layers, {})
+            print(f"k={k}  lwq {found.sets[k - 1].layers}: {shown(ours)}", flush=True)
+            rivals = {name: [scored(engine, s, {}) for s in sets] for name, sets in found.rivals(k).items()}
+            for (name, scores), sets in zip(rivals.items(), found.rivals(k).values(), strict=True):
+                mean = float(np.mean([s.mean_kld for s in scores]))
+                which = f"{sets[0]}: {shown(scores[0])}" if len(sets) == 1 else f": {mean:.5f}"
+                gap = f"  lwq less it {difference(ours, scores[0]).value:+.5f}" if len(sets) == 1 else ""
+                print(f"      {name} {which}{gap}", flush=True)
+            best = min(float(np.mean([s.mean_kld for s in scores])) for scores in rivals.values())
+            ratios[k] = ours.mean_kld / best
+            heals[k] = healing(engine, found, k, ours)
+        if 2 in options.counts:
+            mender = Mender(engine=engine, fit=fit, published=True)
+            published, _ = mender.heal(found.sets[1].layers)
+            print(f"k=2  published closed form, even judged on this text: {published.after.value:.5f}", flush=True)
+    print(f"scored in {time.monotonic() - began:.0f} s")
+    told = " ".join(f"k{k}={ratio:.3f}" for k, ratio in ratios.items())
+    print(f"pruning: {told} heal_k2={heals.get(2, float('nan')):.3f}")
+
+
+def healing(engine: Engine, found: Measured, k: int, plain: Scores) -> float:
+    """KLD of the healed set to that of the plain one."""
+    healed = found.healed[k]
+    repairs = read_repairs(found.entry["heal"].path(healed.file)) if healed.file else {}
+    scores = scored(engine, healed.layers, repairs)
+    gap = difference(scores, plain)
+    names = ", ".join(t.tensor.removesuffix(".ffn_down.weight").removeprefix("blk.") for t in healed.tensors)
+    error = f" ±{gap.stderr:.5f}" if gap.stderr is not None else ""
+    print(f"      healed (ffn_down of layers {names}): {shown(scores)}  change {gap.value:+.5f}{error}", flush=True)
+    return scores.mean_kld / plain.mean_kld
+
+
+def scored(engine: Engine, layers: tuple[int, ...], repairs: Mapping[str, np.ndarray]) -> Scores:
+    """Scores of the model without these layers, with these tensors put in."""
+    names = [name for layer in layers for name in engine.skip_layer(layer)]
+    for name, values in repairs.items():
+        ggml_type = engine.header.find(name)[1].ggml_type
+        engine.swap(name, ggml_type, engine.ggml.quantize(values, ggml_type, None, engine.n_threads))
+    try:
+        return engine.score(*names, *repairs)
+    finally:
+        engine.restore()
+
+
+def shown(scores: Scores) -> str:
+    return f"KLD {scores.mean_kld:.5f} ±{scores.kld_stderr():.5f} PPL {scores.ppl:.3f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Healing without training: closed forms by which a layer before or behind a cut makes up for what was removed.
+
+A kept layer writes ``h W`` to the residual stream (h enters its ``ffn_down``, W is that tensor transposed). Δ is what
+the stream lacks behind it: the stream of the whole model at the end of the cut, less the stream as it is. All fits are
+ridge regressions over calibration tokens, each token weighted by 1 ÷ |stream|², so that the few tokens with huge
+activations count no more than others (what follows normalizes them away).
+
+- ``refit``: W ← W + argmin Σ w |h D − Δ|² + λ |D|², over all of h.
+- ``transform``: W ← W T, T = I + argmin Σ w |(h W) D − Δ|² + λ |D|²; a d × d problem, for wide feed-forwards.
+  Source: ReplaceMe, arXiv 2505.02819, eq. 6, there with λ on T itself and without weights.
+
+Both read only the sums Σ w h hᵀ and Σ w h Δᵀ, so tokens stream through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Method = Literal["refit", "transform"]
+WIDEST: Final = 12288
+"""Channels of h up to which ``refit`` is tried: its matrices have that many rows and columns."""
+
+
+@dataclass(slots=True)
+class Sums:
+    """Σ w h hᵀ and Σ w h Δᵀ of the tokens seen."""
+
+    hh: Doubles
+    hd: Doubles
+
+    @classmethod
+    def empty(cls, n_channels: int, n_embd: int) -> Sums:
+        return cls(np.zeros((n_channels, n_channels)), np.zeros((n_channels, n_embd)))
+
+    def add(self, h: Floats, lacking: Floats, weights: Floats) -> None:
+        """Tokens: h (tokens, channels), Δ (tokens, n_embd), w (tokens,)."""
+        weighted = np.ascontiguousarray((h * weights[:, None]).T)
+        self.hh += weighted @ h
+        self.hd += weighted @ lacking
+
+
+def token_weights(stream: Floats) -> Floats:
+    """1 ÷ |stream|² of each token."""
+    return np.asarray(1.0 / np.maximum((stream.astype(np.float64) ** 2).sum(axis=1), 1e-30), np.float32)
+
+
+def repaired(weight: Floats, sums: Sums, method: Method, ridge: float) -> Floats:
+    """The tensor after repair, float32 of its shape (n_embd, channels).
+
+    Args:
+        ridge: λ as a share of the mean diagonal of the matrix that is inverted.
+    """
+    if method == "refit":
+        return np.asarray(weight + _ridge(sums.hh, sums.hd, ridge).T, np.float32)
+    w = weight.astype(np.float64)
+    change = _ridge(w @ sums.hh @ w.T, w @ sums.hd, ridge)
+    return np.asarray(w + change.T @ w, np.float32)
+
+
+def _ridge(a: Doubles, b: Doubles, ridge: float) -> Doubles:
+    """argmin |A^(1/2) D − …|² + λ|D|²: (A + λ I)⁻¹ B."""
+    shift = ridge * float(np.trace(a)) / len(a) or 1.0
+    return np.asarray(np.linalg.solve(a + shift * np.eye(len(a)), b))

@@ -1,0 +1,105 @@
+"""Fewer layers or fewer bits: pruned candidates within a byte budget, measured against the best unpruned one.
+
+Each set of removed layers frees bytes that the layers which stay can use: the best types for them are found exactly,
+put in place together with the removal and its repairs, and the whole is scored on the windows that judged the
+unpruned candidates. Predicted damage is that of the removal (measured, healed) plus that of the types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from lwq.damage import TensorDamage
+from lwq.divergence import Floats, Scores
+from lwq.engine import Engine
+from lwq.frontier import totals
+from lwq.gguf_header import GgufHeader
+from lwq.knapsack import BudgetError, solve
+from lwq.metrics import Estimate
+from lwq.mixes import Mixer
+from lwq.options import Constraints, groups, spread
+from lwq.prune_record import HealedSet
+from lwq.race import LOST, difference, is_better, rounds_of
+
+
+@dataclass(slots=True, kw_only=True)
+class Lean:
+    """A pruned candidate."""
+
+    healed: HealedSet
+    types: Mapping[str, str]
+    """Of the tensors that stay, under their names in the original."""
+    n_bytes: int
+    """Of all tensors."""
+    predicted: float
+    """Nats: the removal, measured and healed, plus the sum of the types' single damages."""
+    scores: Scores | None = None
+    dropped: str = ""
+
+    @property
+    def name(self) -> str:
+        layers = ", ".join(map(str, self.healed.layers))
+        return f"without layer{'s' if len(self.healed.layers) > 1 else ''} {layers}"
+
+
+def lean_candidates(
+    header: GgufHeader,
+    known: Mapping[str, TensorDamage],
+    constraints: Constraints,
+    budget_bytes: int,
+    sets: Iterable[HealedSet],
+) -> Iterator[Lean]:
+    """The best predicted allocation without each of these sets of layers, where one fits the budget."""
+    for healed in sets:
+        staying = [t for t in header.tensors if t.layer not in healed.layers]
+        found = groups((t for t in staying if t.name in known), known, constraints)
+        others = sum(t.n_bytes for t in staying if t.name not in known)
+        try:
+            chosen = solve(found, budget_bytes - others)
+        except BudgetError:
+            continue
+        used, damage = totals(found, chosen)
+        yield Lean(
+            healed=healed,
+            types=spread(chosen, found),
+            n_bytes=used + others,
+            predicted=healed.after.value + damage,
+        )
+
+
+def score_lean(
+    engine: Engine,
+    importance: Mapping[str, Floats],
+    lean: Lean,
+    repairs: Mapping[str, Floats],
+    rival: Scores | None,
+    told: Callable[[], None],
+) -> None:
+    """Scores a candidate on growing sets of the engine's windows, until it is surely behind its rival."""
+    engine.restore()
+    for layer in lean.healed.layers:
+        engine.skip_layer(layer)
+    Mixer(engine, importance, repairs).put(lean.types)
+    for windows in rounds_of(len(engine.windows)):
+        found = engine.score(windows=windows)
+        lean.scores = lean.scores.with_more(found) if lean.scores else found
+        told()
+        if rival and is_better(difference(rival, lean.scores), LOST):
+            lean.dropped = f"behind the best unpruned candidate after {len(lean.scores.kld)} windows"
+            break
+    engine.restore()
+
+
+def verdict(best: Lean | None, gap: Estimate | None, n_tried: int, unpruned: str) -> str:
+    """Whether pruning pays, in a sentence."""
+    if best is None:
+        return "Every layer stays: no removal left room for a file of that size."
+    if gap is None:
+        return f"The budget cannot hold the model with all its layers; {best.name} is the best that fits."
+    error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
+    said = f"{gap.value:+.6f}{error} nats of KLD on the selection text, paired"
+    if is_better(gap):
+        return f"Pruning pays here: {best.name}, the file differs from {unpruned} by {said}."
+    tried = "the best of " + str(n_tried) + " removals" if n_tried > 1 else "removal"
+    return f"Every layer stays: {tried} ({best.name}) differs from {unpruned} by {said}."

@@ -1,0 +1,106 @@
+"""Repairs for models that lost layers: fitted on the calibration text, judged by the KLD on the selection text."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lwq.engine import Engine
+from lwq.errors import ModelError
+from lwq.files import link_or_copy
+from lwq.gguf_header import read_header
+from lwq.gguf_io import write_gguf
+from lwq.mending import Mender
+from lwq.mixes import probed
+from lwq.prune_record import HealedSet, RemovedSet
+from lwq.pruning import check_layers
+from lwq.session import Tokens, spread_over
+from lwq.steps import Context, Given, Made, from_json, to_json
+
+NAME = "heal"
+VERSION = 1
+USES_TOOLS = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    prune: Made | None
+    """The step that found the sets; None where ``layers`` is one."""
+    counts: tuple[int, ...]
+    """Numbers of layers whose set is healed; of all sets found when empty."""
+    layers: tuple[int, ...]
+    allow_edge: bool
+    fit_text: Given
+    n_fit_windows: int
+    """Windows of the calibration text on which repairs are fitted."""
+    text: Given
+    n_windows: int
+    """Windows of the selection text that judge."""
+    n_ctx: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    sets: tuple[HealedSet, ...]
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """Every set of layers with what healing brought, and a file of the repaired tensors of each.
+
+    Raises:
+        ModelError: layers that cannot go; a text without two windows.
+    """
+    sets = _sets(inputs, ctx)
+    for layers in sets:
+        check_layers(layers, read_header(ctx.find(inputs.base)).n_layer, allow_edge=inputs.allow_edge)
+    n_ctx, pieces = inputs.n_ctx, ctx.pieces()
+    base = ctx.find(inputs.base)
+    with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
+        engine.set_windows(_windows(engine, ctx, inputs.text, inputs.n_windows))
+        n_all, done = len(sets) * engine.header.n_layer, iter(range(1, 1 << 30))
+        mender = Mender(
+            engine=engine,
+            fit=_windows(engine, ctx, inputs.fit_text, inputs.n_fit_windows),
+            told=lambda: ctx.progress(min(next(done), n_all), n_all),
+        )
+        found = []
+        for layers in sets:
+            kept = (ctx.pieces_folder or ctx.folder) / f"{ctx.key[:24]}.{'-'.join(map(str, layers))}.gguf"
+            value = pieces.get(f"healed/{layers}", partial(_healed, mender, layers, kept))
+            found.append(from_json(HealedSet, value))
+            if found[-1].file:
+                link_or_copy(kept, ctx.folder / found[-1].file)
+    return Result(sets=tuple(found))
+
+
+def _sets(inputs: Inputs, ctx: Context) -> tuple[tuple[int, ...], ...]:
+    if inputs.prune is None:
+        return (inputs.layers,)
+    found = ctx.result(inputs.prune, "sets", tuple[RemovedSet, ...])
+    most = len(found)
+    if beyond := [n for n in inputs.counts if n > most]:
+        raise ModelError(f"{beyond[0]} layers cannot go: only {most} of this model may", hint=f"prune at most {most}")
+    return tuple(found[n - 1].layers for n in inputs.counts or range(1, most + 1))
+
+
+def _windows(engine: Engine, ctx: Context, text: Given, n: int) -> Tokens:
+    windows = engine.cut(ctx.find(text).read_bytes().decode())
+    if len(windows) < 2:
+        raise ModelError(f"{text.name}: has {len(windows)} windows of {engine.n_ctx} tokens, 2 are needed")
+    return spread_over(windows, n)
+
+
+def _healed(mender: Mender, layers: tuple[int, ...], kept: Path) -> dict[str, Any]:
+    """One set, as JSON; its repaired tensors lie in ``kept`` before it counts."""
+    found, tensors = mender.heal(layers)
+    if tensors:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(".unfinished")
+        write_gguf(unfinished, {"general.type": "adapter"}, tensors)
+        unfinished.replace(kept)
+        found = dataclasses.replace(found, file=f"healed-{'-'.join(map(str, layers))}.gguf")
+    return dict(to_json(found))

@@ -1,0 +1,65 @@
+"""A pruned row's damage in its two parts: what removing layers cost, and what quantizing the rest cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lwq import tools
+from lwq.metrics import Damage
+from lwq.requests import TextRequest, Window
+from lwq.steps import Context, Given, Made
+
+NAME = "parts"
+VERSION = 1
+USES_TOOLS = True
+_LOGITS = "pruned.logits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    """The pruned base, or the search that may have made one."""
+    candidate: Made
+    baseline: Made
+    """Log-probabilities of the original."""
+    text: Given
+    n_ctx: int
+    n_chunks: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    base_file: str
+    prune: Damage | None
+    """The pruned base against the original; None where nothing was pruned."""
+    quant: Damage | None
+    """The file against its own pruned base."""
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """KLD and PPL of both parts, as llama-perplexity prints them."""
+    name = inputs.base.name or str(ctx.entries[inputs.base.key].result.get("cut_file", ""))
+    if not name:
+        return Result(base_file="", prune=None, quant=None)
+    base = Made(step=inputs.base.step, key=inputs.base.key, name=name)
+    prune = _damage(ctx, base, ctx.place(inputs.baseline), inputs.n_ctx)
+    window = Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks)
+    request = TextRequest(model=ctx.place(base), text=ctx.place(inputs.text), window=window, output=_LOGITS)
+    ctx.ran(tools.perplexity_base(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads))
+    quant = _damage(ctx, inputs.candidate, _LOGITS, inputs.n_ctx)
+    (ctx.folder / _LOGITS).unlink()
+    return Result(base_file=name, prune=prune, quant=quant)
+
+
+def _damage(ctx: Context, model: Made, logits: str, n_ctx: int) -> Damage:
+    done = tools.kl_divergence(
+        ctx.toolchain,
+        cwd=ctx.folder,
+        model=ctx.place(model),
+        logits=logits,
+        n_ctx=n_ctx,
+        threads=ctx.n_threads,
+        on_progress=ctx.progress,
+    )
+    ctx.ran(done)
+    return done.damage

@@ -1,0 +1,211 @@
+"""What each layer is worth: scores of the literature, measured damage of its removal, and the best sets to remove.
+
+All on the calibration text; healing and the choice between candidates come later, on the selection text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lwq.budget import Budget
+from lwq.cuts import Cuts, Removal, grow
+from lwq.damage import damages
+from lwq.divergence import Floats, Scores
+from lwq.engine import ENDS, Engine
+from lwq.errors import ModelError
+from lwq.gguf_header import GgufHeader, read_header
+from lwq.gguf_io import read_tensor
+from lwq.imatrix_io import read_imatrix
+from lwq.importance import importance_rows
+from lwq.layer_scores import StreamStatistics, weights_above
+from lwq.metrics import Estimate
+from lwq.mixes import probed
+from lwq.options import Constraints, groups
+from lwq.prune_record import LayerScore, RemovedSet
+from lwq.pruning import check_layers, without_layers
+from lwq.search_record import TensorSensitivity
+from lwq.session import Tokens, spread_over
+from lwq.statistics import layer_statistics, tensor_statistics
+from lwq.steps import Context, Given, Made, Origin
+from lwq.stock import StockMix, mix_and_bytes, stock_mix
+
+NAME = "prune"
+VERSION = 1
+USES_TOOLS = True
+_N_STREAMS = 16
+"""Windows from which the scores of activations are computed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A budget for which layers may go."""
+
+    budget: Budget
+    constraints: Constraints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    imatrix: Origin
+    text: Given
+    n_ctx: int
+    n_windows: int
+    """Windows on which a set of layers is scored at most; sets that are surely worse stop earlier."""
+    n_layers: int
+    """Sets of 1 to so many layers are looked for; 0: scores only."""
+    sensitivity: Made | None
+    budgets: tuple[Wanted, ...]
+    """Sets grow until the smallest allowed types fit each of these."""
+    beam: int
+    contiguous: bool
+    allow_edge: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    layers: tuple[LayerScore, ...]
+    sets: tuple[RemovedSet, ...]
+    """By number of layers, from one."""
+    n_windows: int
+    n_scored: int
+    """Scored tokens of all windows."""
+    base_ppl: float
+    barred: tuple[tuple[int, str], ...]
+    """(layer, why it may not go)."""
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """Scores of all layers, and the best sets to remove.
+
+    Raises:
+        ModelError: an imatrix of another model; an architecture whose layers cannot be left out; a text too short.
+    """
+    return _Pruning(inputs, ctx).result()
+
+
+class _Pruning:
+    def __init__(self, inputs: Inputs, ctx: Context) -> None:
+        self.inputs, self.ctx = inputs, ctx
+        self.pieces = ctx.pieces()
+        self.n_done, self.n_all = 0, 1
+
+    def result(self) -> Result:
+        inputs, ctx = self.inputs, self.ctx
+        entries = read_imatrix(ctx.find(inputs.imatrix)).entries
+        base, n_ctx = ctx.find(inputs.base), inputs.n_ctx
+        with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
+            importance_rows(entries, engine.header.tensors)  # of this model
+            windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
+            if len(windows) < 2:
+                raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {n_ctx} tokens; 2 are needed")
+            found = self.pieces.get("streams", partial(self._streams, engine, windows))
+            engine.set_windows(spread_over(windows, inputs.n_windows))
+            cuts = Cuts(engine=engine, pieces=self.pieces, text="calibration", told=self._told)
+            n_layer = engine.header.n_layer
+            barred = dict(self._barred(engine.header))
+            candidates = [layer for layer in range(n_layer) if layer not in barred]
+            cuts.check(range(n_layer))
+            self.n_all = 3 * n_layer + sum(len(candidates) for _ in range(inputs.n_layers))
+            cossim = {row.layer: row.cossim for row in layer_statistics(tensor_statistics(entries))}
+            scores = tuple(self._score(cuts, layer, found, cossim.get(layer)) for layer in range(n_layer))
+            n = max((inputs.n_layers, *self._needed(engine.header, candidates)))
+            sets = grow(cuts, candidates, n, beam=inputs.beam, contiguous=inputs.contiguous)
+            return Result(
+                layers=scores,
+                sets=tuple(_removed(s) for s in sets),
+                n_windows=len(engine.windows),
+                n_scored=engine.n_scored * len(engine.windows),
+                base_ppl=engine.score().ppl,
+                barred=tuple(barred.items()),
+            )
+
+    def _told(self) -> None:
+        self.n_done += 1
+        self.ctx.progress(min(self.n_done, self.n_all), self.n_all)
+
+    def _needed(self, header: GgufHeader, candidates: list[int]) -> Iterator[int]:
+        """Layers that must go at least, for each budget, if those that free least are taken."""
+        if self.inputs.sensitivity is None:
+            return
+        kind = tuple[TensorSensitivity, ...]
+        known = damages(self.ctx.result(self.inputs.sensitivity, "tensors", kind), {})
+        for wanted in self.inputs.budgets:
+            _, n_bytes = mix_and_bytes(wanted.budget, header, self._stock)
+            found = groups((t for t in header.tensors if t.name in known), known, wanted.constraints)
+            least = [(g.layer, min(o.n_bytes for o in g.options)) for g in found]
+            least += [(t.layer, t.n_bytes) for t in header.tensors if t.name not in known]
+            freed = sorted(sum(n for layer, n in least if layer == c) for c in candidates)
+            over = sum(n for _, n in least) - n_bytes
+            yield next((k for k in range(len(freed) + 1) if sum(freed[:k]) >= over), len(freed))
+
+    def _stock(self, ftype: str) -> StockMix:
+        model, imatrix = self.ctx.place(self.inputs.base), self.ctx.place(self.inputs.imatrix)
+        folder = self.ctx.folder
+        header = read_header(self.ctx.find(self.inputs.base))
+        return stock_mix(self.ctx.toolchain, header, ftype, cwd=folder, model=model, imatrix=imatrix)
+
+    def _barred(self, header: GgufHeader) -> Iterator[tuple[int, str]]:
+        """Layers that may not go: the first and the last, and those that the architecture cannot lose."""
+        for layer in range(header.n_layer):
+            try:
+                check_layers((layer,), header.n_layer, allow_edge=self.inputs.allow_edge)
+                without_layers(header.architecture, header.n_layer, header.metadata, (layer,))
+            except ModelError as error:
+                yield layer, error.message
+
+    def _streams(self, engine: Engine, windows: Tokens) -> list[dict[str, Any]]:
+        """Scores of activations and weights, by layer."""
+        n_layer = engine.header.n_layer
+        engine.set_windows(windows[:1], scored=range(engine.n_ctx))
+        assert engine.graph
+        ends = range(-1, n_layer)
+        found = StreamStatistics(n_layer)
+        if not set(ends) <= set(engine.graph.boundaries):
+            raise ModelError(
+                f"{engine.path.name}: the graph of {engine.header.architecture} cannot be cut at every layer",
+                hint="its layers cannot be measured or pruned by lwq",
+            )
+        for tokens in spread_over(windows, _N_STREAMS):
+            found.add(engine.streams(tokens))
+        engine.scored = probed(engine.n_ctx)
+        return [
+            {
+                "block_influence": found.block_influence(layer),
+                "lim": -found.lim_cosine(layer),
+                "zd": weights_above(_matrices(engine.header, layer)),
+                "angular": found.angular(layer),
+            }
+            for layer in range(n_layer)
+        ]
+
+    def _score(self, cuts: Cuts, layer: int, found: list[dict[str, Any]], cossim: float | None) -> LayerScore:
+        windows = range(len(cuts.engine.windows))
+        whole, attention, ffn = (cuts.scores((layer,), windows, parts) for parts in (tuple(ENDS), *zip(ENDS)))
+        return LayerScore(
+            layer=layer,
+            cossim=cossim,
+            kld=estimate(whole),
+            ppl=whole.ppl,
+            attention_kld=estimate(attention),
+            ffn_kld=estimate(ffn),
+            **{**found[layer], "angular": tuple(found[layer]["angular"])},
+        )
+
+
+def _matrices(header: GgufHeader, layer: int) -> Iterator[Floats]:
+    for tensor in header.tensors:
+        if tensor.layer == layer and len(tensor.ne) > 1:
+            yield read_tensor(header, tensor.name)
+
+
+def estimate(scores: Scores) -> Estimate:
+    """Mean KLD with its standard error."""
+    return Estimate(value=max(0.0, scores.mean_kld), stderr=scores.kld_stderr(), unit="nats")
+
+
+def _removed(found: Removal) -> RemovedSet:
+    return RemovedSet(layers=found.layers, kld=estimate(found.scores), ppl=found.scores.ppl)

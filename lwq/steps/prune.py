@@ -99,6 +99,11 @@ class _Pruning:
         base, n_ctx = ctx.find(inputs.base), inputs.n_ctx
         with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
             importance_rows(entries, engine.header.tensors)  # of this model
+            if strange := sorted({e.name for e in entries} - {t.name for t in engine.header.tensors}):
+                raise ModelError(
+                    f"{inputs.imatrix.name}: has data for {strange[0]}, which this model does not have",
+                    hint="it was collected from another model; leave --imatrix out to collect it from this one",
+                )
             windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
             if len(windows) < 2:
                 raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {n_ctx} tokens; 2 are needed")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lwq.metrics import Estimate
+
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 _PARTS = 4
@@ -34,6 +36,10 @@ class Scores:
     def kld_stderr(self) -> float:
         """Standard error of the mean KLD, with quarters of windows as the independent pieces."""
         return stderr(self.pieces())
+
+    def estimate(self) -> Estimate:
+        """Mean KLD (nats; rounding below zero counts as zero) with its standard error."""
+        return Estimate(value=max(0.0, self.mean_kld), stderr=self.kld_stderr(), unit="nats")
 
     def with_more(self, more: Scores) -> Scores:
         """Both sets of windows together."""

@@ -46,12 +46,12 @@ class PruningPlan:
     recipe: Recipe
     sources: Sources
     add: Add
-    whole: Line
+    base: Made
     pruned: Made | None = None
     """The step that measured layers and found sets."""
     healed: Made | None = None
 
-    def measured(self, *, always: bool = False) -> PruningPlan:
+    def measured(self, imatrix: Origin, sensitivity: Made | None, *, always: bool = False) -> PruningPlan:
         """With the steps that all targets share added, as far as any target needs them (``always``: the scores)."""
         recipe, text = self.recipe, self.recipe.calibration
         counts = sets_wanted(recipe)
@@ -63,13 +63,13 @@ class PruningPlan:
             if t.prune == "auto" and (budget := t.wanted())
         )
         inputs = prune.Inputs(
-            base=self.whole.base,
-            imatrix=self.whole.imatrix,
+            base=self.base,
+            imatrix=imatrix,
             text=self.sources.texts["calibration"].given,
             n_ctx=text.n_ctx,
             n_windows=recipe.pruning.n_windows,
             n_layers=max(counts, default=0),
-            sensitivity=self.whole.measured if auto else None,
+            sensitivity=sensitivity if auto else None,
             budgets=auto,
             beam=recipe.pruning.beam,
             contiguous=recipe.pruning.contiguous,
@@ -83,7 +83,7 @@ class PruningPlan:
     def _heal(self, label: str, counts: tuple[int, ...], layers: tuple[int, ...]) -> Made:
         texts = self.sources.texts
         inputs = heal.Inputs(
-            base=self.whole.base,
+            base=self.base,
             prune=None if layers else self.pruned,
             counts=counts,
             layers=layers,
@@ -104,7 +104,7 @@ class PruningPlan:
             healed = self._heal(f"heal:{target.name}", (), target.prune_layers) if by_hand else self.healed
         name = target.name if by_hand else f"pruned{count}" + ("" if healed else "-unhealed")
         inputs = cut.Inputs(
-            base=self.whole.base,
+            base=self.base,
             prune=None if by_hand else self.pruned,
             count=count,
             layers=target.prune_layers,
@@ -116,16 +116,16 @@ class PruningPlan:
         )
         return Made(step="cut", key=self.add(f"cut:{name}", cut, inputs), name=inputs.file)
 
-    def lean(self, target: Target, budget: Budget, found: Made) -> Made:
+    def lean(self, target: Target, budget: Budget, found: Made, whole: Line) -> Made:
         """The choice between the searched allocation and allocations of fewer layers."""
-        assert self.whole.measured
+        assert whole.measured
         assert self.healed
         recipe, calibration = self.recipe, self.recipe.calibration
         role: Role = "selection" if recipe.selection else "evaluation"
         inputs = lean.Inputs(
-            base=self.whole.base,
-            imatrix=self.whole.imatrix,
-            sensitivity=self.whole.measured,
+            base=whole.base,
+            imatrix=whole.imatrix,
+            sensitivity=whole.measured,
             search=found,
             heal=self.healed,
             budget=budget,

@@ -201,12 +201,8 @@ def _end(layer: int, gone: Sequence[int]) -> int:
     return layer
 
 
-def _estimate(scores: Scores) -> Estimate:
-    return Estimate(value=max(0.0, scores.mean_kld), stderr=scores.kld_stderr(), unit="nats")
-
-
 def _accepted(tensor: str, method: str, ridge: float, now: Scores, gain: Estimate) -> HealedTensor:
-    return HealedTensor(tensor=tensor, method=method, ridge=ridge, kld=_estimate(now), gain=gain)
+    return HealedTensor(tensor=tensor, method=method, ridge=ridge, kld=now.estimate(), gain=gain)
 
 
 def _healed(
@@ -215,8 +211,8 @@ def _healed(
     return HealedSet(
         layers=layers,
         file="",
-        before=_estimate(before),
-        after=_estimate(after),
+        before=before.estimate(),
+        after=after.estimate(),
         gain=difference(after, before),
         tensors=tensors,
         note=note,

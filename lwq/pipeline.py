@@ -77,7 +77,8 @@ class Planner:
         whole = Line(name="", base=base, imatrix=matrix, measured=None)
         if any(t.wanted() and not t.is_cut() for t in recipe.targets):
             whole = replace(whole, measured=self._sensitivity(whole))
-        pruning = PruningPlan(recipe=recipe, sources=self.sources, add=self.add, whole=whole).measured()
+        pruning = PruningPlan(recipe=recipe, sources=self.sources, add=self.add, base=base)
+        pruning = pruning.measured(matrix, whole.measured)
         cuts = {t.name: pruning.cut(t) for t in recipe.targets if t.is_pruned() and t.prune != "auto"}
         lines = {t.name: self._line(cuts[t.name], t) if t.is_cut() else whole for t in recipe.targets}
         allocations = {t.name: self._allocate(t, lines[t.name]) for t in recipe.targets if not t.wanted()}
@@ -89,7 +90,9 @@ class Planner:
         for target in recipe.targets:
             if budget := target.wanted():
                 found = self._search(target, budget, lines[target.name], rivals)
-                allocations[target.name] = pruning.lean(target, budget, found) if target.prune == "auto" else found
+                allocations[target.name] = (
+                    pruning.lean(target, budget, found, whole) if target.prune == "auto" else found
+                )
         rows: dict[str, Origin] = {recipe.base_type.upper(): base}
         for target in recipe.targets:
             rows[target.name] = self._quantize(target, lines[target.name], allocations[target.name])
@@ -113,20 +116,27 @@ class Planner:
         whole = self._whole()
         whole = replace(whole, measured=self._sensitivity(whole))
         if layers:
-            PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, whole=whole).measured()
+            plan = PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, base=whole.base)
+            plan.measured(whole.imatrix, whole.measured)
         return tuple(self.steps)
 
     def layers(self, imatrix: Given | None) -> tuple[Step, ...]:
-        """Only what removing layers needs: base, importance matrix, scores; sets, repairs and cut bases if asked."""
-        whole = self._whole(imatrix)
-        plan = PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, whole=whole).measured(always=True)
+        """The base; its layers' scores if no target names layers by hand; sets, repairs and cut bases if asked."""
+        base = self._base()
+        by_hand = any(t.prune_layers for t in self.recipe.targets)
+        matrix = None if by_hand else imatrix or self._imatrix(base)
+        plan = PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, base=base)
+        plan = plan if matrix is None else plan.measured(matrix, None, always=True)
         for target in (t for t in self.recipe.targets if t.is_pruned() and t.prune != "auto"):
             plan.cut(target)
         return tuple(self.steps)
 
-    def _whole(self, imatrix: Given | None = None) -> Line:
-        base = self._convert(f"{self.sources.model.name}-{self.recipe.base_type.upper()}.gguf")
-        return Line(name="", base=base, imatrix=imatrix or self._imatrix(base), measured=None)
+    def _base(self) -> Made:
+        return self._convert(f"{self.sources.model.name}-{self.recipe.base_type.upper()}.gguf")
+
+    def _whole(self) -> Line:
+        base = self._base()
+        return Line(name="", base=base, imatrix=self._imatrix(base), measured=None)
 
     def _line(self, base: Made, target: Target) -> Line:
         """What a file of a pruned base is made from."""

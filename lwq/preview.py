@@ -93,6 +93,12 @@ def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> t
         return tuple(_planned(t, _gone(t, header, allow_edge=edge), header, toolchain, folder) for t in recipe.targets)
 
 
+def check_targets(recipe: Recipe, n_layer: int) -> None:
+    """Raises ModelError for layers named in a recipe that the model cannot lose, before anything runs."""
+    for target in recipe.targets:
+        check_layers(target.prune_layers, n_layer, allow_edge=recipe.pruning.allow_edge)
+
+
 def _gone(target: Target, header: GgufHeader, *, allow_edge: bool) -> tuple[int, ...]:
     """The layers that go; where they are still to be chosen, as many from the second on, which are as large."""
     n = target.prune if isinstance(target.prune, int) else 0

@@ -204,7 +204,7 @@ def entered_as(runner: Runner, winner: Runner, n_bytes: int, predicted: float) -
         name=runner.name,
         n_bytes=n_bytes,
         predicted_kld=predicted,
-        kld=Estimate(value=max(0.0, runner.kld), stderr=runner.scores.kld_stderr(), unit="nats"),
+        kld=runner.scores.estimate(),
         n_windows=len(runner.scores.kld),
         verdict=verdict,
     )

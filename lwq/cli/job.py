@@ -40,6 +40,8 @@ class Job:
         recipe, text = read_recipe(path, model)
         machine = settings.machine()
         found = sources.fetch(recipe, path.parent, home(), on_note)
+        if found.model.kind == "gguf":
+            preview.check_targets(recipe, read_header(found.model.found.paths[0]).n_layer)
         steps = Planner(recipe, found, machine).plan()
         return cls(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
 

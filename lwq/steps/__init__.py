@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lwq.cache import Entry
-from lwq.gguf_header import GgufHeader
+from lwq.gguf_header import GgufHeader, read_header
 from lwq.pieces import Pieces
 from lwq.record import FileFacts, shares
+from lwq.stock import OfFtype, stock_mix
 from lwq.tensors import bits_per_weight
 from lwq.toolchain import Toolchain
 
@@ -95,6 +96,11 @@ class Context:
     def pieces(self, key: str = "") -> Pieces:
         """Finished pieces of this step's measurements, or of another step's; they outlive a killed run."""
         return Pieces((self.pieces_folder or self.folder) / f"{(key or self.key)[:24]}.jsonl")
+
+    def stock_mixes(self, base: Origin, imatrix: Origin) -> OfFtype:
+        """The stock mix of any ftype for a base, with its importance matrix."""
+        header, model, matrix = read_header(self.find(base)), self.place(base), self.place(imatrix)
+        return lambda ftype: stock_mix(self.toolchain, header, ftype, cwd=self.folder, model=model, imatrix=matrix)
 
     def ran(self, run: ToolRun) -> None:
         """Keep the command and the time of a tool's run."""

@@ -35,7 +35,7 @@ from lwq.requests import DryRunRequest, TextRequest, Window
 from lwq.search_record import Search, SearchCandidate, TensorSensitivity
 from lwq.session import spread_over
 from lwq.steps import Context, Given, Made, Origin
-from lwq.stock import StockMix, mix_and_bytes, proved, stock_mix
+from lwq.stock import mix_and_bytes, proved
 from lwq.tensors import bits_per_weight, renumber
 
 NAME = "lean"
@@ -123,14 +123,11 @@ class _Weighing:
         self.known = damages(tensors, {})
         entries = read_imatrix(ctx.find(inputs.sensitivity)).entries
         self.importance = importance_rows(entries, self.header.tensors)
-        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self._stock)
+        stock = ctx.stock_mixes(inputs.base, inputs.imatrix)
+        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, stock)
         self.imatrix = f"{inputs.cut_file.removesuffix('.gguf')}-imatrix.gguf"
         self.completed = f"{inputs.cut_file.removesuffix('.gguf')}-imatrix-output.gguf"
         self.n_done = 0
-
-    def _stock(self, ftype: str) -> StockMix:
-        model, imatrix = self.ctx.place(self.inputs.base), self.ctx.place(self.inputs.imatrix)
-        return stock_mix(self.ctx.toolchain, self.header, ftype, cwd=self.ctx.folder, model=model, imatrix=imatrix)
 
     def _told(self) -> None:
         self.n_done += 1
@@ -183,12 +180,11 @@ class _Weighing:
 
     def _candidate(self, lean: Lean, chosen: Lean | None) -> SearchCandidate:
         assert lean.scores
-        kld = Estimate(value=max(0.0, lean.scores.mean_kld), stderr=lean.scores.kld_stderr(), unit="nats")
         return SearchCandidate(
             name=lean.name,
             n_bytes=lean.n_bytes,
             predicted_kld=lean.predicted,
-            kld=kld,
+            kld=lean.scores.estimate(),
             n_windows=len(lean.scores.kld),
             verdict="chosen" if lean is chosen else lean.dropped or "not surely better than with all layers",
         )

@@ -13,15 +13,14 @@ from typing import Any
 from lwq.budget import Budget
 from lwq.cuts import Cuts, Removal, grow
 from lwq.damage import damages
-from lwq.divergence import Floats, Scores
+from lwq.divergence import Floats
 from lwq.engine import ENDS, Engine
 from lwq.errors import ModelError
-from lwq.gguf_header import GgufHeader, read_header
+from lwq.gguf_header import GgufHeader
 from lwq.gguf_io import read_tensor
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.layer_scores import StreamStatistics, weights_above
-from lwq.metrics import Estimate
 from lwq.mixes import probed
 from lwq.options import Constraints, groups
 from lwq.prune_record import LayerScore, RemovedSet
@@ -30,7 +29,7 @@ from lwq.search_record import TensorSensitivity
 from lwq.session import Tokens, spread_over
 from lwq.statistics import layer_statistics, tensor_statistics
 from lwq.steps import Context, Given, Made, Origin
-from lwq.stock import StockMix, mix_and_bytes, stock_mix
+from lwq.stock import mix_and_bytes
 
 NAME = "prune"
 VERSION = 1
@@ -138,20 +137,15 @@ class _Pruning:
             return
         kind = tuple[TensorSensitivity, ...]
         known = damages(self.ctx.result(self.inputs.sensitivity, "tensors", kind), {})
+        stock = self.ctx.stock_mixes(self.inputs.base, self.inputs.imatrix)
         for wanted in self.inputs.budgets:
-            _, n_bytes = mix_and_bytes(wanted.budget, header, self._stock)
+            _, n_bytes = mix_and_bytes(wanted.budget, header, stock)
             found = groups((t for t in header.tensors if t.name in known), known, wanted.constraints)
             least = [(g.layer, min(o.n_bytes for o in g.options)) for g in found]
             least += [(t.layer, t.n_bytes) for t in header.tensors if t.name not in known]
             freed = sorted(sum(n for layer, n in least if layer == c) for c in candidates)
             over = sum(n for _, n in least) - n_bytes
             yield next((k for k in range(len(freed) + 1) if sum(freed[:k]) >= over), len(freed))
-
-    def _stock(self, ftype: str) -> StockMix:
-        model, imatrix = self.ctx.place(self.inputs.base), self.ctx.place(self.inputs.imatrix)
-        folder = self.ctx.folder
-        header = read_header(self.ctx.find(self.inputs.base))
-        return stock_mix(self.ctx.toolchain, header, ftype, cwd=folder, model=model, imatrix=imatrix)
 
     def _barred(self, header: GgufHeader) -> Iterator[tuple[int, str]]:
         """Layers that may not go: the first and the last, and those that the architecture cannot lose."""
@@ -193,10 +187,10 @@ class _Pruning:
         return LayerScore(
             layer=layer,
             cossim=cossim,
-            kld=estimate(whole),
+            kld=whole.estimate(),
             ppl=whole.ppl,
-            attention_kld=estimate(attention),
-            ffn_kld=estimate(ffn),
+            attention_kld=attention.estimate(),
+            ffn_kld=ffn.estimate(),
             **{**found[layer], "angular": tuple(found[layer]["angular"])},
         )
 
@@ -207,10 +201,5 @@ def _matrices(header: GgufHeader, layer: int) -> Iterator[Floats]:
             yield read_tensor(header, tensor.name)
 
 
-def estimate(scores: Scores) -> Estimate:
-    """Mean KLD with its standard error."""
-    return Estimate(value=max(0.0, scores.mean_kld), stderr=scores.kld_stderr(), unit="nats")
-
-
 def _removed(found: Removal) -> RemovedSet:
-    return RemovedSet(layers=found.layers, kld=estimate(found.scores), ppl=found.scores.ppl)
+    return RemovedSet(layers=found.layers, kld=found.scores.estimate(), ppl=found.scores.ppl)

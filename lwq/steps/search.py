@@ -30,7 +30,7 @@ from lwq.requests import DryRunRequest
 from lwq.search_record import Search, TensorSensitivity, nothing_fits
 from lwq.session import Tokens, spread_over
 from lwq.steps import Context, Given, Made, Origin, from_json, to_json
-from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, proved, stock_mix
+from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, proved
 from lwq.tensors import bits_per_weight, tensor_bytes
 
 NAME = "search"
@@ -128,13 +128,9 @@ class _Search:
         self.more: dict[tuple[str, str], float] = {}
         self.plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, self.targets)
         self.importance = importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, self.targets)
-        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self._stock, self._writable)
+        self.stock_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
+        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self.stock_of, self._writable)
         self.n_done = 0
-
-    def _stock(self, ftype: str) -> StockMix:
-        model, imatrix = self.ctx.place(self.inputs.base), self.ctx.place(self.inputs.imatrix)
-        folder = self.ctx.folder
-        return stock_mix(self.ctx.toolchain, self.header, ftype, cwd=folder, model=model, imatrix=imatrix)
 
     def _writable(self, mix: StockMix) -> bool:
         return all(t.name in self.plain or not is_refused(t.name, mix.types[t.name]) for t in self.targets)
@@ -270,7 +266,7 @@ class _Search:
     def _written(self, types: Mapping[str, str], search: Search, *, plain: bool) -> Result:
         """The allocation as a tensor-type file that llama-quantize is seen to obey."""
         ftype = self.inputs.ftype or self.stock.ftype
-        labelled = self._stock(ftype)
+        labelled = self.stock_of(ftype)
         every = tuple((t.name, types.get(t.name, t.target_type)) for t in labelled.plan.tensors)
         allocation = Allocation(
             ftype=ftype, types=every, quantizable=tuple(t.name for t in self.targets), pruned_layers=(), n_fallback=0

@@ -21,26 +21,20 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
-from reference_copy import reference_model
+from watching import carry_out, parser
 
-from lwq import sources
-from lwq.cache import Cache
 from lwq.divergence import Scores
 from lwq.engine import Engine
-from lwq.execution import Surroundings, execute
 from lwq.gguf_header import GgufHeader, read_header
 from lwq.gguf_io import read_tensor
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
 from lwq.knapsack import Group, Option, solve
 from lwq.mixes import Mixer
-from lwq.pipeline import Machine, Planner
 from lwq.race import difference
-from lwq.recipe_parse import parse_recipe
 from lwq.session import spread_over
-from lwq.steps import Step
 from lwq.tensors import tensor_bytes
-from lwq.toolchain import find, home
+from lwq.toolchain import find
 
 FTYPES = (
     "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",
@@ -66,18 +60,6 @@ tests = []
 """
 
 
-class Log:
-    """Prints what the steps do, with their seconds."""
-
-    def started(self, label: str) -> None: ...
-
-    def progress(self, label: str, done: int, total: int) -> None: ...
-
-    def finished(self, step: Step, entry: object, *, fresh: bool) -> None:
-        seconds = getattr(entry, "seconds", 0.0)
-        print(f"{step.label:<28} {seconds:7.1f} s{'' if fresh else '  (done before)'}", flush=True)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """What the steps found for the twelve sizes."""
@@ -96,32 +78,24 @@ class Found:
 
 def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Found:
     """Runs lwq's steps up to the allocations of all sizes, and the stock mixes of the same sizes."""
-    texts = {role: getattr(options, role) for role in ("calibration", "selection", "evaluation")}
-    toml = RECIPE.format(model=options.model or str(reference_model()), **texts)
-    toml += f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
-    recipe = parse_recipe(toml, "benchmark")
-    given = sources.fetch(recipe, Path(), home(), lambda text: None)
-    machine = Machine(toolchain=find(), n_threads=options.threads, cpu="")
+    targets = f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
     wanted = ("convert", "imatrix", "sensitivity", "allocate")
-    steps = tuple(s for s in Planner(recipe, given, machine).plan() if s.label.split(":")[0] in wanted)
-    around = Surroundings(cache=Cache(home()), machine=machine, given=given.given(), watch=Log(), work={})
-    entries = execute(steps, around)
-    by_label = {s.label: s for s in steps}
-    results = {label: s.result_of(entries[s.key]) for label, s in by_label.items()}
-    seconds = {label: entries[s.key].seconds for label, s in by_label.items()}
-    base = entries[by_label["convert"].key].path(by_label["convert"].inputs.file)
-    searched = [seconds[f"allocate:{f}-lwq"] for f in ftypes]
+    done = carry_out(
+        options, RECIPE, targets, lambda planner: (s for s in planner.plan() if s.label.split(":")[0] in wanted)
+    )
+    ours, stock = ({f: done.result(f"allocate:{f}{end}") for f in ftypes} for end in ("-lwq", ""))
+    searched = [done.entries[f"allocate:{f}-lwq"].seconds for f in ftypes]
     return Found(
-        base=base,
-        header=read_header(base),
-        imatrix=entries[by_label["imatrix"].key].path("imatrix.gguf"),
-        importance=entries[by_label["sensitivity"].key].path(results["sensitivity"].file),
-        allocations={f: dict(results[f"allocate:{f}-lwq"].allocation.types) for f in ftypes},
-        plain={f: results[f"allocate:{f}-lwq"].plain_imatrix for f in ftypes},
-        stock={f: dict(results[f"allocate:{f}"].allocation.types) for f in ftypes},
-        cold_seconds=seconds["imatrix"] + seconds["sensitivity"] + searched[0],
+        base=done.base,
+        header=read_header(done.base),
+        imatrix=done.entries["imatrix"].path("imatrix.gguf"),
+        importance=done.entries["sensitivity"].path(done.result("sensitivity").file),
+        allocations={f: dict(ours[f].allocation.types) for f in ftypes},
+        plain={f: ours[f].plain_imatrix for f in ftypes},
+        stock={f: dict(stock[f].allocation.types) for f in ftypes},
+        cold_seconds=sum(done.entries[label].seconds for label in ("imatrix", "sensitivity")) + searched[0],
         further_seconds=max(searched[1:], default=0.0),
-        evaluation=given.texts["evaluation"].paths[0].read_text(encoding="utf-8"),
+        evaluation=done.texts["evaluation"],
     )
 
 
@@ -166,15 +140,10 @@ class Opponent:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for role in ("calibration", "selection", "evaluation"):
-        parser.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
-    parser.add_argument("--model", help="another model: a GGUF, hf://… or pypi://…; the reference copy when absent")
-    parser.add_argument("--windows", type=int, default=12, help="of the evaluation text")
-    parser.add_argument("--plus", action="store_true", help="score opponent+ too")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ftypes", nargs="+", default=FTYPES, choices=FTYPES)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--plus", action="store_true", help="score opponent+ too")
+    arguments.add_argument("--ftypes", nargs="+", default=FTYPES, choices=FTYPES)
+    options = arguments.parse_args()
     ftypes = tuple(options.ftypes)
     found = search(options, ftypes)
     cold, further = found.cold_seconds / 60, found.further_seconds

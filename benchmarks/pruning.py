@@ -13,26 +13,19 @@ import argparse
 import random
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-from reference_copy import reference_model
+from watching import carry_out, parser
 
-from lwq import sources
-from lwq.cache import Cache
 from lwq.divergence import Scores
 from lwq.engine import Engine
-from lwq.execution import Surroundings, execute
 from lwq.layer_scores import lowest, nearest_run
 from lwq.mending import Mender
-from lwq.pipeline import Machine, Planner
 from lwq.prune_record import HealedSet, LayerScore, RemovedSet
 from lwq.pruned_base import read_repairs
 from lwq.race import difference
-from lwq.recipe_parse import parse_recipe
 from lwq.session import spread_over
-from lwq.steps import Step
-from lwq.toolchain import find, home
+from lwq.toolchain import find
 
 N_RANDOM = 10
 RECIPE = """
@@ -51,27 +44,10 @@ n_ctx = 512
 """
 
 
-class Log:
-    """Prints what the steps do, with their seconds."""
-
-    def started(self, label: str) -> None: ...
-
-    def progress(self, label: str, done: int, total: int) -> None: ...
-
-    def finished(self, step: Step, entry: object, *, fresh: bool) -> None:
-        seconds = getattr(entry, "seconds", 0.0)
-        print(f"{step.label:<12} {seconds:7.1f} s{'' if fresh else '  (done before)'}", flush=True)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for role in ("calibration", "selection", "evaluation"):
-        parser.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
-    parser.add_argument("--model", help="another model: a GGUF, hf://… or pypi://…; the reference copy when absent")
-    parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 3, 5])
-    parser.add_argument("--windows", type=int, default=12, help="of the evaluation text")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--counts", type=int, nargs="+", default=[1, 2, 3, 5])
+    options = arguments.parse_args()
     compare(Measured(options), options)
 
 
@@ -79,26 +55,19 @@ class Measured:
     """What lwq's steps found."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        texts = {role: getattr(options, role) for role in ("calibration", "selection", "evaluation")}
-        toml = RECIPE.format(model=options.model or str(reference_model()), **texts)
-        toml += "".join(f'[[targets]]\nname = "k{k}"\nftype = "Q8_0"\nprune = {k}\n' for k in options.counts)
-        recipe = parse_recipe(toml, "benchmark")
-        given = sources.fetch(recipe, Path(), home(), lambda text: None)
-        machine = Machine(toolchain=find(), n_threads=options.threads, cpu="")
-        steps = [s for s in Planner(recipe, given, machine).layers(None) if not s.label.startswith("cut")]
-        around = Surroundings(cache=Cache(home()), machine=machine, given=given.given(), watch=Log(), work={})
-        entries = execute(tuple(steps), around)
-        by_label = {s.label: s for s in steps}
-        self.entry = {label: entries[s.key] for label, s in by_label.items()}
-        found = by_label["prune"].result_of(self.entry["prune"])
+        targets = "".join(f'[[targets]]\nname = "k{k}"\nftype = "Q8_0"\nprune = {k}\n' for k in options.counts)
+        done = carry_out(
+            options,
+            RECIPE,
+            targets,
+            lambda planner: (s for s in planner.layers(None) if not s.label.startswith("cut")),
+        )
+        found = done.result("prune")
         self.layers: tuple[LayerScore, ...] = found.layers
         self.sets: tuple[RemovedSet, ...] = found.sets
         self.barred = {layer for layer, _ in found.barred}
-        self.healed: Mapping[int, HealedSet] = {
-            len(h.layers): h for h in by_label["heal"].result_of(self.entry["heal"]).sets
-        }
-        self.base = self.entry["convert"].path(by_label["convert"].inputs.file)
-        self.texts = {role: given.texts[role].paths[0].read_text(encoding="utf-8") for role in texts}
+        self.healed: Mapping[int, HealedSet] = {len(h.layers): h for h in done.result("heal").sets}
+        self.base, self.entry, self.texts = done.base, done.entries, done.texts
 
     def rivals(self, k: int) -> dict[str, list[tuple[int, ...]]]:
         """Name → sets of ``k`` layers."""

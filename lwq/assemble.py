@@ -9,6 +9,7 @@ from lwq import __version__
 from lwq.allocation import Allocation
 from lwq.finished import Run, cut_steps, pruned_parts, pruning_facts, removed_layers
 from lwq.metrics import Damage, Speed, TaskScore
+from lwq.recipe import Task
 from lwq.recipe_target import Target
 from lwq.record import (
     SCHEMA,
@@ -21,6 +22,7 @@ from lwq.record import (
     Role,
     Row,
     StepTime,
+    TaskSet,
     TextFacts,
 )
 from lwq.search_record import Sensitivity
@@ -32,6 +34,7 @@ from lwq.steps import (
     heal,
     imatrix,
     inspect,
+    items,
     parts,
     search,
     select,
@@ -43,7 +46,7 @@ from lwq.steps import (
 def assemble(run: Run) -> Record:
     """The record of a finished run; the same entries give the same record."""
     base: convert.Result = run.result("convert")
-    measured: statistics.Result = run.result("statistics")
+    measured: statistics.Result | None = run.result("statistics") if run.has("statistics") else None
     first: baseline.Result = run.result("baseline:evaluation")
     chosen: select.Result = run.result("select")
     rows = (_base_row(run, base), *(_our_row(run, t) for t in run.recipe.targets), *_other_rows(run))
@@ -53,18 +56,38 @@ def assemble(run: Run) -> Record:
         recipe=run.recipe_text,
         model=_model(run, base),
         card=_card(run, base),
-        texts=tuple(_text(run, role) for role in run.recipe.texts()),
+        texts=tuple(_text(run, role) for role in run.recipe.texts() if role != "calibration" or run.has("imatrix")),
         toolchain=run.machine.toolchain.facts,
         baseline=first.perplexity,
         floor=rows[0].evaluation.kld,
         commands=run.commands("convert", "imatrix", "baseline:evaluation", "baseline:selection", *cut_steps(run)),
         rows=rows,
         selection=chosen.selection,
-        tensor_statistics=measured.tensors,
-        layer_statistics=measured.layers,
+        tensor_statistics=measured.tensors if measured else (),
+        layer_statistics=measured.layers if measured else (),
         provenance=_provenance(run),
         sensitivity=_sensitivity(run),
         pruning=pruning_facts(run),
+        task_sets=tuple(_task_set(run, task) for task in run.recipe.tasks),
+    )
+
+
+def _task_set(run: Run, task: Task) -> TaskSet:
+    step, found = run.step(f"items:{task.name}"), run.sources.tasks[task.name]
+    made: items.Result = run.result(step.label)
+    return TaskSet(
+        name=task.name,
+        kind=made.kind,
+        sources=tuple(f.label for f in found),
+        sha256=tuple(f.given.sha256 for f in found),
+        cloze=step.inputs.cloze,
+        n_given=made.n_given,
+        n_faulty=made.n_faulty,
+        seed=task.seed,
+        ids=made.ids,
+        parts=made.parts,
+        n_ctx=made.n_ctx,
+        n_parallel=made.n_parallel,
     )
 
 
@@ -141,7 +164,7 @@ def _measured(run: Run, name: str) -> dict[str, Any]:
     selection: Damage | None = None
     if run.has(f"evaluate:{name}:selection"):
         selection = run.result(f"evaluate:{name}:selection").damage
-    speed: tuple[Speed, ...] = run.result(f"bench:{name}").speed if run.has(f"bench:{name}") else ()
+    speed: tuple[Speed, ...] = run.result("bench").of(name).speed if run.has("bench") else ()
     scores: tuple[TaskScore, ...] = tuple(run.result(f"tasks:{name}:{t.name}").score for t in run.recipe.tasks)
     evaluation: Damage = run.result(f"evaluate:{name}:evaluation").damage
     return {"name": name, "evaluation": evaluation, "selection": selection, "speed": speed, "tasks": scores}
@@ -153,9 +176,10 @@ def _held(facts: FileFacts) -> dict[str, Any]:
 
 
 def _row_commands(run: Run, name: str) -> tuple[Command, ...]:
-    unshown = (allocate, cut, heal, imatrix, inspect, parts, search, sensitivity)
+    unshown = (allocate, cut, heal, imatrix, inspect, items, parts, search, sensitivity)
     labels = [s.label for s in run.steps if s.label.split(":")[1:2] == [name] and s.module not in unshown]
-    return run.commands(*labels)
+    timed = (Command(step="bench", argv=run.result("bench").of(name).argv),) if run.has("bench") else ()
+    return (*run.commands(*labels), *timed)
 
 
 def _base_row(run: Run, base: convert.Result) -> Row:

@@ -50,6 +50,23 @@ class Budget:
         return f"lwq-{size}" if self.kind == "file" else f"lwq-{size}-ram"
 
 
+def parse_size(text: str) -> int:
+    """``12 GiB`` in bytes.
+
+    Raises:
+        ValueError: no size.
+    """
+    if n_bytes := _bytes(text):
+        return n_bytes
+    raise ValueError(f"{text!r} is no size like 500 MB or 12 GiB")
+
+
+def _bytes(text: str) -> int:
+    match = _AMOUNT.match(text)
+    unit = match[2].lower() if match else ""
+    return int(Decimal(match[1]) * _UNITS[unit]) if match and unit in _UNITS else 0
+
+
 def parse_budget(text: str, n_ctx: int = 0) -> Budget:
     """``Q4_K_M``, ``4.25 bpw`` or ``12 GiB``; with ``n_ctx`` a size means memory that holds a context too.
 
@@ -62,7 +79,7 @@ def parse_budget(text: str, n_ctx: int = 0) -> Budget:
     unit = match[2].lower() if match else ""
     if match and unit == "bpw" and 1 <= float(match[1]) <= 16:
         return Budget(kind="bpw", amount=float(match[1]))
-    n_bytes = int(Decimal(match[1]) * _UNITS[unit]) if match and unit in _UNITS else 0
+    n_bytes = _bytes(text)
     if n_bytes > 0:
         return Budget(kind="ram" if n_ctx else "file", amount=float(n_bytes), n_ctx=n_ctx)
     near = text.strip().upper().replace("-", "_")

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,15 @@ class Entry:
     work: float
     """Amount of work in units of its kind of step, for forecasts; 0 where it is not counted."""
     outputs: Mapping[str, Mapping[str, Any]]
+    released: tuple[str, ...] = ()
+    """Outputs that were deleted to save room; the step is done all the same."""
 
     def path(self, name: str) -> Path:
         return self.folder / name
 
     @property
     def n_bytes(self) -> int:
-        return sum(int(facts["n_bytes"]) for facts in self.outputs.values())
+        return sum(int(facts["n_bytes"]) for name, facts in self.outputs.items() if name not in self.released)
 
 
 def canonical(value: Mapping[str, Any]) -> str:
@@ -78,21 +80,21 @@ class Cache:
         return entry if entry is not None and entry.key == key else None
 
     def build(
-        self, step: str, value: Mapping[str, Any], work: Callable[[Path], Mapping[str, Any]]
+        self, step: str, value: Mapping[str, Any], work: Callable[[Path], Mapping[str, Any]], *, whole: bool = False
     ) -> tuple[Entry, bool]:
-        """The entry of a key, and whether ``work`` had to be done for it.
+        """The entry of a key (with ``whole``, one that lacks no released output), and whether ``work`` was done for it.
 
         ``work`` fills the folder it is given and returns ``result``, ``commands``, ``seconds``,
         ``tool_seconds``, ``finished`` and ``work``; symbolic links it leaves at the top are inputs and dropped,
         unless the result lists them under ``keep_links``.
         """
         key = key_of(value)
-        if entry := self.lookup(step, key):
+        if (entry := self.lookup(step, key)) and not (whole and entry.released):
             return entry, False
         with os_errors("make room for a step in the cache", self.steps):
             self.steps.mkdir(parents=True, exist_ok=True)
         with lock(self.steps / f".{step}-{key[:24]}.lock"):
-            if entry := self.lookup(step, key):
+            if (entry := self.lookup(step, key)) and not (whole and entry.released):
                 return entry, False
             self._clear(step, key)
             temporary = Path(tempfile.mkdtemp(prefix=f".{step}-{key[:24]}.", dir=self.steps))
@@ -108,6 +110,15 @@ class Cache:
                 hint="something else deletes files there; run again",
             )
         return entry, True
+
+    def release(self, entry: Entry, names: Iterable[str]) -> None:
+        """Delete outputs of an entry, which stays finished: who needs them again makes them again."""
+        gone = sorted({*entry.released, *names})
+        with os_errors("remove an output from the cache", entry.folder):
+            stored = json.loads((entry.folder / "step.json").read_text(encoding="utf-8"))
+            write_json(entry.folder / "step.json", {**stored, "released": gone})
+            for name in gone:
+                entry.path(name).unlink(missing_ok=True)
 
     def _clear(self, step: str, key: str) -> None:
         """Remove what killed runs left of this key; the caller holds its lock."""
@@ -204,7 +215,9 @@ def _read(folder: Path) -> Entry | None:
         stored = json.loads((folder / "step.json").read_text(encoding="utf-8"))
         if stored["schema"] != SCHEMA:
             return None
-        if any((folder / n).stat().st_size != f["n_bytes"] for n, f in stored["outputs"].items()):
+        released = tuple(stored.get("released", ()))
+        kept = ((folder / n, f["n_bytes"]) for n, f in stored["outputs"].items() if n not in released)
+        if any(path.stat().st_size != n_bytes for path, n_bytes in kept):
             return None
         return Entry(
             folder=folder,
@@ -218,6 +231,7 @@ def _read(folder: Path) -> Entry | None:
             finished=stored["finished"],
             work=stored["work"],
             outputs=stored["outputs"],
+            released=released,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,6 +13,9 @@ class LwqError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class UsageError(LwqError):
     """A command line, an option or an environment variable that cannot be obeyed."""

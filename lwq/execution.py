@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from lwq.cache import Cache, Entry
+from lwq.errors import Interrupted, LwqError
 from lwq.pipeline import Machine
-from lwq.steps import Context, Step, to_json
+from lwq.steps import Context, Made, Step, to_json
 
 
 class Watch(Protocol):
@@ -43,15 +44,41 @@ def execute(steps: tuple[Step, ...], around: Surroundings) -> dict[str, Entry]:
         LwqError: from the step that failed; everything before it is kept.
     """
     entries: dict[str, Entry] = {}
+    again = _to_make_again(steps, around.cache)
     for step in steps:
-        entry = around.cache.lookup(step.module.NAME, step.key)
+        entry = None if step.key in again else around.cache.lookup(step.module.NAME, step.key)
         fresh = entry is None
         if entry is None:
             around.watch.started(step.label)
-            entry, fresh = around.cache.build(step.module.NAME, step.key_value, _worker(step, entries, around))
+            worker = _worker(step, entries, around)
+            entry, fresh = around.cache.build(step.module.NAME, step.key_value, worker, whole=step.key in again)
         entries[step.key] = entry
         around.watch.finished(step, entry, fresh=fresh)
     return entries
+
+
+def _to_make_again(steps: tuple[Step, ...], cache: Cache) -> set[str]:
+    """Keys of finished steps whose released outputs a step that is still to do reads."""
+    found = {step.key: cache.lookup(step.module.NAME, step.key) for step in steps}
+    again: set[str] = set()
+    for step in reversed(steps):
+        if found[step.key] is None or step.key in again:
+            made = (value for value in _within(step.inputs) if isinstance(value, Made))
+            again |= {m.key for m in made if (entry := found.get(m.key)) and m.name in entry.released}
+    return again
+
+
+def _within(value: Any) -> Iterator[Any]:
+    """A value and everything inside it."""
+    yield value
+    if isinstance(value, tuple | list):
+        inside: Iterable[Any] = value
+    elif isinstance(value, Mapping):
+        inside = value.values()
+    else:
+        inside = (getattr(value, f.name) for f in fields(value)) if is_dataclass(value) else ()
+    for part in inside:
+        yield from _within(part)
 
 
 def _worker(step: Step, entries: Mapping[str, Entry], around: Surroundings) -> Callable[[Path], Mapping[str, Any]]:
@@ -67,7 +94,13 @@ def _worker(step: Step, entries: Mapping[str, Entry], around: Surroundings) -> C
             pieces_folder=around.cache.pieces,
         )
         began = time.monotonic()
-        result = to_json(step.module.run(step.inputs, ctx))
+        try:
+            result = to_json(step.module.run(step.inputs, ctx))
+        except Interrupted:
+            raise
+        except LwqError as error:
+            error.message = f"{step.label}: {error.message}"
+            raise
         return {
             "result": result,
             "commands": [list(argv) for argv in ctx.commands],

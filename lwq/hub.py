@@ -61,8 +61,8 @@ def fetch_model(reference: str, *, recipe_dir: Path, home: Path, on_progress: On
     return _from_path(recipe_dir / reference)
 
 
-def fetch_text(reference: str, *, recipe_dir: Path, home: Path) -> tuple[Path, str]:
-    """A text's path and its label.
+def fetch_text(reference: str, *, recipe_dir: Path, home: Path, folders: bool = False) -> tuple[Path, str]:
+    """A text's path (a folder's too, with ``folders``) and its label, which names the revision on the Hub.
 
     Raises:
         FileError: there is no such text.
@@ -73,16 +73,22 @@ def fetch_text(reference: str, *, recipe_dir: Path, home: Path) -> tuple[Path, s
     if match := _HF_DATA.fullmatch(reference):
         client = _client()
         arguments = {"repo_id": match["repo"], "filename": match["file"], "revision": match["revision"]}
-        found = _asked(reference, lambda: client.hf_hub_download(repo_type="dataset", **arguments))
-        return Path(found), reference
+        found = Path(_asked(reference, lambda: client.hf_hub_download(repo_type="dataset", **arguments)))
+        return found, reference if match["revision"] else reference + _revision(found)
     if "://" in reference:
         raise FileError(
             f"{reference}: unknown kind of text", hint="a path, packaged:NAME or hf://datasets/OWNER/NAME/FILE"
         )
     path = recipe_dir / reference
-    if not path.is_file():
+    if not (path.is_file() or (folders and path.is_dir())):
         raise FileError(f"{path}: no such text{_near(path)}", hint="paths start at the recipe's folder")
     return path, path.name
+
+
+def _revision(found: Path) -> str:
+    """``@COMMIT`` of a file in the Hub's cache (``…/snapshots/COMMIT/FILE``), or nothing."""
+    parts = found.parts
+    return f"@{parts[parts.index('snapshots') + 1]}" if "snapshots" in parts[:-1] else ""
 
 
 def _packaged(name: str) -> Path:

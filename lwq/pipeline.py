@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from lwq.budget import Budget
 from lwq.cache import key_of
 from lwq.lines import Line, PruningPlan
+from lwq.measures import Measures
 from lwq.options import TYPE_SETS
 from lwq.recipe import Recipe
 from lwq.recipe_target import Target
@@ -21,10 +23,8 @@ from lwq.steps import (
     Step,
     StepModule,
     allocate,
-    baseline,
     bench,
     convert,
-    evaluate,
     imatrix,
     inspect,
     quantize,
@@ -32,7 +32,6 @@ from lwq.steps import (
     select,
     sensitivity,
     statistics,
-    tasks,
     to_json,
 )
 from lwq.tensors import type_bpw
@@ -69,9 +68,42 @@ class Planner:
         """All steps of the recipe."""
         recipe, stem = self.recipe, self.sources.model.name
         base = self._convert(f"{stem}-{recipe.base_type.upper()}.gguf")
-        logits: dict[Role, Made] = {
-            role: self._baseline(role, base) for role in ("evaluation", "selection") if role in recipe.texts()
-        }
+        measures = Measures(recipe=recipe, sources=self.sources, add=self.add, base=base)
+        for name, other in self.sources.third_party.items():
+            self.add(f"inspect:{name}", inspect, inspect.Inputs(base=base, file=other.given))
+        logits = measures.baselines()
+        rows: dict[str, Origin] = {recipe.base_type.upper(): base}
+        made, parts = self._made(base) if recipe.targets else ({}, ())
+        rows |= made
+        rows |= {name: other.given for name, other in self.sources.third_party.items()}
+        damage = {name: measures.damage(name, row, logits) for name, row in rows.items()}
+        for part in parts:
+            part(logits["evaluation"])
+        sets = measures.task_sets()
+        scores = {name: measures.tasks(name, row, sets) for name, row in rows.items()}
+        timed = self._bench(rows) if recipe.bench.tests else None
+        role: Role = "selection" if "selection" in logits else "evaluation"
+        over = recipe.select.over
+        candidates = tuple(
+            select.Candidate(
+                row=name, file=row, damage=damage[name][role], tasks=scores[name] if "tasks" in over else ()
+            )
+            for name, row in made.items()
+            if isinstance(row, Made)
+        )
+        inputs = select.Inputs(
+            candidates=candidates,
+            rule=recipe.select.rule,
+            over=over,
+            text=role,
+            bench=timed if "tg" in over else None,
+        )
+        self.add("select", select, inputs)
+        return tuple(self.steps)
+
+    def _made(self, base: Made) -> tuple[dict[str, Origin], tuple[Callable[[Made], None], ...]]:
+        """The recipe's own files by row, and what adds the steps that tell their pruning from their quantizing."""
+        recipe = self.recipe
         matrix = self._imatrix(base)
         self.add("statistics", statistics, statistics.Inputs(imatrix=matrix))
         whole = Line(name="", base=base, imatrix=matrix, measured=None)
@@ -93,23 +125,12 @@ class Planner:
                 allocations[target.name] = (
                     pruning.lean(target, budget, found, whole) if target.prune == "auto" else found
                 )
-        rows: dict[str, Origin] = {recipe.base_type.upper(): base}
-        for target in recipe.targets:
-            rows[target.name] = self._quantize(target, lines[target.name], allocations[target.name])
-        for name, other in self.sources.third_party.items():
-            self.add(f"inspect:{name}", inspect, inspect.Inputs(base=base, file=other.given))
-            rows[name] = other.given
-        damage = {name: self._evaluate(name, row, logits) for name, row in rows.items()}
-        for target in (t for t in recipe.targets if t.is_pruned()):
-            origin = cuts.get(target.name) or replace(allocations[target.name], name="")
-            pruning.parts(target.name, origin, rows[target.name], logits["evaluation"])
-        for name, row in rows.items():
-            self._tasks(name, row)
-        if recipe.bench.tests:
-            for name, row in rows.items():
-                self._bench(name, row)
-        self._select({t.name: rows[t.name] for t in recipe.targets}, damage, logits)
-        return tuple(self.steps)
+        rows: dict[str, Origin] = {
+            t.name: self._quantize(t, lines[t.name], allocations[t.name]) for t in recipe.targets
+        }
+        origins = {t.name: cuts.get(t.name) or replace(allocations[t.name], name="") for t in recipe.targets}
+        parts = (partial(pruning.parts, t.name, origins[t.name], rows[t.name]) for t in recipe.targets if t.is_pruned())
+        return rows, tuple(parts)
 
     def measurement(self, *, layers: bool) -> tuple[Step, ...]:
         """Only what sensitivity needs: base, importance matrix, probes; with ``layers`` sets that may go, healed."""
@@ -148,18 +169,6 @@ class Planner:
         model = self.sources.model
         inputs = convert.Inputs(source=model.found.given, kind=model.kind, base_type=self.recipe.base_type, file=file)
         return Made(step="convert", key=self.add("convert", convert, inputs), name=file)
-
-    def _baseline(self, role: Role, base: Made) -> Made:
-        text = self.recipe.texts()[role]
-        file = f"{base.name.removesuffix('.gguf')}.{role}.logits"
-        inputs = baseline.Inputs(
-            base=base,
-            text=self.sources.texts[role].given,
-            n_ctx=text.n_ctx,
-            n_chunks=text.n_chunks,
-            logits_file=file,
-        )
-        return Made(step="baseline", key=self.add(f"baseline:{role}", baseline, inputs), name=file)
 
     def _imatrix(self, base: Made, label: str = "imatrix") -> Made:
         text = self.recipe.calibration
@@ -238,46 +247,15 @@ class Planner:
         )
         return Made(step="quantize", key=self.add(f"quantize:{target.name}", quantize, inputs), name=file)
 
-    def _evaluate(self, name: str, row: Origin, logits: Mapping[Role, Made]) -> dict[Role, Made]:
-        found = {}
-        for role, made in logits.items():
-            text = self.recipe.texts()[role]
-            inputs = evaluate.Inputs(candidate=row, baseline=made, n_ctx=text.n_ctx)
-            found[role] = Made(step="evaluate", key=self.add(f"evaluate:{name}:{role}", evaluate, inputs), name="")
-        return found
-
-    def _tasks(self, name: str, row: Origin) -> None:
-        for task in self.recipe.tasks:
-            inputs = tasks.Inputs(
-                candidate=row,
-                name=task.name,
-                kind=task.kind,
-                items=self.sources.tasks[task.name].given,
-                n_items=task.n_items,
-                n_ctx=task.n_ctx,
-            )
-            self.add(f"tasks:{name}:{task.name}", tasks, inputs)
-
-    def _bench(self, name: str, row: Origin) -> None:
+    def _bench(self, rows: Mapping[str, Origin]) -> Made:
         inputs = bench.Inputs(
-            candidate=row,
+            candidates=tuple(bench.Row(name=name, origin=row) for name, row in rows.items()),
             tests=self.recipe.bench.tests,
             repetitions=self.recipe.bench.repetitions,
             n_threads=self.machine.n_threads,
             cpu=self.machine.cpu,
         )
-        self.add(f"bench:{name}", bench, inputs)
-
-    def _select(
-        self, rows: Mapping[str, Origin], damage: Mapping[str, Mapping[Role, Made]], logits: Mapping[Role, Made]
-    ) -> None:
-        text: Role = "selection" if "selection" in logits else "evaluation"
-        candidates = tuple(
-            select.Candidate(row=name, file=made, damage=damage[name][text])
-            for name, made in rows.items()
-            if isinstance(made, Made)
-        )
-        self.add("select", select, select.Inputs(candidates=candidates, rule=self.recipe.select.rule, text=text))
+        return Made(step="bench", key=self.add("bench", bench, inputs), name="")
 
 
 def key_value(module: StepModule, inputs: Any, toolchain: Toolchain) -> dict[str, Any]:

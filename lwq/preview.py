@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lwq import tools
-from lwq.budget import Budget
+from lwq.budget import Budget, parse_size
 from lwq.cache import Cache
 from lwq.errors import ModelError
 from lwq.gguf_header import GgufHeader
@@ -174,7 +174,8 @@ def disk_bytes(recipe: Recipe, header: GgufHeader, files: Iterable[PlannedFile],
     for role, text in recipe.texts().items():
         if role != "calibration":
             n_chunks = text.n_chunks or text_bytes.get(role, 0) // text.n_ctx
-            total += logits_bytes(header.n_vocab, text.n_ctx, n_chunks)
+            stored = logits_bytes(header.n_vocab, text.n_ctx, n_chunks)
+            total += min(stored, parse_size(text.max_logits)) if text.max_logits else stored
     return total
 
 
@@ -197,5 +198,5 @@ def work_of(recipe: Recipe, n_params: int, text_bytes: dict[str, int]) -> dict[s
     for task in recipe.tasks:
         work |= {f"tasks:{row}:{task.name}": float(n_params * task.n_items * task.n_ctx) for row in rows}
     if recipe.bench.tests:
-        work |= {f"bench:{row}": float(n_params * recipe.bench.repetitions * len(recipe.bench.tests)) for row in rows}
+        work["bench"] = float(n_params * recipe.bench.repetitions * len(recipe.bench.tests) * len(rows))
     return work

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
-from lwq.process_group import StallWatch, child_setup, ending, signal_group, signal_members, signals_held
+from lwq.process_group import StallWatch, child_setup, ending, peak_bytes, signal_group, signal_members, signals_held
 
 OnOutput = Callable[[str, str], None]
 
@@ -50,6 +50,8 @@ class Completed:
     stdout: str
     stderr: str
     seconds: float
+    peak_bytes: int
+    """The most resident memory seen while it ran, mapped files included; 0 where it was over too soon to look."""
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ def run_tool(
     transcript = _Transcript(on_output)
     with _started(command, cwd, tool_environment(env)) as child:
         try:
-            _follow(child, transcript, stall_seconds)
+            peak = _follow(child, transcript, stall_seconds)
         except _Hung:
             _stop(child, transcript, grace_seconds=0.0)
             how = f"hung: it printed nothing and used no CPU for {stall_seconds:g} s"
@@ -142,6 +144,7 @@ def run_tool(
         stdout=transcript.of("stdout"),
         stderr=transcript.of("stderr"),
         seconds=time.monotonic() - start,
+        peak_bytes=peak,
     )
 
 
@@ -188,19 +191,21 @@ def _runnable(argv: tuple[str, ...], cwd: Path) -> Path:
     return program
 
 
-def _follow(child: subprocess.Popen[bytes], transcript: _Transcript, stall_seconds: float) -> None:
-    """Reads both pipes until the child has ended and said all.
+def _follow(child: subprocess.Popen[bytes], transcript: _Transcript, stall_seconds: float) -> int:
+    """Reads both pipes until the child has ended and said all; the most memory that it was seen with.
 
     A grandchild may keep the pipes open, or even write to them: once the child has ended, half a
     second of silence is the end, and so are five seconds of anything.
     """
-    watch, ended_at = StallWatch(child.pid, stall_seconds), 0.0
+    watch, ended_at, peak = StallWatch(child.pid, stall_seconds), 0.0, 0
     with _pipes(child) as pipes:
         while True:
             if not ended_at and child.poll() is not None:
                 ended_at = time.monotonic()
             if _read(child, pipes, transcript):
                 watch.heard()
+            if child.returncode is None:
+                peak = max(peak, peak_bytes(child.pid))
             silence = time.monotonic() - watch.alive_at
             overtime = time.monotonic() - ended_at
             if ended_at and (not pipes.get_map() or silence > _LINGER_SECONDS or overtime > _LINGER_LIMIT_SECONDS):
@@ -209,6 +214,7 @@ def _follow(child: subprocess.Popen[bytes], transcript: _Transcript, stall_secon
                 raise _Hung
     for stream in _STREAMS:
         transcript.add(stream, b"", final=True)
+    return peak
 
 
 @contextmanager

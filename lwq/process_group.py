@@ -7,16 +7,19 @@ ninja gives each compiler a group of its own.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _LOOK_SECONDS: Final = 5.0
+_PEAK: Final = re.compile(r"^VmHWM:\s*(\d+) kB", re.MULTILINE)
 _WORDS: Final = {
     signal.SIGKILL: "out of memory?",
     signal.SIGSEGV: "SIGSEGV: it crashed",
@@ -67,6 +70,22 @@ def members(leader: int) -> tuple[int, ...]:
     import psutil
 
     return tuple(pid for pid in psutil.pids() if pid > 0 and _session(pid) == leader)
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory (resident bytes) that a running process has had so far, or 0 where that cannot be read.
+
+    Where there is no /proc, what it has now. Not the ``ru_maxrss`` of ``wait4``: on Linux that counts the time
+    before exec too, when the child was a copy of this process.
+    """
+    import psutil
+
+    with suppress(OSError, psutil.Error):
+        if sys.platform == "linux":
+            found = _PEAK.search(Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+            return int(found[1]) << 10 if found else 0
+        return int(psutil.Process(pid).memory_info().rss)
+    return 0
 
 
 def signal_group(leader: int, number: signal.Signals) -> None:

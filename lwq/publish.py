@@ -12,17 +12,16 @@ from lwq.finished import Run
 
 
 def publish_files(run: Run, folder: Path) -> None:
-    """Puts what the card's commands need beside it: GGUFs, imatrix, tensor types and texts.
+    """Puts what the card's commands need beside it: GGUFs, imatrix, tensor types, texts and task items.
 
     Made files are hard links into the cache where the disk allows; files of rows that the recipe no
     longer has are removed.
     """
     with os_errors("make the report folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    shared = ("sensitivity", "imatrix:", "sensitivity:", "heal", "cut:")
+    shared = ("imatrix", "sensitivity", "imatrix:", "sensitivity:", "heal", "cut:", "items:")
     wanted = (
         "convert",
-        "imatrix",
         *(s.label for s in run.steps if s.label.startswith(shared)),
         *(f"{s}:{t.name}" for s in ("allocate", "quantize") for t in run.recipe.targets),
     )

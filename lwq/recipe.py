@@ -7,10 +7,12 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
+from lwq.budget import parse_size
 from lwq.recipe_target import NAME, Strict, Target, expanded, fault
 from lwq.record import Role
 
 _BENCH_TEST = re.compile(r"(pp[1-9]\d{0,5})?\+?(tg[1-9]\d{0,5})?")
+CLOZE: Final = ("cloze-sentences", "cloze-words")
 ROLES: Final[tuple[Role, ...]] = ("calibration", "selection", "evaluation")
 
 
@@ -26,6 +28,23 @@ class Text(Strict):
     n_chunks: int | None = Field(
         default=None, ge=1, description="Windows used from the start of the text; all when absent."
     )
+    max_logits: str = Field(
+        default="",
+        description="Most that the base's stored log-probabilities may take (`8 GiB`): fewer windows are used then."
+        " A window takes about n_ctx × vocabulary bytes.",
+    )
+    keep_logits: bool | None = Field(
+        default=None,
+        description="Keep them in the cache when the run is finished; when absent, if they are below 4 GiB.",
+    )
+
+    @field_validator("max_logits")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        try:
+            return value if not value or parse_size(value) else ""
+        except ValueError as error:
+            raise fault(str(error)) from None
 
     @field_validator("n_ctx")
     @classmethod
@@ -43,15 +62,57 @@ class ThirdParty(Strict):
 
 
 class Task(Strict):
-    """A task set, in a format that llama-perplexity reads."""
+    """A task set, scored by llama-perplexity."""
 
     name: str = Field(pattern=f"^{NAME.pattern}$", description="Heads the column of the score table.")
-    kind: Literal["hellaswag", "winogrande", "multiple-choice"] = Field(
-        description="Which of llama-perplexity's scorers (ARC, MMLU and TruthfulQA are multiple-choice)."
+    kind: Literal["hellaswag", "winogrande", "multiple-choice"] | None = Field(
+        default=None,
+        description="Which of llama-perplexity's scorers; by the name where absent: HellaSwag… and WinoGrande… their"
+        " own, all others (ARC, MMLU, TruthfulQA) multiple-choice.",
     )
-    file: str = Field(min_length=1, description="Six-line text, CSV or binary file, from the recipe's folder.")
+    file: tuple[str, ...] = Field(
+        min_length=1,
+        description="The items: a path (from the recipe's folder) or `hf://datasets/OWNER/NAME/FILE[@REVISION]`, in"
+        " the set's official format (JSONL, CSV, JSON, Parquet), in llama-perplexity's own, or simple JSONL; a list is"
+        " drawn from in equal parts (ARC Easy and Challenge). `cloze-sentences:TEXT` and `cloze-words:TEXT` make"
+        " items from a text.",
+    )
+    columns: dict[str, str] = Field(
+        default={},
+        description="For other JSONL or Parquet: the names of its columns for `question`, `choices`, `answer`, `id`.",
+    )
     n_items: int = Field(default=750, ge=100, description="Items drawn (llama-perplexity prints no result under 100).")
-    n_ctx: int = Field(default=768, ge=32, description="Tokens that hold an item with all its choices.")
+    seed: int = Field(default=1, ge=0, description="Of the draw.")
+    n_ctx: int = Field(default=768, ge=32, description="Context (`-c`), grown where an item needs more.")
+    faulty: Literal["refuse", "skip"] = Field(
+        default="refuse", description="Items with faults (doubled, without answer, garbled): `skip` leaves them out."
+    )
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("file")
+    @classmethod
+    def _alike(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        made = [value for value in values if split_cloze(value)[0]]
+        if made and len(values) > 1:
+            raise fault(f"{made[0]!r} makes a set of its own; give it a [[tasks]] table")
+        return values
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, value: dict[str, str]) -> dict[str, str]:
+        if value and not {"question", "choices", "answer"} <= set(value) <= {"question", "choices", "answer", "id"}:
+            raise fault("names question, choices and answer (and id, if there is one)")
+        return value
+
+
+def split_cloze(reference: str) -> tuple[str, str]:
+    """``cloze-words:TEXT`` → (``words``, ``TEXT``); ("", reference) for task data."""
+    head, colon, text = reference.partition(":")
+    return (head.removeprefix("cloze-"), text) if colon and head in CLOZE else ("", reference)
 
 
 class Bench(Strict):
@@ -110,8 +171,19 @@ class Select(Strict):
 
     rule: Literal["pareto", "all"] = Field(
         default="pareto",
-        description="`pareto`: no other file is both smaller and closer to the original; `all`: every file.",
+        description="`pareto`: those that no other of ours is as good as and better; `all`: every file.",
     )
+    over: tuple[Literal["bytes", "kld", "tg", "tasks"], ...] = Field(
+        default=("bytes", "kld"),
+        min_length=1,
+        description="What `pareto` judges by: bytes, mean KLD, speed of generation, average of the tasks. Differences"
+        " count only where they are told apart (95 %); ties go to the smaller file.",
+    )
+
+    @field_validator("over", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
 
 class Card(Strict):
@@ -157,7 +229,9 @@ class Recipe(Strict):
         default=None, description="Text on which files are chosen; the evaluation text when absent."
     )
     evaluation: Text = Field(description="Text on which the card's figures are measured.")
-    targets: tuple[Target, ...] = Field(min_length=1, description="The files to make.")
+    targets: tuple[Target, ...] = Field(
+        default=(), description="The files to make; none where only files of others are compared."
+    )
     third_party: tuple[ThirdParty, ...] = Field(default=(), description="Files of others to measure beside ours.")
     tasks: tuple[Task, ...] = Field(default=(), description="Task sets to score.")
     bench: Bench = Field(default=Bench(), description="Speed.")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lwq.errors import RecipeError
-from lwq.recipe import ROLES, Bench, Card, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe import ROLES, Bench, Card, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
 from lwq.recipe_target import Target
 
 
@@ -51,6 +51,11 @@ def _clashes(values: dict[str, Any]) -> Iterator[str]:
     names = [name for row in rows if (name := _written_name(row))]
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
+    if not rows and not any(key in values for key in ("targets", "third_party")):
+        yield "targets: missing; name the files to make, or in third_party those of others to compare"
+    sets = [str(row.get("name")) for row in _tables(values.get("tasks"))]
+    for name in sorted({n for n in sets if sets.count(n) > 1}):
+        yield f"tasks: {sets.count(name)} sets are named {name!r}; give each a name of its own"
     base = str(values.get("base_type", "f16")).upper()
     if base in names:
         yield f"targets: {base!r} is the name of the base's own row, which every card has"
@@ -102,6 +107,6 @@ def _keys_near(loc: tuple[int | str, ...]) -> list[str]:
         "targets": Target,
     }
     models |= {"third_party": ThirdParty, "tasks": Task, "bench": Bench, "sensitivity": SensitivityOptions}
-    models |= {"select": Select, "card": Card}
+    models |= {"pruning": Pruning, "select": Select, "card": Card}
     model = models.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     return list(model.model_fields)

@@ -16,7 +16,7 @@ from lwq.search_record import Search, Sensitivity
 from lwq.statistics import LayerStatistics, TensorStatistics
 from lwq.tensors import TensorInfo
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 Role = Literal["calibration", "selection", "evaluation"]
 """What a text is used for."""
 
@@ -100,6 +100,31 @@ class TextFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSet:
+    """One task set: where its items are from, and which were drawn."""
+
+    name: str
+    kind: str
+    """llama-perplexity's scorer."""
+    sources: tuple[str, ...]
+    sha256: tuple[str, ...]
+    cloze: str
+    """``sentences`` or ``words`` where items were made from a text; empty for task data."""
+    n_given: int
+    """Items that there were to draw from."""
+    n_faulty: int
+    """Items with faults, left out before the draw."""
+    seed: int
+    ids: tuple[str, ...]
+    """Of the items drawn, in the order of ``TaskScore.outcomes``."""
+    parts: str
+    """What share each of several sources has; empty for one."""
+    n_ctx: int
+    """Tokens of ``-c``; the tool's context is ``n_parallel`` times that."""
+    n_parallel: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A command as it was run, with bare file names: it can be pasted in the report's folder."""
 
@@ -159,6 +184,8 @@ class Selection:
     rule: str
     text: str
     verdicts: tuple[Verdict, ...]
+    over: tuple[str, ...] = ("bytes", "kld")
+    """Criteria of the front, where the rule is ``pareto``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,3 +262,4 @@ class Record:
     """Where a target has a budget; None otherwise."""
     pruning: PruningFacts | None = None
     """Where a target lets lwq choose layers to remove; None otherwise."""
+    task_sets: tuple[TaskSet, ...] = ()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from lwq.metrics import Damage, Estimate, Perplexity, Speed
+from lwq.metrics import Damage, Perplexity, Speed
+from lwq.task_transcripts import Outcomes
 from lwq.transcripts import DryRun
 
 
@@ -104,20 +105,26 @@ class Compared(Ran):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benched(Ran):
     speed: tuple[Speed, ...]
+    load_seconds: float
+    peak_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRequest:
-    """A task set in one of llama-perplexity's own formats."""
+    """A task set in one of llama-perplexity's own formats.
+
+    The tool's whole context is ``n_parallel · n_ctx`` tokens, and it keeps logits for every one of them.
+    """
 
     kind: str
     model: str
     items: str
     n_items: int
     n_ctx: int
+    n_parallel: int = 4
+    """Sequences at once: at least the choices of the widest item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored(Ran):
-    score: Estimate
-    n_items: int
+    outcomes: Outcomes

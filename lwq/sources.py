@@ -13,8 +13,10 @@ from lwq.errors import DownloadError, FileError, LwqError
 from lwq.files import os_errors, sha256_file
 from lwq.gguf_header import read_header
 from lwq.hub import Source, fetch_model, fetch_text
-from lwq.recipe import Recipe, Text
+from lwq.recipe import Recipe, Task, Text, split_cloze
 from lwq.steps import Given
+from lwq.task_items import Kind, checked
+from lwq.taskdata import kind_of, read_items
 from lwq.tensors import FTYPES
 
 T = TypeVar("T")
@@ -48,11 +50,12 @@ class Sources:
     model: Model
     texts: dict[str, Found]
     third_party: dict[str, Found]
-    tasks: dict[str, Found]
+    tasks: dict[str, tuple[Found, ...]]
 
     def given(self) -> dict[str, tuple[Path, ...]]:
         """Paths by content hash."""
-        all_found = (self.model.found, *self.texts.values(), *self.third_party.values(), *self.tasks.values())
+        sets = (found for files in self.tasks.values() for found in files)
+        all_found = (self.model.found, *self.texts.values(), *self.third_party.values(), *sets)
         return {found.given.sha256: found.paths for found in all_found}
 
 
@@ -75,7 +78,7 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
     source = attempt(partial(_source, recipe, folder, home, on_note))
     texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
     others = {t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party}
-    tasks = {t.name: attempt(partial(_file, folder / t.file, t.file)) for t in recipe.tasks}
+    tasks = {t.name: attempt(partial(_task, t, folder, home)) for t in recipe.tasks}
     attempt(lambda: _check_disjoint({role: found for role, found in texts.items() if found}))
     if faults:
         raise _joined(faults)
@@ -163,9 +166,34 @@ def _text(role: str, text: Text, folder: Path, home: Path) -> Found:
     return Found(given=given, paths=(path,), label=label)
 
 
-def _file(path: Path, label: str) -> Found:
-    with os_errors("read the task file", path):
-        return Found(given=Given(sha256=sha256_file(path), name=Path(label).name), paths=(path,), label=path.name)
+def _task(task: Task, folder: Path, home: Path) -> tuple[Found, ...]:
+    """The files of a task set, read once to find their faults."""
+    files, items = [], 0
+    for reference in task.file:
+        cloze, text = split_cloze(reference)
+        path, label = fetch_text(text, recipe_dir=folder, home=home, folders=not cloze)
+        with os_errors("read the task data", path):
+            digest = _digest(path)
+        found = Found(given=Given(sha256=digest, name=path.name), paths=(path,), label=label)
+        files.append(found)
+        kind = task.kind or kind_of(task.name)
+        items += task.n_items if cloze else _n_items(path, task, kind)
+    if items < task.n_items:
+        hint = f"set n_items = {items}, or give more data"
+        raise FileError(f"task set {task.name}: has {items} items, {task.n_items} are wanted", hint=hint)
+    return tuple(files)
+
+
+def _n_items(path: Path, task: Task, kind: Kind) -> int:
+    return len(checked(read_items(path, task.name, task.columns or None), path.name, kind, skip=task.faulty == "skip"))
+
+
+def _digest(path: Path) -> str:
+    """Content hash of a file, or of the list of a folder's files."""
+    if path.is_file():
+        return sha256_file(path)
+    each = sorted((p.relative_to(path).as_posix(), sha256_file(p)) for p in path.rglob("*") if p.is_file())
+    return hashlib.sha256(repr(each).encode()).hexdigest()
 
 
 def _check_disjoint(texts: dict[str, Found]) -> None:

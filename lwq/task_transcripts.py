@@ -1,5 +1,6 @@
-"""Scores of task sets in llama-perplexity's output.
+"""Scores of task sets in llama-perplexity's output, item by item.
 
+The tool prints a running percentage after each item, so which items were right can be read off exactly.
 Source: tools/perplexity/perplexity.cpp, ``hellaswag_score``, ``winogrande_score``, ``multiple_choice_score``.
 """
 
@@ -7,59 +8,90 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from lwq.errors import TranscriptError
 from lwq.metrics import Estimate
 
-_HELLASWAG: Final = re.compile(r"^(\d+)\t\s*([\d.]+)%\t\[([\d.]+)%, ([\d.]+)%\]", re.MULTILINE)
-_WINOGRANDE: Final = re.compile(r"Final Winogrande score\((\d+) tasks\): ([\d.]+) \+/- ([\d.]+|-?nan)")
-_FINAL: Final = re.compile(r"Final result: ([\d.]+) \+/- ([\d.]+|-?nan)")
-_COUNTER: Final = re.compile(r"^(\d+)\t[\d.]+\s*$", re.MULTILINE)
+_ROWS: Final = {
+    "hellaswag": re.compile(r"^(\d+)\t\s*(\S+)%\t\[", re.MULTILINE),
+    "winogrande": re.compile(r"^(\d+)\t(\S+)\t\s*\S+\s+\S+\s+\d+\s+\d+\s*$", re.MULTILINE),
+    "multiple-choice": re.compile(r"^(\d+)\t(\S+)\s*$", re.MULTILINE),
+}
+_FINAL: Final = {
+    "winogrande": re.compile(r"Final Winogrande score\((\d+) tasks\): (\S+) \+/- (\S+)"),
+    "multiple-choice": re.compile(r"Final result: ()(\S+) \+/- (\S+)"),
+}
+_WINOGRANDE_SCORES: Final = re.compile(r"^\d+\t\S+\t\s*(\S+)\s+(\S+)\s+\d+\s+\d+\s*$", re.MULTILINE)
+_AGREED: Final = 1e-6
+"""Half a unit of the last of the four decimals of a final line in %, as a fraction, and float32 rounding."""
 
 
-def parse_task_score(kind: str, stdout: str, stderr: str, n_items: int) -> Estimate:
-    """The score as a fraction, if all ``n_items`` were scored.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """What came of a task set: the score as a fraction, and right or wrong for each item in the tool's order."""
 
-    HellaSwag prints a 95 % Wilson interval; its ± here is the binomial √(p(1−p)/(n−1)), as the tool
-    itself computes it for the other sets.
+    score: Estimate
+    right: tuple[bool, ...]
+
+
+def parse_task_score(kind: str, stdout: str, stderr: str, n_items: int) -> Outcomes:
+    """The score, if all ``n_items`` were scored and every figure is one.
+
+    HellaSwag prints a 95 % Wilson interval and no final line; its ± here is the binomial √(p(1−p)/(n−1)), as
+    the tool itself computes it for the other sets.
 
     Raises:
-        TranscriptError: no score, or another number of items than announced.
+        TranscriptError: no score, another number of items than announced, nan, or figures that disagree.
     """
     both = stdout + stderr
-    found = {"hellaswag": _hellaswag, "winogrande": _winogrande, "multiple-choice": _multiple_choice}[kind](both)
-    if found is None:
+    rows = _ROWS[kind].findall(both)
+    if not rows:
         raise TranscriptError(f"no {kind} score in the output, which ends with:\n{both[-600:]}")
-    n_scored, score, stderr_value = found
-    if n_scored != n_items:
+    right = _right(kind, rows)
+    if len(right) != n_items:
         raise TranscriptError(
-            f"{kind}: {n_scored} of {n_items} items were scored",
-            hint="an item does not fit n_ctx, or the file holds fewer items",
+            f"{kind}: {len(right)} of {n_items} items were scored",
+            hint="an item does not fit n_ctx, the file holds fewer items, or the tool was stopped",
         )
-    return Estimate(value=round(score / 100, 12), stderr=stderr_value)
+    if kind == "winogrande" and not all(_is_number(v) for pair in _WINOGRANDE_SCORES.findall(both) for v in pair):
+        raise TranscriptError(f"{kind}: an item's score is no number", hint="the model's logits are not finite")
+    share = sum(right) / n_items
+    spread = math.sqrt(share * (1 - share) / (n_items - 1)) if n_items > 1 else 0.0
+    return Outcomes(score=_final(kind, both, share) or Estimate(value=share, stderr=spread), right=right)
 
 
-def _spread(score: float, n: int) -> float:
-    p = score / 100
-    return math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else 0.0
+def _right(kind: str, rows: list[tuple[str, str]]) -> tuple[bool, ...]:
+    """Right or wrong by item, from running percentages of whole numbers of items."""
+    outcomes, before = [], 0
+    for i, (number, percentage) in enumerate(rows, 1):
+        if int(number) != i or not _is_number(percentage):
+            raise TranscriptError(f"{kind}: line {i} of the scores reads {number} {percentage}")
+        n_right = round(float(percentage) * i / 100)
+        if n_right - before not in (0, 1) or abs(100 * n_right / i - float(percentage)) > 1e-4:
+            raise TranscriptError(f"{kind}: {percentage} % after {i} items, of which {before} were right before")
+        outcomes.append(n_right > before)
+        before = n_right
+    return tuple(outcomes)
 
 
-def _hellaswag(text: str) -> tuple[int, float, float | None] | None:
-    rows = _HELLASWAG.findall(text)
-    return (int(rows[-1][0]), float(rows[-1][1]), _spread(float(rows[-1][1]), int(rows[-1][0]))) if rows else None
+def _final(kind: str, text: str, share: float) -> Estimate | None:
+    """The closing line's score and ±; None for the kind that prints none."""
+    pattern = _FINAL.get(kind)
+    if pattern is None:
+        return None
+    match = pattern.search(text)
+    if match is None or not _is_number(match[2]):
+        raise TranscriptError(f"{kind}: no final score in the output, which ends with:\n{text[-600:]}")
+    value = float(match[2]) / 100
+    if abs(value - share) > _AGREED:
+        raise TranscriptError(f"{kind}: the final score is {match[2]} %, its items make {100 * share:.4f} %")
+    return Estimate(value=round(value, 12), stderr=round(float(match[3]) / 100, 12) if _is_number(match[3]) else None)
 
 
-def _winogrande(text: str) -> tuple[int, float, float | None] | None:
-    match = _WINOGRANDE.search(text)
-    return (int(match[1]), float(match[2]), _known(match[3])) if match else None
-
-
-def _multiple_choice(text: str) -> tuple[int, float, float | None] | None:
-    match, counters = _FINAL.search(text), _COUNTER.findall(text)
-    return (int(counters[-1]), float(match[1]), _known(match[2])) if match and counters else None
-
-
-def _known(text: str) -> float | None:
-    value = float(text)
-    return round(value / 100, 12) if math.isfinite(value) else None
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

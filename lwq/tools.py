@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from lwq.complaints import complaint
 from lwq.errors import ModelError, ToolError, TranscriptError
 from lwq.gguf_header import read_header
 from lwq.metrics import Perplexity
-from lwq.process import Completed, failure, run_tool
+from lwq.process import Completed, OnOutput, failure, run_tool
 from lwq.requests import (
     Benched,
     Collected,
@@ -34,6 +35,7 @@ from lwq.task_transcripts import parse_task_score
 from lwq.toolchain import Toolchain
 from lwq.transcripts import (
     ChunkCounter,
+    LoadClock,
     parse_damage,
     parse_dry_run,
     parse_perplexity,
@@ -138,24 +140,28 @@ def kl_divergence(
 def bench(
     toolchain: Toolchain, *, cwd: Path, model: str, tests: tuple[str, ...], repetitions: int, threads: int
 ) -> Benched:
-    """Tokens per second of each test, in the order asked for."""
-    argv = (
-        "llama-bench",
-        "-m",
-        model,
-        *_bench_options(tests),
-        "-r",
-        str(repetitions),
-        "-t",
-        str(threads),
-        "-o",
-        "json",
-    )
-    measured, seconds = _run(toolchain, argv, cwd, None, lambda done: parse_speed(done.stdout))
-    found = {speed.test: speed for speed in measured}
-    if missing := [test for test in tests if test not in found]:
-        raise ToolError(f"llama-bench printed no result for {', '.join(missing)}", hint="run it by hand to see why")
-    return Benched(argv=argv, seconds=seconds, speed=tuple(found[test] for test in tests))
+    """Tokens per second of each test, in the order asked for; how long loading took, and the memory that it needed."""
+    options = (*_bench_options(tests), "-r", str(repetitions), "-t", str(threads))
+    argv = ("llama-bench", "-m", model, *options, "-o", "json", "--progress")
+    clock = LoadClock()
+
+    def listen(stream: str, piece: str) -> None:
+        if stream == "stderr":
+            clock.feed(piece, time.monotonic())
+
+    def parse(done: Completed) -> Benched:
+        found = {speed.test: speed for speed in parse_speed(done.stdout)}
+        if missing := [test for test in tests if test not in found]:
+            hint = "run it by hand to see why"
+            raise ToolError(f"llama-bench printed no result for {', '.join(missing)}", hint=hint)
+        if clock.seconds is None:
+            raise TranscriptError("llama-bench did not say when it began", hint="`lwq toolchain doctor`")
+        speed = tuple(found[test] for test in tests)
+        return Benched(
+            argv=argv, seconds=done.seconds, speed=speed, load_seconds=clock.seconds, peak_bytes=done.peak_bytes
+        )
+
+    return _run(toolchain, argv, cwd, None, parse, on_output=listen)[0]
 
 
 def _stored(logits: Path, done: Completed) -> Perplexity:
@@ -178,23 +184,25 @@ def _bench_options(tests: tuple[str, ...]) -> tuple[str, ...]:
 def task(
     toolchain: Toolchain, request: TaskRequest, *, cwd: Path, threads: int, on_progress: OnProgress | None = None
 ) -> Scored:
-    """The score over exactly ``n_items`` items."""
+    """The score over exactly ``n_items`` items, and which were right."""
     option = {
         "hellaswag": ("--hellaswag", "--hellaswag-tasks"),
         "winogrande": ("--winogrande", "--winogrande-tasks"),
         "multiple-choice": ("--multiple-choice", "--multiple-choice-tasks"),
     }[request.kind]
-    items = ("-bf", request.items, "-np", "32") if request.kind == "multiple-choice" else ("-f", request.items)
+    items = ("-bf" if request.kind == "multiple-choice" else "-f", request.items)
     chosen = (option[0], option[1], str(request.n_items))
-    argv = ("llama-perplexity", "-m", request.model, *items, *chosen, "-c", str(request.n_ctx), "-t", str(threads))
-    score, seconds = _run(
+    room = ("-c", str(request.n_ctx), "-np", str(request.n_parallel))
+    argv = ("llama-perplexity", "-m", request.model, *items, *chosen, *room, "-t", str(threads))
+    outcomes, seconds = _run(
         toolchain,
         argv,
         cwd,
         on_progress,
         lambda done: parse_task_score(request.kind, done.stdout, done.stderr, request.n_items),
+        on_output=_counting(on_progress, request.n_items),
     )
-    return Scored(argv=argv, seconds=seconds, score=score, n_items=request.n_items)
+    return Scored(argv=argv, seconds=seconds, outcomes=outcomes)
 
 
 _ATTEMPTS: Final = 12
@@ -209,6 +217,8 @@ def _run(
     cwd: Path,
     on_progress: OnProgress | None,
     parse: Callable[[Completed], T],
+    *,
+    on_output: OnOutput | None = None,
 ) -> tuple[T, float]:
     """What ``parse`` makes of a finished run that complains of nothing known, and its wall seconds.
 
@@ -222,7 +232,7 @@ def _run(
         TranscriptError: what it printed lacks what it had to print.
     """
     for attempt in itertools.count(1):
-        done = _once(toolchain, argv, cwd, on_progress)
+        done = _once(toolchain, argv, cwd, on_output or _counting(on_progress))
         said = done.stderr + done.stdout
         if known := complaint(said):
             kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
@@ -242,15 +252,19 @@ def _run(
     raise AssertionError("the loop ends by return or raise")
 
 
-def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_progress: OnProgress | None) -> Completed:
-    counter = ChunkCounter()
+def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_output: OnOutput) -> Completed:
+    command = (str(toolchain.program(argv[0])), *argv[1:])
+    return run_tool(command, cwd=cwd, env=_own_libraries(toolchain), on_output=on_output, check=False)
+
+
+def _counting(on_progress: OnProgress | None, n_items: int = 0) -> OnOutput:
+    counter = ChunkCounter(n_items)
 
     def listen(stream: str, piece: str) -> None:
         if on_progress is not None and (count := counter.feed(piece)):
             on_progress(*count)
 
-    command = (str(toolchain.program(argv[0])), *argv[1:])
-    return run_tool(command, cwd=cwd, env=_own_libraries(toolchain), on_output=listen, check=False)
+    return listen
 
 
 def _own_libraries(toolchain: Toolchain) -> dict[str, str]:

@@ -117,6 +117,7 @@ def parse_damage(stdout: str, stderr: str = "") -> Damage:
         rms_delta_p=table.estimate("RMS Δp", 0.01),
         same_top_p=table.estimate("Same top p", 0.01),
         chunk_kld=tuple(_value(row[4], "a chunk's KLD", stdout) for row in rows),
+        chunk_ln_ppl_ratio=tuple(_value(row[2], "a chunk's ln PPL ratio", stdout) for row in rows),
     )
 
 
@@ -198,10 +199,10 @@ def _speed(test: dict[str, Any]) -> Speed:
     samples = tuple(float(sample) for sample in test["samples_ts"])
     if not samples or test["avg_ts"] <= 0:
         raise ValueError("a test without samples")
-    spread = float(test["stddev_ts"])
+    stderr = float(test["stddev_ts"]) / math.sqrt(len(samples)) if len(samples) > 1 else None
     return Speed(
         test="+".join(name for name, n in parts if n),
-        tokens_per_second=Estimate(value=float(test["avg_ts"]), stderr=spread, unit="t/s"),
+        tokens_per_second=Estimate(value=float(test["avg_ts"]), stderr=stderr, unit="t/s"),
         samples=samples,
         n_threads=int(test["n_threads"]),
         backend=str(test["backends"]),
@@ -209,16 +210,45 @@ def _speed(test: dict[str, Any]) -> Speed:
     )
 
 
-_PROGRESS: Final = (re.compile(r"\[(\d+)\]-?[\dn]"), re.compile(r"^\s*(\d+)\s+-?[\dn][\d.an]*\s+±", re.MULTILINE))
+_FIRST_TEST: Final = re.compile(r"llama-bench: benchmark 1/\d+: (starting|warmup)")
+
+
+class LoadClock:
+    """Seconds from opening the model until its first run, by when the lines of ``llama-bench --progress`` come.
+
+    Between the two lines llama-bench loads the model, makes a context and starts its threads.
+    Source: tools/llama-bench/llama-bench.cpp, ``llama_bench``.
+    """
+
+    def __init__(self) -> None:
+        self.line = ""
+        self.began: float | None = None
+        self.seconds: float | None = None
+
+    def feed(self, piece: str, at: float) -> None:
+        """Takes a piece of stderr, and when it came (seconds); a start of the program begins anew."""
+        *lines, self.line = (self.line + piece).split("\n")
+        for said in (found[1] for line in lines if (found := _FIRST_TEST.match(line))):
+            if said == "starting":
+                self.began, self.seconds = at, None
+            elif self.seconds is None and self.began is not None:
+                self.seconds = at - self.began
+
+
+_PROGRESS: Final = (
+    re.compile(r"\[(\d+)\]-?[\dn]"),
+    re.compile(r"^\s*(\d+)\s+-?[\dn][\d.an]*\s+±", re.MULTILINE),
+    re.compile(r"^(\d+)\t\s*[\d.]+", re.MULTILINE),
+)
 _QUANTIZED: Final = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]", re.MULTILINE)
 
 
 class ChunkCounter:
-    """(done, total) of a run, from the pieces of output as they come."""
+    """(done, total) of a run, from the pieces of output as they come; ``total`` where the tool announces none."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: int = 0) -> None:
         self.text = ""
-        self.total = 0
+        self.total = total
 
     def feed(self, piece: str) -> tuple[int, int] | None:
         """The newest count, or None while there is none."""

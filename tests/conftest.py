@@ -74,7 +74,8 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture
-def tools_home(guarded: Path, toolchain: Toolchain) -> Path:
-    """This test's home, which has the real toolchain."""
+def tools_home(guarded: Path, toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This test's home, which has the real toolchain; tiny models run fastest on one thread."""
+    monkeypatch.setenv("LWQ_THREADS", "1")
     (guarded / "toolchains").symlink_to(REAL_HOME / "toolchains")
     return guarded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +46,16 @@ name = "pruned"
 ftype = "Q3_K_M"
 imatrix = false
 prune_layers = [2]
+[[tasks]]
+name = "ARC"
+file = "arc.jsonl"
+n_items = 100
+n_ctx = 64
+[[tasks]]
+name = "WinoGrande"
+file = "winogrande.csv"
+n_items = 100
+n_ctx = 64
 [bench]
 tests = ["pp32", "tg8"]
 repetitions = 2
@@ -66,17 +78,35 @@ class Log:
 
 
 def write_inputs(folder: Path) -> None:
-    """A tiny model and three texts beside each other."""
+    """A tiny model, three texts and two task sets beside each other."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tiny_llama(folder / "tiny.gguf")
     for seed, role in enumerate(("calibration", "selection", "evaluation")):
         write_tiny_text(folder / f"{role}.txt", n_words=900, seed=seed)
+    write_tiny_tasks(folder)
+
+
+def write_tiny_tasks(folder: Path, n: int = 120) -> None:
+    """``arc.jsonl`` (official form) and ``winogrande.csv`` (llama.cpp's), of ``n`` items each."""
+    draw = random.Random(5)
+    words = ("river", "stone", "candle", "wagon", "meadow", "copper", "lantern", "harbour")
+    arc, pairs = [], []
+    for i in range(n):
+        a, b, c, d = draw.sample(words, 4)
+        choices = [
+            {"label": label, "text": f"the {word} {i}"} for label, word in zip("ABCD", (a, b, c, d), strict=True)
+        ]
+        question = {"stem": f"What did the {a} of house {i} carry?", "choices": choices}
+        arc.append(json.dumps({"id": f"q{i}", "question": question, "answerKey": draw.choice("ABCD")}))
+        pairs.append(f"{i},The {a} broke in year {i} because the _ was old.,{b},{c},{draw.choice('12')}")
+    (folder / "arc.jsonl").write_text("\n".join(arc) + "\n", encoding="utf-8")
+    (folder / "winogrande.csv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
 
 
 def run_tiny(folder: Path, home: Path, toolchain: Toolchain, recipe: str = RECIPE) -> tuple[Run, Log, Path]:
     """The finished run, what was done, and its card."""
     asked = parse_recipe(recipe, "tiny.toml")
-    machine = Machine(toolchain=toolchain, n_threads=2, cpu="a test's CPU")
+    machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
     found = sources.fetch(asked, folder, home, lambda note: None)
     steps = Planner(asked, found, machine).plan()
     log = Log()

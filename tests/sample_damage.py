@@ -11,6 +11,7 @@ _KLD = (1.285339, 0.404327, 0.191058, 0.096654, 0.070069, 0.025314, 0.004884, 0.
 _DELTA_P_LABELS = (*_KLD_LABELS[:5], "75.0%", "Median", "25.0%", *_KLD_LABELS[6:])
 _DELTA_P = (29.518, 23.212, 12.54, 6.032, 2.932, 0.387, -0.007, -0.897, -3.69, -6.572, -15.087, -37.799, -40.127)
 _CHUNK_KLD = (0.03876, 0.03764, 0.03662, 0.03616, 0.0352, 0.03581, 0.03545, 0.0352)
+_CHUNK_RATIO = (0.01787, 0.02547, 0.02772, 0.0281, 0.02926, 0.0349, 0.03479, 0.02734)
 
 # PPL of the pruned bases, read back from their own stored log-probs; that of the original for all else
 _PRUNED_BASES = {"Q4_K_M-pruned, quant part": 41.772629, "Q4_K_M-healed, quant part": 35.257208}
@@ -68,4 +69,5 @@ def damage(name: str) -> Damage:
         rms_delta_p=Estimate(value=rms, stderr=rms_error),
         same_top_p=Estimate(value=top, stderr=top_error),
         chunk_kld=tuple(round(value * scale, 5) for value in _CHUNK_KLD),
+        chunk_ln_ppl_ratio=tuple(round(r * ratio / 0.02734, 5) for r in _CHUNK_RATIO),
     )

@@ -46,7 +46,7 @@ def test_run_then_look_at_what_it_made(folder: Path) -> None:
     assert "steps run" in said.err
     report = folder / "reports" / "tiny"
     plan = lwq("plan", "tiny.toml", cwd=folder)
-    assert plan.out.count("done in") == 26
+    assert plan.out.count("done in") == 33
     assert "nothing to do" in plan.out
     stats = json.loads(lwq("stats", str(report / "imatrix.gguf"), "--json", cwd=folder).out)
     assert len(stats["layers"]) == 4

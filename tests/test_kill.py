@@ -18,7 +18,10 @@ from lwq.toolchain import Toolchain
 from tests.run_tiny import RECIPE, write_inputs
 
 pytestmark = pytest.mark.slow
-STEPS = ("convert", "baseline", "imatrix", "statistics", "allocate", "quantize", "evaluate", "bench", "select")
+STEPS = (
+    "convert", "baseline", "imatrix", "statistics", "allocate", "quantize", "evaluate", "items", "tasks", "bench",
+    "select",
+)  # fmt: skip
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}
 
 
@@ -45,10 +48,12 @@ def outcome(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def forget(home: Path, step: str) -> None:
-    """Drop a step and all that come after it in the list."""
+    """Drop a step, all that come after it in the list, and finished pieces of measurements."""
     for name in STEPS[STEPS.index(step) :]:
         for entry in home.glob(f"steps/{name}-*"):
             shutil.rmtree(entry)
+    for pieces in home.glob("pieces/*"):
+        pieces.unlink()
 
 
 def kill_in(step: str, how: signal.Signals, folder: Path, home: Path) -> int | None:
@@ -88,7 +93,7 @@ def test_tools_die_with_a_killed_run(tmp_path: Path, tools_home: Path, toolchain
     import psutil
 
     write_inputs(tmp_path)
-    (tmp_path / "tiny.toml").write_text(RECIPE.replace("repetitions = 2", "repetitions = 900"), encoding="utf-8")
+    (tmp_path / "tiny.toml").write_text(RECIPE.replace("tg8", "tg99999"), encoding="utf-8")
     process = start(tmp_path)
     children: list[psutil.Process] = []
     while not children and process.poll() is None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lwq.knapsack import REMOVED, BudgetError, Group, Option, solve, undominated
+from lwq.knapsack import BudgetError, Group, Option, solve, undominated
 from lwq.options import TYPE_SETS
 from lwq.tensors import tensor_bytes, type_bpw
 
@@ -21,39 +21,27 @@ DAMAGES = st.one_of(st.integers(0, 4).map(float), st.floats(1e-7, 10.0))
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[list[Group], dict[int, float]]:
-    """3–6 groups of 1–4 options, some in layers that may go."""
-    n_groups = draw(st.integers(3, 6))
-    removable = draw(st.dictionaries(st.sampled_from((0, 1)), DAMAGES))
+def problems(draw: st.DrawFn) -> list[Group]:
+    """3–6 groups of 1–4 options."""
     groups = []
-    for i in range(n_groups):
+    for i in range(draw(st.integers(3, 6))):
         drawn = draw(st.lists(st.tuples(SIZES, DAMAGES), min_size=1, max_size=4))
         options = tuple(Option(label=f"o{j}", n_bytes=b, damage=d) for j, (b, d) in enumerate(drawn))
-        layer = draw(st.sampled_from((None, 0, 1)))
-        groups.append(Group(name=f"g{i}", members=(f"g{i}",), options=options, layer=layer))
-    return groups, removable
+        groups.append(Group(name=f"g{i}", members=(f"g{i}",), options=options))
+    return groups
 
 
-def totals(groups: Sequence[Group], chosen: Mapping[str, str], removable: Mapping[int, float]) -> tuple[int, float]:
+def totals(groups: Sequence[Group], chosen: Mapping[str, str]) -> tuple[int, float]:
     """(bytes, damage) of a choice, added up from the options by hand."""
     assert set(chosen) == {g.name for g in groups}
-    kept = [g for g in groups if chosen[g.name] != REMOVED]
-    gone = {g.layer for g in groups if chosen[g.name] == REMOVED}
-    assert not gone & {g.layer for g in kept}, "half a layer was removed"
-    options = [next(o for o in g.options if o.label == chosen[g.name]) for g in kept]
-    removal = sum(removable[layer] for layer in gone if layer is not None)
-    return sum(o.n_bytes for o in options), sum(o.damage for o in options) + removal
+    options = [next(o for o in g.options if o.label == chosen[g.name]) for g in groups]
+    return sum(o.n_bytes for o in options), sum(o.damage for o in options)
 
 
-def best_of_all(groups: Sequence[Group], budget: int, removable: Mapping[int, float]) -> float | None:
+def best_of_all(groups: Sequence[Group], budget: int) -> float | None:
     """Least damage among all allocations within the budget, tried one by one; None where there is none."""
-    layers = sorted({g.layer for g in groups if g.layer in removable and g.layer is not None})
-    found = []
-    for flags in itertools.product((False, True), repeat=len(layers)):
-        gone = {layer for layer, flag in zip(layers, flags, strict=True) if flag}
-        for options in itertools.product(*(g.options for g in groups if g.layer not in gone)):
-            if sum(o.n_bytes for o in options) <= budget:
-                found.append(sum(o.damage for o in options) + sum(removable[layer] for layer in gone))
+    every = itertools.product(*(g.options for g in groups))
+    found = (sum(o.damage for o in options) for options in every if sum(o.n_bytes for o in options) <= budget)
     return min(found, default=None)
 
 
@@ -64,40 +52,37 @@ def some_budget(data: st.DataObject, groups: Sequence[Group]) -> int:
 
 
 @MODEST
-@given(problem=problems(), data=st.data())
-def test_an_allocation_fits_and_equals_the_best_by_brute_force(problem, data: st.DataObject) -> None:
-    groups, removable = problem
+@given(groups=problems(), data=st.data())
+def test_an_allocation_fits_and_equals_the_best_by_brute_force(groups: list[Group], data: st.DataObject) -> None:
     budget = some_budget(data, groups)
-    best = best_of_all(groups, budget, removable)
+    best = best_of_all(groups, budget)
     if best is None:
         with pytest.raises(BudgetError, match=f"the budget is {budget:,} bytes"):
-            solve(groups, budget, removable)
+            solve(groups, budget)
         return
-    n_bytes, damage = totals(groups, solve(groups, budget, removable), removable)
+    n_bytes, damage = totals(groups, solve(groups, budget))
     assert n_bytes <= budget
     assert damage == pytest.approx(best, rel=TOLERANCE, abs=1e-12)
 
 
 @MODEST
-@given(problem=problems(), data=st.data())
-def test_more_budget_is_never_worse(problem, data: st.DataObject) -> None:
-    groups, removable = problem
+@given(groups=problems(), data=st.data())
+def test_more_budget_is_never_worse(groups: list[Group], data: st.DataObject) -> None:
     least = sum(min(o.n_bytes for o in g.options) for g in groups)
     less, more = sorted(least + data.draw(st.integers(0, 10**10)) for _ in range(2))
-    small, large = (totals(groups, solve(groups, budget, removable), removable)[1] for budget in (less, more))
+    small, large = (totals(groups, solve(groups, budget))[1] for budget in (less, more))
     assert large <= small * (1 + TOLERANCE) + 1e-12
 
 
 @MODEST
-@given(problem=problems(), data=st.data())
-def test_the_order_of_groups_and_options_is_irrelevant(problem, data: st.DataObject) -> None:
-    groups, removable = problem
+@given(groups=problems(), data=st.data())
+def test_the_order_of_groups_and_options_is_irrelevant(groups: list[Group], data: st.DataObject) -> None:
     budget = max(some_budget(data, groups), sum(min(o.n_bytes for o in g.options) for g in groups))
     shuffled = [
         Group(name=g.name, members=g.members, options=tuple(data.draw(st.permutations(g.options))), layer=g.layer)
         for g in data.draw(st.permutations(groups))
     ]
-    assert solve(shuffled, budget, removable) == solve(groups, budget, removable)
+    assert solve(shuffled, budget) == solve(groups, budget)
 
 
 def test_damages_far_below_the_worst_are_still_told_apart() -> None:
@@ -125,14 +110,6 @@ def test_a_budget_one_byte_short_of_gigabytes_is_kept() -> None:
     chosen = solve(groups, 9 * 10**9 + 2)
     assert sorted(chosen.values()) == ["o0", "o1", "o1"]
     assert set(solve(groups, 9 * 10**9 + 3).values()) == {"o1"}
-
-
-def test_a_layer_is_removed_where_that_costs_less_than_shrinking_others() -> None:
-    ways = (Option(label="small", n_bytes=1, damage=5.0), Option(label="large", n_bytes=4, damage=0.0))
-    groups = [Group(name=f"blk.{i}.x", members=(), options=ways, layer=i) for i in range(3)]
-    assert solve(groups, 8, {1: 1.0}) == {"blk.0.x": "large", "blk.1.x": REMOVED, "blk.2.x": "large"}
-    assert sorted(solve(groups, 9, {1: 6.0}).values()) == ["large", "large", "small"]
-    assert REMOVED not in solve(groups, 12, {1: 0.5}).values()
 
 
 def test_too_small_a_budget_says_what_is_needed() -> None:
@@ -169,7 +146,7 @@ def test_1500_tensors_of_20_types_are_solved() -> None:
         groups.append(Group(name=f"blk.{i // 7}.t{i % 7}.weight", members=(), options=options))
     least, most = (sum(pick(o.n_bytes for o in g.options) for g in groups) for pick in (min, max))
     budget = least + (most - least) // 4
-    n_bytes, damage = totals(groups, solve(groups, budget), {})
+    n_bytes, damage = totals(groups, solve(groups, budget))
     assert n_bytes <= budget
     # no price of a byte bounds the damage from below higher than the best allocation has; a good one comes close
     prices = [10 ** (-12 + i / 12.5) for i in range(100)]

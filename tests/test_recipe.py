@@ -25,6 +25,7 @@ ftype = "Q4_K_M"
 tensor_types = ['ffn_down\\.weight=q6_k']
 prune_layers = [5, 4]
 """
+SET = "[[tasks]]\nname = 'A'\n"
 
 
 def faults(toml: str) -> str:
@@ -70,10 +71,21 @@ def test_a_mistake_between_tables_is_told_beside_one_inside() -> None:
         (("[[targets]]", "[target]"), "target: unknown key; perhaps you meant 'targets'"),
         (('model = "x.gguf"', "model = "), "not TOML"),
         (("[[targets]]", '[[targets]]\nftype="Q4_K_M"\n[[targets]]'), "2 rows are named 'Q4_K_M'"),
+        (("[[targets]]", f"{SET}file = 'a'\n{SET}file = 'b'\n[[targets]]"), "2 sets are named 'A'"),
+        (("[[targets]]", f"{SET}file = ['cloze-words:x', 'b']\n[[targets]]"), "makes a set of its own"),
+        (("[[targets]]", f"{SET}file = 'b'\ncolumns = {{answer = 'a'}}\n[[targets]]"), "names question, choices"),
+        (('text = "b.txt"', 'text = "b.txt"\nmax_logits = "lots"'), "'lots' is no size"),
+        (("[[targets]]", '[select]\nover = ["beauty"]\n[[targets]]'), "select.over #1"),
     ],
 )
 def test_mistakes_are_named(change: tuple[str, str], told: str) -> None:
     assert told in faults(GOOD.replace(*change))
+
+
+def test_recipe_that_makes_nothing_compares_files_or_is_refused() -> None:
+    compared = GOOD[: GOOD.index("[[targets]]")] + '[[third_party]]\nname = "o"\nmodel = "o.gguf"\n'
+    assert parse_recipe(compared, "r.toml").targets == ()
+    assert "targets: missing" in faults(GOOD[: GOOD.index("[[targets]]")])
 
 
 def test_pattern_splits_at_the_first_equals_sign_as_the_tool_does() -> None:
@@ -87,7 +99,7 @@ def test_schema_page_is_the_committed_one() -> None:
 def test_schema_is_json_schema_and_forbids_unknown_keys() -> None:
     schema = json.loads(json.dumps(recipe_schema()))
     assert schema["additionalProperties"] is False
-    assert {"name", "model", "calibration", "evaluation", "targets"} == set(schema["required"])
+    assert {"name", "model", "calibration", "evaluation"} == set(schema["required"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)

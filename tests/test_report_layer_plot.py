@@ -46,6 +46,15 @@ def test_indices_are_low_where_a_layer_is_held_for_redundant_and_drawn_beneath_t
     assert "Middle, logarithmic: Block Influence and 1 − CosSim" in caption
 
 
+def test_logarithmic_axes_have_figures_at_four_places_or_more() -> None:
+    figure = prune_plots.layer_scores(pruning().layers, (0, 29))
+    figure.canvas.draw()
+    for axes in figure.axes[:2]:
+        low, high = axes.get_ylim()
+        shown = [label.get_text() for at, label in zip(axes.get_yticks(), axes.get_yticklabels()) if low <= at <= high]
+        assert len([text for text in shown if text]) >= 4
+
+
 def test_plot_of_layers_is_written_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     files = figure_files(sample_record())
     assert files["layers.png"].startswith(b"\x89PNG")

@@ -10,7 +10,7 @@ from sample_pruning import pruning, weighed
 from sample_record import ODD_NAME, sample_record
 from sample_search import search, sensitivity
 
-from lwq.report import detail_tables, prune_section, pruned_parts, search_section, tables
+from lwq.report import detail_tables, prune_section, pruned_parts, search_section, speed_table, tables
 from lwq.report.card import page
 from lwq.report.page import page_body
 
@@ -94,14 +94,15 @@ def test_page_has_every_cell_of_every_table() -> None:
     cells = set(Reader(page(record)).cells)
     found = [
         tables.sizes(record), tables.checksums(record), *tables.quality(record), tables.tasks(record),
-        *tables.speed(record), tables.selection(record), *detail_tables.distributions(record),
+        *speed_table.tables(record), speed_table.loads(record), tables.selection(record),
+        *detail_tables.distributions(record),
         detail_tables.recipes(record), detail_tables.types(record), detail_tables.classes(record),
         detail_tables.layer_statistics(record), detail_tables.tensor_statistics(record), detail_tables.texts(record),
         detail_tables.step_times(record), search_section.sensitive(sensitivity()),
         search_section.candidates(record, record.rows[-1], weighed(search())), pruned_parts.table(record),
         prune_section.scores(pruning()), prune_section.sets(record, pruning()), prune_section.repairs(record),
     ]  # fmt: skip
-    assert len(found) == 22
+    assert len(found) == 23
     for table in found:
         assert table is not None
         assert {column.title for column in table.columns} <= cells

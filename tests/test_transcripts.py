@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lwq.complaints import complaint
 from lwq.errors import TranscriptError
-from lwq.task_transcripts import parse_task_score
 from lwq.transcripts import ChunkCounter, parse_damage, parse_dry_run, parse_perplexity, parse_speed
 
 FOLDER = Path(__file__).parent / "transcripts"
@@ -96,6 +95,14 @@ def test_dry_run_names_tensors_as_they_will_be_written() -> None:
     assert parse_dry_run(recorded("dry_run_needs_imatrix.txt")).needs_imatrix
 
 
+def test_windows_alone_come_from_running_means() -> None:
+    damage = parse_damage(recorded("kld.out.txt"), recorded("kld.err.txt"))
+    # 2 · 0.03764 − 0.03876 and 8 · 0.02734 − 7 · 0.03479
+    assert damage.window_kld()[:2] == pytest.approx((0.03876, 0.03652))
+    assert damage.window_ln_ppl_ratio()[-1] == pytest.approx(-0.02481)
+    assert sum(damage.window_kld()) / 8 == pytest.approx(damage.kld.value, abs=5e-6)
+
+
 def test_speed_keeps_what_the_tool_printed() -> None:
     tests = parse_speed(recorded("bench.json"))
     assert [t.test for t in tests] == ["pp128", "tg32", "pp128+tg32"]
@@ -155,27 +162,5 @@ def test_counter_follows_pieces_without_newlines() -> None:
     assert counter.feed("perplexity: calculating perplexity over 8 chunks, n_ctx=512\n") is None
     assert counter.feed("1.98 seconds per pass\n[1]12.9525,[2]21.3") == (2, 8)
     assert counter.feed("700,[3]22.5") == (3, 8)
+    assert ChunkCounter(750).feed("\ntask\tacc_norm\n1\t100.00000000\n2\t50.00000000\n3\t66.") == (3, 750)
     assert ChunkCounter().feed("[  12/ 272] blk.0.attn_q.weight - ") == (12, 272)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "value"),
-    [
-        ("hellaswag", "1\t100.0%\t[20.6543%, 100.0000%]\n100\t43.00000000%\t[33.7%, 52.8%]\n", 0.43),
-        ("winogrande", "Final Winogrande score(100 tasks): 51.0000 +/- 5.0242\n", 0.51),
-        (
-            "multiple-choice",
-            "99\t30.3\n100\t31.00000000\n\nFinal result: 31.0000 +/- 4.6482\nRandom chance: 25.0\n",
-            0.31,
-        ),
-    ],
-)
-def test_task_scores_count_every_item(kind: str, text: str, value: float) -> None:
-    score = parse_task_score(kind, text, "", 100)
-    assert score.value == value
-    # √(p(1−p)/(n−1)): .43 → .04976, .51 → .05024, .31 → .04648
-    assert score.stderr == pytest.approx((value * (1 - value) / 99) ** 0.5, abs=2e-4)
-    with pytest.raises(TranscriptError, match="100 of 750 items"):
-        parse_task_score(kind, text, "", 750)
-    with pytest.raises(TranscriptError, match=r"no .* score"):
-        parse_task_score(kind, "", "", 100)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from lwq import preview, sources
-from lwq.cache import Cache
+from lwq.cache import Cache, Entry
 from lwq.cli.settings import Settings
 from lwq.errors import FileError
 from lwq.execution import Surroundings, Watch
@@ -15,8 +16,10 @@ from lwq.gguf_header import read_header
 from lwq.pipeline import Machine, Planner
 from lwq.recipe import Recipe
 from lwq.recipe_parse import parse_recipe
-from lwq.steps import Step
+from lwq.steps import Step, baseline
 from lwq.toolchain import home
+
+_KEPT_BYTES: Final = 4 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,17 @@ class Job:
     def forecast(self) -> preview.Forecast:
         """What is still to do, and how long it may take."""
         return preview.forecast(self.steps, self.cache, self.work())
+
+    def release_logits(self, entries: Mapping[str, Entry]) -> None:
+        """Delete stored log-probabilities that the recipe does not keep; a later row makes them again."""
+        for step in (s for s in self.steps if s.module is baseline):
+            role = step.label.partition(":")[2]
+            text = next(text for name, text in self.recipe.texts().items() if name == role)
+            name = step.inputs.logits_file
+            n_bytes = int(entries[step.key].outputs[name]["n_bytes"])
+            keep = n_bytes < _KEPT_BYTES if text.keep_logits is None else text.keep_logits
+            if not keep and name not in entries[step.key].released:
+                self.cache.release(entries[step.key], (name,))
 
     def surroundings(self, watch: Watch) -> Surroundings:
         """What the steps are carried out with."""

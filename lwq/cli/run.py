@@ -76,6 +76,7 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
         progress.note(f"{forecast.n_missing} of {len(job.steps)} steps to run{time}")
     job.cache.remember(job.recipe.name, {step.label: step.key_value for step in job.steps})
     entries = execution.execute(job.steps, job.surroundings(progress))
+    job.release_logits(entries)
     done = Run(
         recipe=job.recipe,
         recipe_text=job.text,

@@ -12,6 +12,7 @@ from lwq.record import Record
 from lwq.report import (
     commands,
     detail_tables,
+    intervals,
     markdown,
     metadata,
     numerals,
@@ -21,7 +22,9 @@ from lwq.report import (
     rows,
     search_section,
     sentences,
+    speed_table,
     tables,
+    task_section,
 )  # fmt: skip
 from lwq.report.figures import figure_texts
 from lwq.report.page import page_body
@@ -61,6 +64,9 @@ def card_body(record: Record, *, figures: bool = True) -> str:
         search=search_section,
         layers=prune_section,
         parts=pruned_parts,
+        speeds=speed_table,
+        intervals=intervals,
+        tasks=task_section,
         searched=rows.searched(record),
         allocations={row.name: name for name, row in allocations(record).items()},
         evaluation=rows.text_of(record, "evaluation"),

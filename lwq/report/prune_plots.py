@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from lwq.files import write_atomic
 from lwq.prune_record import LayerScore
@@ -34,6 +34,8 @@ _NAMES: Final = {
 }
 _ASIDE: Final = {"Block Influence": -0.16, "CosSim": 0.16}
 """How far marks stand beside their layer, so that none covers another."""
+_FEW_DECADES: Final = (30, 300)
+"""Between these ratios of its ends, an axis has room for 1, 2 and 5 of each power of ten."""
 
 
 def layers(record: Record) -> Figure:
@@ -71,8 +73,7 @@ def _draw_costs(axes: Axes, found: tuple[LayerScore, ...], barred: Collection[in
     drawn = [s for s in found if s.kld.value > 0]
     values = [s.kld.value for s in drawn] or [1e-3, 1.0]
     low, high = min(values) / 1.6, max(values) * 1.4
-    axes.set(yscale="log", ylim=(low, high))
-    log_axis(axes.yaxis, low, high)
+    _logarithmic(axes, low, high)
     for score in drawn:
         x, kld, stderr = score.layer, score.kld.value, score.kld.stderr or 0.0
         colour = OTHER if x in barred else COLOURS[0]
@@ -91,12 +92,18 @@ def _draw_indices(axes: Axes, found: tuple[LayerScore, ...]) -> None:
     }
     every = [value for values in drawn.values() for value in values.values()] or [1e-3, 1.0]
     low, high = min(every) / 1.4, max(every) * 1.4
-    axes.set(yscale="log", ylim=(low, high))
-    log_axis(axes.yaxis, low, high)
+    _logarithmic(axes, low, high)
     for name, values in drawn.items():
         axes.plot([layer + _ASIDE[name] for layer in values], list(values.values()), zorder=3, **_LOOKS[name])
     axes.set_ylabel("index\n(low: redundant?)")
     grid(axes)
+
+
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    axes.set(yscale="log", ylim=(low, high))
+    log_axis(axes.yaxis, low, high)
+    if _FEW_DECADES[0] <= high / low < _FEW_DECADES[1]:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
 
 
 def _draw_ranks(axes: Axes, found: tuple[LayerScore, ...]) -> None:

@@ -81,8 +81,7 @@ def sets(record: Record, found: PruningFacts) -> Table | None:
         caption="The best set found of each size (not all sets were tried). Healing is on the"
         f" {role} text; its gain is KLD after less KLD before, paired over windows: negative is better.",
         columns=(
-            *columns("Layers"),
-            Column(title="Removed", right=False),
+            *(Column(title=title, right=False) for title in ("Layers", "Removed")),
             *columns("KLD (calibration, nats)", "PPL (calibration)"),
             *columns(f"KLD before healing ({role}, nats)", f"KLD after ({role}, nats)", "Gain (nats)"),
             *columns("Repaired tensors"),

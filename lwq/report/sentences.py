@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lwq.files import human_bytes
+from lwq.fronts import NAMES
 from lwq.metrics import Estimate
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
@@ -12,8 +13,8 @@ from lwq.report.numerals import fixed
 from lwq.report.rows import base_row, chosen_on, text_of
 
 _RULES: Final = {
-    "pareto": "A file is kept if no other of ours is both at least as small (in bytes of tensors) and at least as close"
-    " to the base (in mean KLD).",
+    "pareto": "A file is kept if no other of ours is at least as good by {over}, and better by one of them. Differences"
+    " count where they are told apart (95 %, paired by window, item or round); a tie goes to the smaller file.",
     "all": "Every file is kept.",
 }
 
@@ -86,19 +87,10 @@ def stored_base(record: Record) -> str:
     )
 
 
-def speed(record: Record) -> str:
-    """What the ± of the speed tables is, over how many runs."""
-    runs = sorted({len(test.samples) for row in record.rows for test in row.speed})
-    times = either(tuple(map(str, runs)))
-    return (
-        f"± is the standard deviation over {times} runs, as llama-bench prints it. Speeds hold for the processor,"
-        " backend and threads named; on others the order of the files may differ."
-    )
-
-
 def selection(record: Record) -> str:
     """The rule, and on which text it was judged."""
-    rule = _RULES.get(record.selection.rule, f"Rule: {plain(record.selection.rule)}.")
+    over = either(tuple(NAMES.get(criterion, criterion) for criterion in record.selection.over))
+    rule = _RULES.get(record.selection.rule, f"Rule: {plain(record.selection.rule)}.").format(over=over)
     role = chosen_on(record)
     if role is None:
         return rule

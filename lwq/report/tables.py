@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.metrics import Estimate, Speed, TaskScore
 from lwq.record import Record, Row
-from lwq.report.markdown import either, plain
+from lwq.report.markdown import plain
 from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
 from lwq.report.rows import alike, base_row, chosen_on, how_made, removal
 
@@ -94,6 +92,23 @@ def checksums(record: Record) -> Table:
     )
 
 
+def contents(record: Record) -> Table:
+    """What each file holds: size, bpw, layers removed, and the share of its bytes in each type."""
+    in_gib = gib(row.file_bytes for row in record.rows)
+    return Table(
+        caption="What the files hold.",
+        columns=(MODEL, *columns("GiB", "BPW"), Column(title="Types by bytes", right=False)),
+        rows=tuple(
+            (label(row), size, fixed(row.bpw, 4), _types(row)) for row, size in zip(record.rows, in_gib, strict=True)
+        ),
+    )
+
+
+def _types(row: Row) -> str:
+    total = sum(t.n_bytes for t in row.types)
+    return ", ".join(f"{t.name} {share(t.n_bytes, total, 0)}" for t in row.types if t.n_bytes > 0.005 * total)
+
+
 def quality(record: Record) -> tuple[Table, ...]:
     """The reference card's table, one for each group of rows that may be compared."""
     groups = alike(record.rows)
@@ -126,72 +141,6 @@ def conditions(rows: tuple[Row, ...]) -> str:
     """Under what a group of rows was measured."""
     damage = rows[0].evaluation
     return f"{len(damage.chunk_kld)} chunks, PPL(base) {fixed(damage.ppl_base.value, 6)}"
-
-
-def tasks(record: Record) -> Table | None:
-    """Task scores in %, with the mean of all tasks where a row has them all; None without any."""
-    keys = tuple(dict.fromkeys((task.name, task.n_items) for row in record.rows for task in row.tasks))
-    if not keys:
-        return None
-    titles = (*(f"{name} ({n})" for name, n in keys), "Average")
-    body = []
-    for row in record.rows:
-        scores = {(task.name, task.n_items): task for task in row.tasks}
-        cells = tuple(percent(scores[key].score, 2) if key in scores else NOT_MEASURED for key in keys)
-        body.append((label(row), *cells, _average(tuple(scores.values()), len(keys))))
-    return Table(
-        caption="Task scores in %, in brackets how many items were asked. ± is one standard error.",
-        columns=(MODEL, *columns(*titles)),
-        rows=tuple(body),
-    )
-
-
-def task_title(record: Record) -> str:
-    """``ARC, HellaSwag and WinoGrande``: the task sets that were asked."""
-    return either(tuple(dict.fromkeys(task.name for row in record.rows for task in row.tasks)))
-
-
-def _average(scores: tuple[TaskScore, ...], n_tasks: int) -> str:
-    if len(scores) < n_tasks:
-        return "–"
-    errors = [task.score.stderr for task in scores]
-    known = [error for error in errors if error is not None]
-    stderr = math.hypot(*known) / n_tasks if len(known) == n_tasks else None
-    mean = sum(task.score.value for task in scores) / n_tasks
-    return percent(Estimate(value=mean, stderr=stderr), 2)
-
-
-def speed(record: Record) -> tuple[Table, ...]:
-    """Tokens per second, one table for each processor and backend."""
-    places = tuple(dict.fromkeys((s.cpu, s.backend) for row in record.rows for s in row.speed))
-    return tuple(_speed(record, place) for place in places)
-
-
-def _speed(record: Record, place: tuple[str, str]) -> Table:
-    found = tuple(
-        (row, size, test)
-        for row, size in zip(record.rows, gib(r.file_bytes for r in record.rows), strict=True)
-        for test in row.speed
-        if (test.cpu, test.backend) == place
-    )
-    titles = ("Size (GiB)", "Params", "Backend", "Threads", "Test", "t/s")
-    return Table(
-        caption=f"Tokens per second measured on {plain(place[0] or 'an unnamed processor')}.",
-        columns=(MODEL, *columns(*titles)),
-        rows=tuple(_speed_row(*entry) for entry in found),
-    )
-
-
-def _speed_row(row: Row, size: str, test: Speed) -> tuple[str, ...]:
-    return (
-        label(row),
-        size,
-        parameters(row.n_params),
-        test.backend,
-        str(test.n_threads),
-        test.test,
-        estimate(test.tokens_per_second, 2),
-    )
 
 
 def selection(record: Record) -> Table:

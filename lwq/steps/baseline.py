@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from lwq import tools
+from lwq.errors import UsageError
 from lwq.files import need_space
 from lwq.gguf_header import read_header
 from lwq.metrics import Perplexity
@@ -14,6 +16,7 @@ from lwq.steps import Context, Given, Made
 NAME = "baseline"
 VERSION = 1
 USES_TOOLS = True
+_LEAST_SCORED: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,8 @@ class Inputs:
     text: Given
     n_ctx: int
     n_chunks: int | None
+    max_bytes: int | None
+    """Most bytes for the log-probabilities: fewer windows are used where they would take more."""
     logits_file: str
 
 
@@ -36,18 +41,24 @@ def run(inputs: Inputs, ctx: Context) -> Result:
 
     Raises:
         SpaceError: the log-probabilities would not fit; told before the model is loaded.
+        UsageError: fewer than 100 tokens would be scored.
     """
     header = read_header(ctx.find(inputs.base))
     n_vocab = header.n_vocab
     text = ctx.find(inputs.text)
     most = inputs.n_chunks or max(1, text.stat().st_size // inputs.n_ctx)
+    n_chunks, limited = inputs.n_chunks, False
+    if inputs.max_bytes and logits_bytes(n_vocab, inputs.n_ctx, most) > inputs.max_bytes:
+        n_chunks = most = _chunks_within(inputs.max_bytes, n_vocab, inputs.n_ctx)
+        limited = True
+    _check_enough(most, inputs.n_ctx, limited=limited)
     need_space(ctx.folder, logits_bytes(n_vocab, inputs.n_ctx, most), "the base's log-probabilities")
     done = tools.perplexity_base(
         ctx.toolchain,
         TextRequest(
             model=ctx.place(inputs.base),
             text=ctx.place(inputs.text),
-            window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
+            window=Window(n_ctx=inputs.n_ctx, n_chunks=n_chunks),
             output=inputs.logits_file,
         ),
         cwd=ctx.folder,
@@ -55,7 +66,27 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         on_progress=ctx.progress,
     )
     ctx.ran(done)
+    _check_enough(done.perplexity.n_chunks, inputs.n_ctx, limited=limited)
     return Result(perplexity=done.perplexity, n_vocab=n_vocab)
+
+
+def _chunks_within(max_bytes: int, n_vocab: int, n_ctx: int) -> int:
+    each = logits_bytes(n_vocab, n_ctx, 1) - logits_bytes(n_vocab, n_ctx, 0)
+    return max(0, (max_bytes - logits_bytes(n_vocab, n_ctx, 0)) // each)
+
+
+def _check_enough(n_chunks: int, n_ctx: int, *, limited: bool) -> None:
+    """Raises UsageError where fewer tokens are scored than llama-perplexity makes statistics of."""
+    each = n_ctx - 1 - n_ctx // 2
+    if n_chunks * each >= _LEAST_SCORED:
+        return
+    least = -(-_LEAST_SCORED // each)
+    why = "max_logits leaves" if limited else "there are"
+    raise UsageError(
+        f"{why} {n_chunks} windows of {n_ctx} tokens, {least} are needed: llama-perplexity prints no KLD of fewer than"
+        f" {_LEAST_SCORED} scored tokens",
+        hint="raise max_logits" if limited else "raise n_chunks or n_ctx, or give a longer text",
+    )
 
 
 def logits_bytes(n_vocab: int, n_ctx: int, n_chunks: int) -> int:

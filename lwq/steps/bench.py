@@ -1,42 +1,140 @@
-"""Tokens per second of one file on this machine."""
+"""Tokens per second of all files on this machine, measured in turns: A B C, A B C, …
+
+What slows the machine for a while slows all files of a round alike, so ratios within a round stay true.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
 
 from lwq import tools
 from lwq.metrics import Speed
-from lwq.steps import Context, Origin
+from lwq.requests import Benched, Ran
+from lwq.speeds import mean
+from lwq.steps import Context, Given, Origin, from_json, to_json
 
 NAME = "bench"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
+_LOOK_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A file to measure, and how it is called."""
+
+    name: str
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    candidate: Origin
+    candidates: tuple[Row, ...]
     tests: tuple[str, ...]
     repetitions: int
+    """Rounds: in each, every file is run once."""
     n_threads: int
     cpu: str
     """The processor's name: speeds of another machine are not reused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Timed:
+    """A file's speeds, and the command of one round."""
+
+    name: str
+    argv: tuple[str, ...]
     speed: tuple[Speed, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    rows: tuple[Timed, ...]
+    busy: float
+    """Largest share of the CPUs that others used before a round."""
+
+    def of(self, name: str) -> Timed:
+        """The speeds of the file of that name."""
+        return next(row for row in self.rows if row.name == name)
+
+
 def run(inputs: Inputs, ctx: Context) -> Result:
-    """One row for each test, as llama-bench measured it."""
-    done = tools.bench(
-        ctx.toolchain,
-        cwd=ctx.folder,
-        model=ctx.place(inputs.candidate),
-        tests=inputs.tests,
-        repetitions=inputs.repetitions,
-        threads=inputs.n_threads,
-    )
-    ctx.ran(done)
-    return Result(speed=done.speed)
+    """Every file's tests, with their samples in the order of the rounds.
+
+    A finished run of one file in one round is a piece; what others use of the CPUs is looked at before each round,
+    and again before a round that goes on after a break.
+
+    Raises:
+        LwqError: llama-bench failed, or printed not what it had to.
+    """
+    pieces, n = ctx.pieces(), len(inputs.candidates)
+    runs: list[list[Benched]] = [[] for _ in inputs.candidates]
+    for number in range(inputs.repetitions):
+        missing = [i for i in range(n) if f"run/{number}/{i}" not in pieces.found]
+        if missing:
+            pieces.get(f"busy/{number}/{missing[0]}", busy_share)
+        for i, row in enumerate(inputs.candidates):
+            found = pieces.get(f"run/{number}/{i}", partial(_once, row, inputs, ctx))
+            runs[i].append(from_json(Benched, found))
+            ctx.progress(number * n + i + 1, inputs.repetitions * n)
+    busy = max(share for key, share in pieces.found.items() if key.startswith("busy/"))
+    for done in runs:
+        ctx.ran(Ran(argv=done[0].argv, seconds=sum(one.seconds for one in done)))
+    named = zip(inputs.candidates, runs, strict=True)
+    rows = tuple(Timed(name=row.name, argv=done[0].argv, speed=_together(done, busy)) for row, done in named)
+    return Result(rows=rows, busy=busy)
+
+
+def _once(row: Row, inputs: Inputs, ctx: Context) -> object:
+    with _placed(row.origin, ctx) as folder:
+        done = tools.bench(
+            ctx.toolchain,
+            cwd=folder,
+            model=row.origin.name,
+            tests=inputs.tests,
+            repetitions=1,
+            threads=inputs.n_threads,
+        )
+    return to_json(done)
+
+
+@contextmanager
+def _placed(origin: Origin, ctx: Context) -> Iterator[Path]:
+    """A folder with the file (or all shards of it) alone, since files of several people may have one name."""
+    paths = ctx.given[origin.sha256] if isinstance(origin, Given) else (ctx.find(origin),)
+    with tempfile.TemporaryDirectory(dir=ctx.folder) as name:
+        folder = Path(name)
+        for link, path in zip((origin.name, *(p.name for p in paths[1:])), paths, strict=True):
+            (folder / link).symlink_to(path)
+        yield folder
+
+
+def _together(runs: Sequence[Benched], busy: float) -> tuple[Speed, ...]:
+    """One Speed for each test, from a file's runs in round order."""
+    load_seconds = statistics.median(run.load_seconds for run in runs)
+    peak_bytes = max(run.peak_bytes for run in runs)
+    found = []
+    for of_test in zip(*(run.speed for run in runs), strict=True):
+        samples = tuple(sample for one in of_test for sample in one.samples)
+        measured = {"tokens_per_second": mean(samples), "samples": samples, "busy": busy}
+        found.append(replace(of_test[0], load_seconds=load_seconds, peak_bytes=peak_bytes, **measured))
+    return tuple(found)
+
+
+def busy_share() -> float:
+    """Share of this process's CPUs in use for half a second in which nothing of ours runs."""
+    import psutil
+
+    shares = psutil.cpu_percent(interval=_LOOK_SECONDS, percpu=True)
+    if hasattr(os, "sched_getaffinity"):
+        ours = [shares[cpu] for cpu in os.sched_getaffinity(0) if cpu < len(shares)]
+        shares = ours or shares
+    return statistics.fmean(shares) / 100

@@ -9,7 +9,7 @@ from lwq.metrics import Damage
 from lwq.steps import Context, Made, Origin
 
 NAME = "evaluate"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 
 

@@ -10,7 +10,7 @@ from lwq.requests import TextRequest, Window
 from lwq.steps import Context, Given, Made
 
 NAME = "parts"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 _LOGITS = "pruned.logits"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq.metrics import Damage, Estimate
+from lwq.fronts import Point, front, point, reason
+from lwq.metrics import Damage, Speed, TaskScore
 from lwq.record import FileFacts, Selection, Verdict
 from lwq.steps import Context, Made
 
 NAME = "select"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = False
 
 
@@ -20,13 +21,17 @@ class Candidate:
     row: str
     file: Made
     damage: Made
+    tasks: tuple[Made, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     candidates: tuple[Candidate, ...]
     rule: str
+    over: tuple[str, ...]
+    """Criteria of the front: ``bytes``, ``kld``, ``tg``, ``tasks``."""
     text: str
+    bench: Made | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,41 +40,42 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Point:
-    row: str
-    n_bytes: int
-    kld: Estimate
+class _Timed:
+    """What is needed of a row that was timed."""
+
+    name: str
+    speed: tuple[Speed, ...]
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
     """A verdict for each candidate, in the recipe's order."""
-    points = tuple(_point(candidate, ctx) for candidate in inputs.candidates)
-    verdicts = tuple(verdict(point, points, inputs.rule) for point in points)
-    return Result(selection=Selection(rule=inputs.rule, text=inputs.text, verdicts=verdicts))
+    timed = ctx.result(inputs.bench, "rows", tuple[_Timed, ...]) if inputs.bench else ()
+    speeds = {row.name: row.speed for row in timed}
+    points = tuple(_point(candidate, ctx, speeds.get(candidate.row, ())) for candidate in inputs.candidates)
+    verdicts = _all(points) if inputs.rule == "all" else _on_the_front(points, inputs.over)
+    return Result(selection=Selection(rule=inputs.rule, text=inputs.text, verdicts=verdicts, over=inputs.over))
 
 
-def _point(candidate: Candidate, ctx: Context) -> _Point:
+def _point(candidate: Candidate, ctx: Context, speed: tuple[Speed, ...]) -> Point:
     damage = ctx.result(candidate.damage, "damage", Damage)
     facts = ctx.result(candidate.file, "facts", FileFacts)
-    n_bytes = sum(share.n_bytes for share in facts.types)
-    return _Point(row=candidate.row, n_bytes=n_bytes, kld=damage.kld)
+    scores = tuple(ctx.result(made, "score", TaskScore) for made in candidate.tasks)
+    return point(candidate.row, sum(share.n_bytes for share in facts.types), damage, speed, scores)
 
 
-def verdict(point: _Point, points: tuple[_Point, ...], rule: str) -> Verdict:
-    """Kept on the Pareto front of tensor bytes (not metadata) and mean KLD; a tie in KLD goes to the smaller file."""
-    if rule == "all":
-        return Verdict(row=point.row, kept=True, reason="every file is kept (rule `all`)")
-    better = [p for p in points if p is not point and _beats(p, point)]
-    if not better:
-        return Verdict(row=point.row, kept=True, reason="no smaller file is as close to the original")
-    best = min(better, key=lambda p: (p.kld.value, p.n_bytes, p.row))
-    saved = point.n_bytes - best.n_bytes
-    size = f"{saved:,} bytes smaller" if saved else "of the same size"
-    reason = f"{best.row} is {size} and closer (KLD {best.kld.value:.6f} against {point.kld.value:.6f} nats)"
-    return Verdict(row=point.row, kept=False, reason=reason)
+def _all(points: tuple[Point, ...]) -> tuple[Verdict, ...]:
+    return tuple(Verdict(row=p.name, kept=True, reason="every file is kept (rule `all`)") for p in points)
 
 
-def _beats(a: _Point, b: _Point) -> bool:
-    if a.n_bytes > b.n_bytes or a.kld.value > b.kld.value:
-        return False
-    return (a.n_bytes, a.kld.value) != (b.n_bytes, b.kld.value) or a.row < b.row
+def _on_the_front(points: tuple[Point, ...], over: tuple[str, ...]) -> tuple[Verdict, ...]:
+    """Kept are those that no other is as good as and better; a tie goes to the smaller file."""
+    if not points:
+        return ()
+    beaten = {loser.name: (loser, winner) for loser, winner in front(points, over).beaten}
+    verdicts = []
+    for p in points:
+        why = "no other is as good in everything and better in something"
+        if found := beaten.get(p.name):
+            why = reason(found[1], found[0], over)
+        verdicts.append(Verdict(row=p.name, kept=p.name not in beaten, reason=why))
+    return tuple(verdicts)

@@ -1,4 +1,4 @@
-"""The score of one file on one task set, by llama-perplexity's own scorers."""
+"""The score of one file on one task set, by llama-perplexity's own scorers, item by item."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from lwq import tools
 from lwq.metrics import TaskScore
 from lwq.requests import TaskRequest
-from lwq.steps import Context, Given, Origin
+from lwq.steps import Context, Made, Origin
+from lwq.task_formats import tool_order
 
 NAME = "tasks"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 
 
@@ -18,10 +19,7 @@ USES_TOOLS = True
 class Inputs:
     candidate: Origin
     name: str
-    kind: str
-    items: Given
-    n_items: int
-    n_ctx: int
+    items: Made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +28,21 @@ class Result:
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
-    """The score over all items announced."""
+    """The score over all items announced, and which were right, in the order of the set's ids."""
+    kind = ctx.result(inputs.items, "kind", str)
+    n_items = len(ctx.result(inputs.items, "ids", tuple[str, ...]))
     request = TaskRequest(
-        kind=inputs.kind,
+        kind=kind,
         model=ctx.place(inputs.candidate),
         items=ctx.place(inputs.items),
-        n_items=inputs.n_items,
-        n_ctx=inputs.n_ctx,
+        n_items=n_items,
+        n_ctx=ctx.result(inputs.items, "n_ctx", int),
+        n_parallel=ctx.result(inputs.items, "n_parallel", int),
     )
     done = tools.task(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress)
     ctx.ran(done)
-    return Result(score=TaskScore(name=inputs.name, score=done.score, n_items=done.n_items))
+    outcomes = ["0"] * n_items
+    for place, item in enumerate(tool_order(kind, n_items)):
+        outcomes[item] = "1" if done.outcomes.right[place] else "0"
+    score = TaskScore(name=inputs.name, score=done.outcomes.score, n_items=n_items, outcomes="".join(outcomes))
+    return Result(score=score)

@@ -1,0 +1,196 @@
+"""``lwq bench``: tokens per second of GGUFs, measured in turns and compared with the first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from lwq.cache import Cache, Entry, key_of
+from lwq.cli.progress import Progress, showing
+from lwq.cli.settings import Settings
+from lwq.cli.tables import print_table
+from lwq.errors import ModelError, UsageError
+from lwq.execution import Surroundings, execute
+from lwq.files import human_bytes, sha256_file
+from lwq.gguf_header import GgufHeader, read_header
+from lwq.metrics import Speed
+from lwq.pipeline import key_value
+from lwq.recipe import Bench
+from lwq.speeds import BUSY, Ratio, ratio_to
+from lwq.steps import Given, Step, bench
+from lwq.toolchain import home
+
+_DEFAULT = ",".join(Bench().tests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A GGUF that was named, and how its row is called."""
+
+    name: str
+    header: GgufHeader
+
+    def given(self) -> Given:
+        """The file (or all shards of a split model) by content."""
+        memo = home() / "hashes.sqlite"
+        hashes = [sha256_file(shard.path, memo=memo) for shard in self.header.shards]
+        digest = hashes[0] if len(hashes) == 1 else hashlib.sha256(repr(hashes).encode()).hexdigest()
+        return Given(sha256=digest, name=self.header.path.name)
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(shard.path.absolute() for shard in self.header.shards)
+
+
+@click.command("bench")
+@click.argument("models", metavar="GGUF...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--tests", default=_DEFAULT, show_default=True, help="Prompt and generation lengths, with commas.")
+@click.option("--repetitions", type=click.IntRange(2, 1000), default=5, show_default=True, help="Rounds.")
+@click.option("--again", is_flag=True, help="Measure anew what was measured before.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def bench_command(
+    settings: Settings, models: tuple[Path, ...], tests: str, repetitions: int, again: bool, as_json: bool
+) -> None:
+    """Measure tokens per second of each GGUF by llama-bench, in turns: every round runs every file once.
+
+    The first file is the reference: the others' ratios to it are taken round by round, with a 95 % interval. A file
+    added to others that were measured measures all of them again, since a ratio needs one session. A broken-off
+    session goes on where it ended; the same call later prints what was measured, unless --again is given.
+    """
+    asked = _asked(tests, repetitions)
+    files = _named(models)
+    with showing(settings.verbosity) as progress:
+        found = _measure(files, asked, settings, progress, again=again)
+    if as_json:
+        click.echo(json.dumps(_values(files, found), indent=2))
+    else:
+        _print(files, found)
+    if found.busy > BUSY:
+        click.echo(f"warning: the machine was busy: before a round, others used up to {found.busy:.0%} of it", err=True)
+
+
+def _asked(tests: str, repetitions: int) -> Bench:
+    """The tests by the recipe's own rule."""
+    try:
+        return Bench(tests=tuple(t.strip() for t in tests.split(",")), repetitions=repetitions)
+    except ValidationError as error:
+        raise UsageError(f"--tests: {error.errors()[0]['msg']}", hint="--tests pp512,tg128,pp1024+tg1024") from None
+
+
+def _named(models: tuple[Path, ...]) -> tuple[File, ...]:
+    """The files' headers, with names that differ.
+
+    Raises:
+        ModelError: one is missing, is no GGUF, or holds no model.
+    """
+    headers = [read_header(path) for path in models]
+    for header in headers:
+        if not header.n_layer:
+            raise ModelError(f"{header.path}: holds no model that runs", hint="name the GGUF of a model")
+    bare = Counter(path.name for path in {path.absolute() for path in models})
+    names = [path.name if bare[path.name] == 1 else str(path) for path in models]
+    seen: Counter[str] = Counter()
+    found = []
+    for name, header in zip(names, headers, strict=True):
+        seen[name] += 1
+        found.append(File(name=name if seen[name] == 1 else f"{name} #{seen[name]}", header=header))
+    return tuple(found)
+
+
+def _measure(
+    files: tuple[File, ...], asked: Bench, settings: Settings, progress: Progress, *, again: bool
+) -> bench.Result:
+    machine, cache = settings.machine(), settings.cache()
+    origins = [file.given() for file in files]
+    inputs = bench.Inputs(
+        candidates=tuple(bench.Row(name=f.name, origin=o) for f, o in zip(files, origins, strict=True)),
+        tests=asked.tests,
+        repetitions=asked.repetitions,
+        n_threads=machine.n_threads,
+        cpu=machine.cpu,
+    )
+    value = key_value(bench, inputs, machine.toolchain)
+    step = Step(label="bench", module=bench, inputs=inputs, key_value=value, key=key_of(value))
+    if again:
+        _forget(step, cache)
+    elif entry := cache.lookup(bench.NAME, step.key):
+        progress.note(f"measured {entry.finished}; --again measures anew")
+    progress.n_steps = 1
+    given = {origin.sha256: file.paths() for file, origin in zip(files, origins, strict=True)}
+    around = Surroundings(cache=cache, machine=machine, given=given, watch=progress, work={})
+    found: Entry = execute((step,), around)[step.key]
+    result: bench.Result = step.result_of(found)
+    return result
+
+
+def _forget(step: Step, cache: Cache) -> None:
+    for path in (cache.folder(bench.NAME, step.key), *cache.pieces.glob(f"{step.key[:24]}.jsonl")):
+        if path.exists():
+            cache.remove(path)
+
+
+def _against(files: tuple[File, ...], found: bench.Result, name: str, test: Speed) -> Ratio | None:
+    """The ratio to the first file; None for that file itself."""
+    first = files[0].name
+    return None if name == first else ratio_to(test, found.of(first).speed)
+
+
+def _print(files: tuple[File, ...], found: bench.Result) -> None:
+    some = found.rows[0].speed[0]
+    click.echo(
+        f"measured on {some.cpu}: t/s of {len(some.samples)} rounds ± one standard error; ratios of the same round,"
+        " 95 % interval"
+    )
+    heads = ("model", "size", "params", "backend", "threads", "test", "t/s", "±", f"of {files[0].name}", "interval", "")
+    rows = [_cells(file, test, _against(files, found, file.name, test)) for file, test in _tests(files, found)]
+    print_table(heads, rows)
+    click.echo()
+    print_table(("model", "load s", "peak memory"), [_load(file, found.of(file.name).speed[0]) for file in files])
+
+
+def _tests(files: tuple[File, ...], found: bench.Result) -> list[tuple[File, Speed]]:
+    return [(file, test) for file in files for test in found.of(file.name).speed]
+
+
+def _cells(file: File, test: Speed, ratio: Ratio | None) -> tuple[str, ...]:
+    size, params = human_bytes(file.header.file_bytes), f"{file.header.n_params / 1e6:.1f} M"
+    speed = test.tokens_per_second
+    compared = ("1", "", "")
+    if ratio:
+        interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
+        compared = (f"{ratio.value:.3f}", interval, "tied" if ratio.is_tied else "")
+    measured = (f"{speed.value:.2f}", f"{speed.stderr or 0:.2f}")
+    return (file.name, size, params, test.backend, str(test.n_threads), test.test, *measured, *compared)
+
+
+def _load(file: File, speed: Speed) -> tuple[str, str, str]:
+    peak = human_bytes(speed.peak_bytes) if speed.peak_bytes else "-"
+    return (file.name, f"{speed.load_seconds or 0:.3f}", peak)
+
+
+def _values(files: tuple[File, ...], found: bench.Result) -> dict[str, Any]:
+    def ratio(file: File, test: Speed) -> dict[str, Any] | None:
+        known = _against(files, found, file.name, test)
+        return {**asdict(known), "tied": known.is_tied} if known else None
+
+    return {
+        "reference": files[0].name,
+        "busy": found.busy,
+        "models": [
+            {
+                "name": file.name,
+                "file_bytes": file.header.file_bytes,
+                "n_params": file.header.n_params,
+                "command": found.of(file.name).argv,
+                "tests": [{**asdict(t), "ratio": ratio(file, t)} for t in found.of(file.name).speed],
+            }
+            for file in files
+        ],
+    }

@@ -1,0 +1,200 @@
+"""``lwq eval`` and ``lwq compare``: GGUFs of one model measured beside each other, without a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lwq import execution
+from lwq.assemble import assemble
+from lwq.cli.job import Job
+from lwq.cli.progress import Progress, showing
+from lwq.cli.settings import Settings
+from lwq.cli.tables import print_table
+from lwq.errors import ModelError
+from lwq.finished import Run
+from lwq.gguf_header import read_header
+from lwq.pipeline import Planner
+from lwq.publish import publish_files
+from lwq.recipe_parse import parse_recipe
+from lwq.record import Record
+from lwq.same_model import difference
+from lwq.sources import Sources, fetch
+from lwq.task_sets import files_of, title_of
+from lwq.toolchain import home
+
+_OPTIONS = (
+    click.argument("models", nargs=-1, required=True, metavar="MODEL..."),
+    click.option("--base", required=True, metavar="REFERENCE", help="The original: what damage is measured against."),
+    click.option("--text", default="packaged:evaluation", metavar="TEXT", help="Text for PPL and KLD."),
+    click.option("--ctx", "n_ctx", type=click.IntRange(32), default=512, show_default=True, help="Tokens of a window."),
+    click.option("--chunks", "n_chunks", type=click.IntRange(1), help="Windows of the text; all when absent."),
+    click.option("--data", type=click.Path(path_type=Path), help="Folder that holds the task sets; else from the Hub."),
+    click.option("--items", "n_items", type=click.IntRange(100), default=750, show_default=True, help="Of each set."),
+    click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw of items."),
+    click.option("--skip-faulty", is_flag=True, help="Leave out items with faults instead of refusing the set."),
+    click.option("--out", type=click.Path(path_type=Path), help="Also write a model card into this folder."),
+    click.option("--json", "as_json", is_flag=True, help="Print the record as JSON."),
+)
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is measured, of which files."""
+
+    models: tuple[str, ...]
+    base: str
+    text: str
+    n_ctx: int
+    n_chunks: int | None
+    tasks: str
+    data: Path | None
+    n_items: int
+    seed: int
+    skip_faulty: bool
+    speed: str
+
+    def recipe(self) -> str:
+        """The same as a recipe without targets."""
+        lines = ['name = "comparison"', f"model = {_quoted(_absolute(self.base))}"]
+        lines += ["[calibration]", 'text = "packaged:calibration"', "[evaluation]"]
+        lines += [f"text = {_quoted(_absolute(self.text))}", f"n_ctx = {self.n_ctx}"]
+        lines += [f"n_chunks = {self.n_chunks}"] if self.n_chunks else []
+        for name, model in zip(_names(self.models), self.models, strict=True):
+            lines += ["[[third_party]]", f"name = {_quoted(name)}", f"model = {_quoted(_absolute(model))}"]
+        for asked in filter(None, (part.strip() for part in self.tasks.split(","))):
+            name, equals, file = asked.partition("=")
+            files = [_absolute(file)] if equals else list(files_of(name, self.data))
+            lines += ["[[tasks]]", f"name = {_quoted(title_of(name))}", f"file = {_quoted(files)}"]
+            lines += [f"n_items = {self.n_items}", f"seed = {self.seed}"]
+            lines += ['faulty = "skip"'] if self.skip_faulty else []
+        tests = [test.strip() for test in self.speed.split(",") if test.strip()]
+        return "\n".join([*lines, "[bench]", f"tests = {_quoted(tests)}"]) + "\n"
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _absolute(reference: str) -> str:
+    kind = reference.partition(":")[0]
+    if kind in ("cloze-sentences", "cloze-words"):
+        return f"{kind}:{_absolute(reference.partition(':')[2])}"
+    return reference if kind in ("hf", "pypi", "packaged") else str(Path(reference).absolute())
+
+
+def _names(models: tuple[str, ...]) -> list[str]:
+    """Names of rows: stems of the files, told apart where they are alike."""
+    found: list[str] = []
+    for model in models:
+        stem = Path(model.split("@")[0].rstrip("/")).name.removesuffix(".gguf")
+        clean = "".join(c if c.isalnum() or c in "._+-" else "-" for c in stem).strip("._+-")[:80] or "model"
+        n = sum(name == clean or name.startswith(f"{clean}-no") for name in found) + 1
+        found.append(clean if n == 1 else f"{clean}-no{n}")
+    return found
+
+
+@click.command("eval")
+@_with_options
+@click.option("--tasks", default="", metavar="LIST", help="Task sets: arc,hellaswag,…; or NAME=FILE; none when absent.")
+@click.pass_obj
+def eval_command(settings: Settings, /, out: Path | None, as_json: bool, **asked: Any) -> None:
+    """Measure PPL, KLD and task scores of each MODEL against the original.
+
+    A MODEL is a GGUF: a path or hf://OWNER/NAME/FILE.gguf. Finished measurements are kept, so the same command with
+    one more MODEL measures that one only.
+    """
+    _measure(Asked(speed="", **asked), settings, out, as_json=as_json)
+
+
+@click.command("compare")
+@_with_options
+@click.option("--tasks", default="", metavar="LIST", help="Task sets: arc,hellaswag,…; or NAME=FILE; none when absent.")
+@click.option("--speed", default="", metavar="LIST", help="Speed tests too: pp512,tg128,pp1024+tg1024.")
+@click.pass_obj
+def compare_command(settings: Settings, /, out: Path | None, as_json: bool, **asked: Any) -> None:
+    """Put GGUFs of one model side by side: types, damage, tasks, speed, and what the differences show.
+
+    Each MODEL must be a file of the base's model (same tokenizer, vocabulary, sizes and norms); one that is not is
+    refused, and the others are measured all the same (exit code 1).
+    """
+    _measure(Asked(**asked), settings, out, as_json=as_json)
+
+
+def _measure(asked: Asked, settings: Settings, out: Path | None, *, as_json: bool) -> None:
+    toml = asked.recipe()
+    recipe = parse_recipe(toml, "command line")
+    with showing(settings.verbosity) as progress:
+        found = fetch(recipe, Path(), home(), progress.note)
+        refused = _refused(found)
+        if refused and len(refused) == len(found.third_party):
+            raise ModelError("\n".join(refused.values()), hint="each MODEL must be a GGUF of the base's model")
+        kept = tuple(t for t in recipe.third_party if t.name not in refused)
+        recipe = recipe.model_copy(update={"third_party": kept})
+        found = replace(found, third_party={n: f for n, f in found.third_party.items() if n not in refused})
+        machine = settings.machine()
+        steps = Planner(recipe, found, machine).plan()
+        job = Job(recipe=recipe, text=toml, sources=found, machine=machine, steps=steps, cache=settings.cache())
+        record = _record(job, out, progress)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False))
+    else:
+        _print(record)
+    if out:
+        click.echo(f"card: {out / 'README.md'}", err=as_json)
+    if refused:
+        raise ModelError("\n".join(refused.values()), hint="left out above; name GGUFs of the base's model only")
+
+
+def _refused(found: Sources) -> dict[str, str]:
+    """Name → why a file is not one of the base's model; the base's own steps tell where it is a folder."""
+    if found.model.kind != "gguf":
+        return {}
+    base = read_header(found.model.found.paths[0])
+    told = {name: difference(base, read_header(f.paths[0])) for name, f in found.third_party.items()}
+    return {n: f"{found.third_party[n].given.name}: {why}: another model" for n, why in told.items() if why}
+
+
+def _record(job: Job, out: Path | None, progress: Progress) -> Record:
+    progress.n_steps = len(job.steps)
+    job.cache.remember("comparison", {step.label: step.key_value for step in job.steps})
+    entries = execution.execute(job.steps, job.surroundings(progress))
+    job.release_logits(entries)
+    run = Run(
+        recipe=job.recipe,
+        recipe_text=job.text,
+        sources=job.sources,
+        machine=job.machine,
+        steps=job.steps,
+        entries=entries,
+    )
+    record = assemble(run)
+    if out:
+        from lwq.report.write import write_report
+
+        publish_files(run, out)
+        write_report(record, out)
+    return record
+
+
+def _print(record: Record) -> None:
+    """The card's own tables, and what they show."""
+    from lwq.report import intervals, speed_table, tables, task_section
+
+    scores, speeds = task_section.scores(record), speed_table.tables(record)
+    shown = [tables.contents(record), *tables.quality(record), *intervals.tables(record), scores, *speeds]
+    for table in (t for t in shown if t is not None):
+        click.echo(f"\n{table.caption}")
+        print_table([column.title for column in table.columns], table.rows)

@@ -1,0 +1,74 @@
+"""Speeds measured in rounds: means, and ratios of two files paired by round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lwq.metrics import Estimate, Speed
+
+BUSY: Final = 0.1
+"""Share of the CPUs in others' use from which speeds are warned of."""
+_QUANTILE: Final = 0.975
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Tokens per second over those of a reference, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n_rounds: int
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the interval holds 1: the two are not told apart."""
+        return self.low <= 1 <= self.high
+
+
+def mean(samples: Sequence[float]) -> Estimate:
+    """Mean tokens per second and its standard error s / √n, s with n − 1; no error for one sample."""
+    n = len(samples)
+    value = math.fsum(samples) / n
+    error = math.sqrt(math.fsum((x - value) ** 2 for x in samples) / (n - 1) / n) if n > 1 else None
+    return Estimate(value=value, stderr=error, unit="t/s")
+
+
+def ratio(samples: Sequence[float], reference: Sequence[float]) -> Ratio:
+    """exp(d̄ ± t · s / √n) of the log ratios d of the same round, t with n − 1 degrees of freedom.
+
+    What slows a whole round cancels; log ratios make the ratio the other way round its exact inverse.
+
+    Args:
+        samples, reference: tokens per second in round order, of equally many rounds, at least two.
+
+    Raises:
+        ValueError: not equally many, or fewer than two.
+    """
+    from scipy.special import stdtrit
+
+    logs = [math.log(a / b) for a, b in zip(samples, reference, strict=True)]
+    n = len(logs)
+    if n < 2:
+        raise ValueError(f"{n} round gives no interval")
+    middle = math.fsum(logs) / n
+    spread = math.sqrt(math.fsum((d - middle) ** 2 for d in logs) / (n - 1))
+    half = float(stdtrit(n - 1, _QUANTILE)) * spread / math.sqrt(n)
+    return Ratio(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), n_rounds=n)
+
+
+def ratio_to(speed: Speed, reference: Sequence[Speed]) -> Ratio | None:
+    """The ratio to the reference's same test; None where the two were not measured in the same rounds."""
+    other = next((r for r in reference if r.test == speed.test), None)
+    if other is None or speed.busy is None or other.busy is None:
+        return None
+    pairs = len(speed.samples)
+    return ratio(speed.samples, other.samples) if pairs == len(other.samples) and pairs > 1 else None
+
+
+def busiest(speeds: Sequence[Speed]) -> float:
+    """The largest share of the CPUs that others used; 0 where nothing was measured in turns."""
+    return max((s.busy for s in speeds if s.busy is not None), default=0.0)

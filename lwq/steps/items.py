@@ -1,0 +1,104 @@
+"""A task set as llama-perplexity reads it: items read, checked, drawn, and written in its own format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lwq.cloze import sentence_cloze, word_cloze
+from lwq.errors import ToolchainError
+from lwq.files import write_atomic
+from lwq.steps import Context, Given, Origin
+from lwq.task_formats import render
+from lwq.task_items import Item, Kind, checked, draw
+from lwq.taskdata import merged, read_items
+from lwq.vocabulary import Vocabulary, longest
+
+NAME = "items"
+VERSION = 1
+USES_TOOLS = True
+_LEAST_PARALLEL: Final = 4
+_STEP: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Origin
+    """Whose tokenizer says how long an item is."""
+    name: str
+    kind: Kind
+    files: tuple[Given, ...]
+    """Several are drawn from in equal parts."""
+    cloze: str
+    """``sentences`` or ``words`` where items are made from a text; empty for task data."""
+    columns: tuple[tuple[str, str], ...]
+    n_items: int
+    n_ctx: int
+    """Grown where an item needs more."""
+    seed: int
+    skip_faulty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    file: str
+    kind: Kind
+    n_given: int
+    """Items that there were to draw from."""
+    n_faulty: int
+    """Items left out before the draw."""
+    ids: tuple[str, ...]
+    parts: str
+    """What share each of several files has; empty for one."""
+    n_ctx: int
+    n_parallel: int
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """The drawn items in the tool's format, their ids, and the context that holds the longest.
+
+    Raises:
+        FileError: task data with faults, each with its line; fewer items than wanted.
+    """
+    read = {file.name: _read(inputs, ctx, file) for file in inputs.files}
+    given = {n: checked(found, n, inputs.kind, skip=inputs.skip_faulty) for n, found in read.items()}
+    items, parts = _drawn(inputs, given)
+    file = f"{inputs.name}.items"
+    write_atomic(ctx.folder / file, render(inputs.kind, items, inputs.name))
+    n_parallel = max(_LEAST_PARALLEL, *(len(item.choices) for item in items))
+    return Result(
+        file=file,
+        kind=inputs.kind,
+        n_given=sum(map(len, given.values())),
+        n_faulty=sum(map(len, read.values())) - sum(map(len, given.values())),
+        ids=tuple(item.id for item in items),
+        parts=parts,
+        n_ctx=_context(inputs, ctx, items, n_parallel),
+        n_parallel=n_parallel,
+    )
+
+
+def _read(inputs: Inputs, ctx: Context, file: Given) -> tuple[Item, ...]:
+    path = ctx.find(file)
+    if inputs.cloze:
+        make = word_cloze if inputs.cloze == "words" else sentence_cloze
+        return make(path.read_text(encoding="utf-8"), inputs.n_items, inputs.seed)
+    return read_items(path, inputs.name, dict(inputs.columns) or None)
+
+
+def _drawn(inputs: Inputs, given: Mapping[str, tuple[Item, ...]]) -> tuple[tuple[Item, ...], str]:
+    if len(given) == 1:
+        return draw(next(iter(given.values())), inputs.n_items, inputs.seed), ""
+    return merged(given, inputs.n_items, inputs.seed)
+
+
+def _context(inputs: Inputs, ctx: Context, items: tuple[Item, ...], n_parallel: int) -> int:
+    """Tokens for ``-c``: the tool's whole context is ``n_parallel`` times that."""
+    try:
+        with Vocabulary(ctx.toolchain, ctx.find(inputs.base)) as vocabulary:
+            most = longest(vocabulary, inputs.kind, items, inputs.name)
+    except ToolchainError:  # another llama.cpp than the pin: the tool itself says what does not fit
+        return inputs.n_ctx
+    least = -(-most // n_parallel)
+    return inputs.n_ctx if least <= inputs.n_ctx else -(-least // _STEP) * _STEP

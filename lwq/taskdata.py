@@ -1,0 +1,154 @@
+"""Task sets from files: items of any published format, several sets together, and the scorer that a name means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from lwq.errors import FileError, UsageError
+from lwq.files import os_errors
+from lwq.task_formats import is_binary, read_binary
+from lwq.task_items import Item, ItemsError, Kind, draw
+from lwq.task_records import check_columns
+from lwq.task_texts import Read, read_records, read_text
+
+_PARQUET: Final = b"PAR1"
+_SPLIT: Final = re.compile(r"_(test|dev|val|validation|train)$")
+
+
+def kind_of(name: str) -> Kind:
+    """The scorer for a set of that name: its own for HellaSwag and WinoGrande, else multiple-choice."""
+    lower = name.lower()
+    if lower.startswith("hellaswag"):
+        return "hellaswag"
+    return "winogrande" if lower.startswith("winogrande") else "multiple-choice"
+
+
+def read_items(path: Path, name: str, columns: Mapping[str, str] | None = None) -> tuple[Item, ...]:
+    """The items of a file, or of a folder of MMLU's CSV files, whose format is told from its content.
+
+    Known are the official files of HellaSwag, WinoGrande, ARC, MMLU and TruthfulQA, their tables on Hugging Face as
+    JSON lines or parquet, llama-perplexity's own three formats, and ``{id, question | context, choices, answer}``.
+    What is in the items is for :func:`lwq.task_items.checked` to judge.
+
+    Args:
+        name: that of the set; ids are ``NAME-ROW`` (row from 0) where the data has none.
+        columns: ``question``, ``choices``, ``answer`` (and ``id``) → column, for any other JSON lines or parquet.
+            ``choices`` may name several columns (``A,B,C,D``). An answer is an index from 0, a letter, or a choice.
+
+    Raises:
+        ItemsError: lines that cannot be read, all of them; an empty file; a format that is not known.
+        FileError: the file cannot be opened, or is parquet and pyarrow is not installed.
+        UsageError: ``columns`` lacks one that is needed.
+    """
+    if columns is not None:
+        check_columns(columns)
+    if path.is_dir():
+        return _folder(path, name)
+    with os_errors("read it", path):
+        raw = path.read_bytes()
+    where = str(path)
+    if raw.startswith(_PARQUET):
+        return _accepted(read_records(_parquet_rows(path), name, columns), where)
+    if is_binary(raw):
+        return read_binary(raw, name, where)
+    text = _decoded(raw, where)
+    if not text.strip():
+        raise ItemsError(where, (f"{where}: is empty",), hint="was it downloaded to its end?")
+    return _accepted(read_text(text, name, columns), where)
+
+
+def _accepted(read: Read, where: str) -> tuple[Item, ...]:
+    if read.faults:
+        raise ItemsError(where, tuple(f"{where} line {line}: {fault}" for line, fault in read.faults))
+    if not read.items:
+        raise ItemsError(where, (f"{where}: has no items",), hint="is it the right file?")
+    return read.items
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    """The text with LF line ends and without a byte order mark; every line that is not UTF-8 is told."""
+    if b"\0" in raw:
+        raise ItemsError(where, (f"{where}: has zero bytes: UTF-16, or no text at all",), hint="convert it to UTF-8")
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        faults = []
+        for number, line in enumerate(raw.split(b"\n"), 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                near = ascii(line[max(0, error.start - 12) : error.end + 12].decode("latin-1"))
+                faults.append(f"{where} line {number}: is not UTF-8 at byte {error.start + 1}, near {near}")
+        hint = "convert it: `iconv -f WINDOWS-1252 -t UTF-8 FILE`"
+        raise ItemsError(where, tuple(faults), hint=hint) from None
+
+
+def _parquet_rows(path: Path) -> list[tuple[int, Any]]:
+    """(row from 1, record) of each row."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        hint = "`pip install pyarrow` (or lwq[parquet]), or give JSON lines"
+        raise FileError(f"{path}: parquet files need the package pyarrow, which is not installed", hint=hint) from None
+    try:
+        with os_errors("read it", path):
+            records = parquet.ParquetFile(path).read().to_pylist()
+    except pyarrow.ArrowException as error:
+        raise FileError(f"{path}: cannot be read as parquet: {error}", hint="was it downloaded to its end?") from error
+    return list(enumerate(records, 1))
+
+
+def _folder(folder: Path, name: str) -> tuple[Item, ...]:
+    """All subjects of MMLU, one CSV file each; a subject is its file's name without ``_test.csv``."""
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise ItemsError(
+            str(folder), (f"{folder}: has no *.csv",), hint="name a file, or the folder of MMLU's subjects"
+        )
+    found: list[Item] = []
+    for file in files:
+        found += read_items(file, f"{name}-{_SPLIT.sub('', file.stem)}")
+    return tuple(found)
+
+
+def merged(
+    sets: Mapping[str, tuple[Item, ...]], n: int | None, seed: int, shares: Mapping[str, float] | None = None
+) -> tuple[tuple[Item, ...], str]:
+    """``n`` items of several sets together, in the order given, and in what proportion they stand; all without ``n``.
+
+    Ids are prefixed by the set's name. The proportion reads ``375 of arc-easy, 375 of arc-challenge``.
+
+    Args:
+        shares: set → its part of ``n`` (any scale); equal parts by default. What rounding leaves over goes to those
+            with the largest remainders, first ones first.
+
+    Raises:
+        ItemsError: a set has fewer items than its part.
+        UsageError: shares that do not name these sets, or are not above zero.
+    """
+    parts = {name: len(items) for name, items in sets.items()} if n is None else _parts(tuple(sets), n, shares)
+    found: list[Item] = []
+    for name, items in sets.items():
+        try:
+            drawn = draw(items, parts[name], seed)
+        except ItemsError as error:
+            raise ItemsError(name, tuple(f"{name}: {fault}" for fault in error.faults), hint=error.hint) from None
+        found += (replace(item, id=f"{name}/{item.id}") for item in drawn)
+    return tuple(found), ", ".join(f"{part:,} of {name}" for name, part in parts.items())
+
+
+def _parts(names: tuple[str, ...], n: int, shares: Mapping[str, float] | None) -> dict[str, int]:
+    weights = dict.fromkeys(names, 1.0) if shares is None else dict(shares)
+    if set(weights) != set(names) or not all(weight > 0 for weight in weights.values()):
+        told = ", ".join(f"{name}: {weight:g}" for name, weight in weights.items())
+        raise UsageError(f"shares of {', '.join(names)}: {told}", hint="give each set a share above zero")
+    exact = {name: n * weights[name] / sum(weights.values()) for name in names}
+    parts = {name: int(value) for name, value in exact.items()}
+    for name in sorted(names, key=lambda name: parts[name] - exact[name])[: n - sum(parts.values())]:
+        parts[name] += 1
+    return parts

@@ -1,0 +1,79 @@
+"""A model's tokenizer without its weights, and what task items take up in a context."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lwq.bindings import load_bindings
+from lwq.errors import FileError, ModelError
+from lwq.task_items import Item, Kind
+from lwq.toolchain import Toolchain
+
+
+class Vocabulary:
+    """The tokenizer of a GGUF, used as a context manager: native memory is its own.
+
+    Raises:
+        ModelError: llama.cpp cannot read it.
+    """
+
+    def __init__(self, toolchain: Toolchain, path: Path) -> None:
+        self.llama = load_bindings(toolchain)
+        parameters = self.llama.llama_model_default_params()
+        parameters.vocab_only = True
+        self.model = self.llama.llama_model_load_from_file(str(path).encode(), parameters)
+        if not self.model:
+            raise ModelError(
+                f"{path.name}: llama.cpp cannot read its vocabulary", hint="`lwq inspect` shows what it is"
+            )
+        self.vocab = self.llama.llama_model_get_vocab(self.model)
+
+    def __enter__(self) -> Vocabulary:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.llama.llama_model_free(self.model)
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text as llama-perplexity's task scorers make them: special ones added, none parsed."""
+        raw = text.encode()
+        found = (ctypes.c_int32 * (len(raw) + 16))()
+        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), found, len(found), True, False)
+        return tuple(found[:n])
+
+
+def longest(vocabulary: Vocabulary, kind: Kind, items: Iterable[Item], where: str) -> int:
+    """Tokens that the longest item takes: what all its choices share once, and the rest of each.
+
+    Source: tools/perplexity/perplexity.cpp, ``required_tokens``.
+
+    Raises:
+        FileError: an item of which one choice ends where all others go on; the tool would read past its end.
+    """
+    most = 0
+    for item in items:
+        sequences = [vocabulary.tokens(text) for text in whole_texts(kind, item)]
+        shared = n_shared(sequences)
+        if kind != "winogrande" and shared == min(map(len, sequences)):
+            raise FileError(
+                f"{where}: item {item.id}: all its choices begin with the shortest one, which llama-perplexity cannot"
+                " score",
+                hint="leave that item out of the file",
+            )
+        most = max(most, shared + sum(len(s) - shared for s in sequences))
+    return most
+
+
+def whole_texts(kind: Kind, item: Item) -> tuple[str, ...]:
+    """The text of an item with each of its choices."""
+    if kind == "winogrande":
+        return tuple(item.question.replace("_", choice, 1) for choice in item.choices)
+    return tuple(f"{item.question} {choice}" for choice in item.choices)
+
+
+def n_shared(sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens at the start that all sequences have in common."""
+    columns = zip(*sequences, strict=False)
+    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), min(map(len, sequences)))

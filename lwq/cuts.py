@@ -94,12 +94,24 @@ class Cuts:
         return running[:n_best]
 
 
-def grow(cuts: Cuts, candidates: Sequence[int], n: int, *, beam: int = 1, contiguous: bool = False) -> list[Removal]:
-    """The best set found of each size 1 … ``n`` (fewer where there are not so many candidates)."""
+def grow(
+    cuts: Cuts,
+    candidates: Sequence[int],
+    n: int,
+    *,
+    beam: int = 1,
+    contiguous: bool = False,
+    suggested: Callable[[int], Iterable[Layers]] = lambda size: (),
+) -> list[Removal]:
+    """The best set found of each size 1 … ``n`` (fewer where there are not so many candidates).
+
+    Args:
+        suggested: sets of a size that race beside the grown ones.
+    """
     best: list[Removal] = []
     base: list[Layers] = [()]
     for size in range(1, min(n, len(candidates)) + 1):
-        sets = _runs(candidates, size) if contiguous else _larger(base, candidates)
+        sets = _runs(candidates, size) if contiguous else _larger(base, candidates) | set(suggested(size))
         if not sets:
             break
         found = cuts.race(sets, beam)

@@ -66,6 +66,7 @@ def pruning_facts(run: Run) -> PruningFacts | None:
     return PruningFacts(
         n_windows=found.n_windows,
         n_scored=found.n_scored,
+        n_set_windows=found.n_set_windows,
         base_ppl=found.base_ppl,
         layers=found.layers,
         barred=found.barred,

@@ -73,7 +73,9 @@ class PruningFacts:
 
     n_windows: int
     n_scored: int
-    """Scored tokens of the calibration text that each set of layers was measured on at most."""
+    """Scored tokens of the calibration text that each layer was measured on."""
+    n_set_windows: int
+    """Windows of that text that sets raced on at most."""
     base_ppl: float
     layers: tuple[LayerScore, ...]
     barred: tuple[tuple[int, str], ...]

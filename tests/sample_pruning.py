@@ -89,6 +89,7 @@ def pruning() -> PruningFacts:
     )  # fmt: skip
     return PruningFacts(
         n_windows=4,
+        n_set_windows=8,
         n_scored=512,
         base_ppl=21.411873,
         layers=tuple(map(_score, range(N_LAYER))),

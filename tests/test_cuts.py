@@ -93,3 +93,14 @@ def test_wide_beam_finds_the_best_pair(engine: Engine, tmp_path: Path) -> None:
 def test_no_more_layers_go_than_may(engine: Engine, tmp_path: Path) -> None:
     assert [len(r.layers) for r in grow(cuts_of(engine, tmp_path), [1, 2], 5)] == [1, 2]
     assert grow(cuts_of(engine, tmp_path), [], 2) == []
+
+
+def test_suggested_sets_race_beside_the_grown_ones(engine: Engine, tmp_path: Path) -> None:
+    cuts, candidates = cuts_of(engine, tmp_path), range(1, N_LAYER - 1)
+    pairs = list(combinations(candidates, 2))
+    best = min(pairs, key=lambda s: cuts.scores(s, range(2)).mean_kld)
+    found = grow(cuts, candidates, 2, suggested=lambda size: [best] if size == 2 else [])
+    assert found[1].layers == best
+    worst = max(pairs, key=lambda s: cuts.scores(s, range(2)).mean_kld)
+    greedy = grow(cuts, candidates, 2)[1]
+    assert grow(cuts, candidates, 2, suggested=lambda size: [worst] if size == 2 else [])[1].layers == greedy.layers

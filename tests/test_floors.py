@@ -17,14 +17,14 @@ FLOORS = (
     ("errors", "tensors", "metrics", "recipe", "recipe_target", "recipe_parse", "recipe_page", "statistics",
      "allocation", "pruning", "record", "search_record", "transcripts", "task_transcripts", "complaints", "requests",
      "damage", "divergence", "knapsack", "options", "importance", "budget", "prune_record", "layer_scores", "healing",
-     "layer_kinds", "paired", "ties", "task_items", "task_formats", "task_records", "task_texts", "cloze", "speeds", "fronts"),
+     "layer_kinds", "paired", "ties", "task_items", "task_formats", "task_records", "task_texts", "cloze", "speeds",
+     "fronts"),
     # 1 one owner for each thing outside
     ("process", "process_group", "files", "machine", "source_tree", "toolchain", "build", "doctor", "gguf_parse",
      "gguf_header", "gguf_io", "gguf_scan", "gguf_size", "imatrix_io", "wheels", "hub", "cache", "converter", "tools",
      "bindings", "ggml", "graph", "session", "engine", "generation", "product", "curves", "mixes", "race", "pieces",
      "stock", "output_importance", "frontier", "replay", "cuts", "mending", "lean", "gguf_rewrite", "pruned_base",
-     "vocabulary", "same_model", "task_sets",
-     "taskdata"),
+     "vocabulary", "same_model", "task_sets", "taskdata"),
     # 2 one thing each
     ("steps",),
     # 3 order

@@ -77,7 +77,7 @@ def test_front_matter_parses_and_says_what_the_hub_reads() -> None:
     (model,) = head["model-index"]
     metrics = {m["name"]: m["value"] for result in model["results"] for m in result["metrics"]}
     assert metrics["Q4_K_M: mean KL divergence against the base, nats"] == 0.035198
-    assert metrics["Q4_K_M: accuracy"] == 0.5187
+    assert metrics["Q4_K_M: accuracy"] == 0.34  # ARC; WinoGrande's items were made up here, so it is no benchmark
     assert not [name for name in metrics if ODD_NAME in name or name.startswith("F16")]
 
 
@@ -197,7 +197,7 @@ def test_rows_measured_otherwise_stand_in_a_table_of_their_own() -> None:
     record = changed(sample_record(), "IQ4_XS", evaluation=shorter)
     assert [len(group) for group in alike(record.rows)] == [9, 1]
     text = card_body(record)
-    tables = [part for part in text.split("**Table ") if "| μKLD (nats) |" in part]
+    tables = [part for part in text.split("**Table ") if "| RMS Δp (%) |" in part]
     assert len(tables) == 2
     assert "2 chunks, PPL(base) 24.451778" in tables[1]
     assert "IQ4_XS" not in tables[0]

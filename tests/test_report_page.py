@@ -10,7 +10,16 @@ from sample_pruning import pruning, weighed
 from sample_record import ODD_NAME, sample_record
 from sample_search import search, sensitivity
 
-from lwq.report import detail_tables, prune_section, pruned_parts, search_section, speed_table, tables
+from lwq.report import (
+    detail_tables,
+    intervals,
+    prune_section,
+    pruned_parts,
+    search_section,
+    speed_table,
+    tables,
+    task_section,
+)
 from lwq.report.card import page
 from lwq.report.page import page_body
 
@@ -74,7 +83,7 @@ def test_tables_have_captions_and_heads_for_columns_and_rows() -> None:
     text = page(sample_record())
     reader = Reader(text)
     n_tables = len(reader.all("table"))
-    assert n_tables == len(reader.all("caption")) == text.count('<div class="wide"') == 22
+    assert n_tables == len(reader.all("caption")) == text.count('<div class="wide"') == 25
     assert {attrs.get("scope") for attrs in reader.all("th")} == {"col", "row"}
     for table in re.findall(r"<table>.*?</table>", text, re.DOTALL):
         assert table.startswith("<table>\n<caption")
@@ -93,7 +102,9 @@ def test_page_has_every_cell_of_every_table() -> None:
     record = sample_record()
     cells = set(Reader(page(record)).cells)
     found = [
-        tables.sizes(record), tables.checksums(record), *tables.quality(record), tables.tasks(record),
+        tables.sizes(record), tables.checksums(record), *tables.quality(record), *intervals.tables(record),
+        task_section.scores(record),
+        task_section.sets(record),
         *speed_table.tables(record), speed_table.loads(record), tables.selection(record),
         *detail_tables.distributions(record),
         detail_tables.recipes(record), detail_tables.types(record), detail_tables.classes(record),
@@ -102,7 +113,7 @@ def test_page_has_every_cell_of_every_table() -> None:
         search_section.candidates(record, record.rows[-1], weighed(search())), pruned_parts.table(record),
         prune_section.scores(pruning()), prune_section.sets(record, pruning()), prune_section.repairs(record),
     ]  # fmt: skip
-    assert len(found) == 23
+    assert len(found) == 25
     for table in found:
         assert table is not None
         assert {column.title for column in table.columns} <= cells

@@ -34,7 +34,7 @@ def test_any_figure_and_any_text_come_back_equal(value: float, stderr: float | N
 def test_json_is_sorted_indented_utf8_and_has_its_schema() -> None:
     text = record_to_json(sample_record())
     values = json.loads(text)
-    assert values["schema"] == 3
+    assert values["schema"] == 4
     assert text == json.dumps(values, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
     assert "größer" in text
 
@@ -52,7 +52,8 @@ def edited(change: Callable[[dict[str, Any]], object]) -> str:
         ("[]", "record schema None"),
         (edited(lambda v: v.update(schema=1)), "record schema 1"),
         (edited(lambda v: v.update(schema=2)), "record schema 2"),
-        (edited(lambda v: v.update(schema=4)), "record schema 4"),
+        (edited(lambda v: v.update(schema=3)), "record schema 3"),
+        (edited(lambda v: v.update(schema=5)), "record schema 5"),
         (edited(lambda v: v.pop("schema")), "record schema None"),
         (edited(lambda v: v.pop("rows")), "rows: Field required"),
         (edited(lambda v: v["rows"][2].update(colour="red")), "rows.2.colour is not what lwq writes"),

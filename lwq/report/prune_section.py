@@ -25,7 +25,8 @@ def measured(record: Record, found: PruningFacts) -> str:
         f" process, on {count(found.n_scored)} scored tokens in {count(found.n_windows)} windows{on}. The whole model's"
         f" PPL on these tokens is {fixed(found.base_ppl, 4)}. What a layer's attention alone or its FFN alone is"
         " worth is shown, but not offered: llama-quantize removes whole layers only. BI, LIM, ZD, CosSim and d(1) are"
-        " scores of the literature (see the metrics below): shown, but no layer was chosen by them."
+        " scores of the literature (see the metrics below): the sets that they name race beside the others, but what"
+        " decides is the measured KLD."
     )
 
 
@@ -78,7 +79,8 @@ def sets(record: Record, found: PruningFacts) -> Table | None:
         return None
     role = healed_on(record)
     return Table(
-        caption="The best set found of each size (not all sets were tried). Healing is on the"
+        caption="The best set found of each size, by KLD on up to"
+        f" {count(found.n_set_windows)} windows (not all sets were tried). Healing is on the"
         f" {role} text; its gain is KLD after less KLD before, paired over windows: negative is better.",
         columns=(
             *(Column(title=title, right=False) for title in ("Layers", "Removed")),

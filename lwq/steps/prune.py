@@ -5,10 +5,12 @@ All on the calibration text; healing and the choice between candidates come late
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from lwq.budget import Budget
 from lwq.cuts import Cuts, Removal, grow
@@ -20,7 +22,7 @@ from lwq.gguf_header import GgufHeader
 from lwq.gguf_io import read_tensor
 from lwq.imatrix_io import read_imatrix
 from lwq.importance import importance_rows
-from lwq.layer_scores import StreamStatistics, weights_above
+from lwq.layer_scores import StreamStatistics, lowest, nearest_run, weights_above
 from lwq.mixes import probed
 from lwq.options import Constraints, groups
 from lwq.prune_record import LayerScore, RemovedSet
@@ -32,7 +34,7 @@ from lwq.steps import Context, Given, Made, Origin
 from lwq.stock import mix_and_bytes
 
 NAME = "prune"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 _N_STREAMS = 16
 """Windows from which the scores of activations are computed."""
@@ -53,7 +55,7 @@ class Inputs:
     text: Given
     n_ctx: int
     n_windows: int
-    """Windows on which a set of layers is scored at most; sets that are surely worse stop earlier."""
+    """Windows on which a layer is scored; sets race on up to twice as many, and those that are surely worse stop."""
     n_layers: int
     """Sets of 1 to so many layers are looked for; 0: scores only."""
     sensitivity: Made | None
@@ -71,7 +73,9 @@ class Result:
     """By number of layers, from one."""
     n_windows: int
     n_scored: int
-    """Scored tokens of all windows."""
+    """Scored tokens of these windows."""
+    n_set_windows: int
+    """Windows on which sets raced at most."""
     base_ppl: float
     barred: tuple[tuple[int, str], ...]
     """(layer, why it may not go)."""
@@ -91,6 +95,7 @@ class _Pruning:
         self.inputs, self.ctx = inputs, ctx
         self.pieces = ctx.pieces()
         self.n_done, self.n_all = 0, 1
+        self.scored = range(0)
 
     def result(self) -> Result:
         inputs, ctx = self.inputs, self.ctx
@@ -107,7 +112,8 @@ class _Pruning:
             if len(windows) < 2:
                 raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {n_ctx} tokens; 2 are needed")
             found = self.pieces.get("streams", partial(self._streams, engine, windows))
-            engine.set_windows(spread_over(windows, inputs.n_windows))
+            engine.set_windows(_in_turn(spread_over(windows, 2 * inputs.n_windows)))
+            n_windows = min(inputs.n_windows, len(engine.windows))
             cuts = Cuts(engine=engine, pieces=self.pieces, text="calibration", told=self._told)
             n_layer = engine.header.n_layer
             barred = dict(self._barred(engine.header))
@@ -115,15 +121,18 @@ class _Pruning:
             cuts.check(range(n_layer))
             self.n_all = 3 * n_layer + sum(len(candidates) for _ in range(inputs.n_layers))
             cossim = {row.layer: row.cossim for row in layer_statistics(tensor_statistics(entries))}
+            self.scored = range(n_windows)
             scores = tuple(self._score(cuts, layer, found, cossim.get(layer)) for layer in range(n_layer))
             n = max((inputs.n_layers, *self._needed(engine.header, candidates)))
-            sets = grow(cuts, candidates, n, beam=inputs.beam, contiguous=inputs.contiguous)
+            named = partial(suggested, scores, candidates)
+            sets = grow(cuts, candidates, n, beam=inputs.beam, contiguous=inputs.contiguous, suggested=named)
             return Result(
                 layers=scores,
                 sets=tuple(_removed(s) for s in sets),
-                n_windows=len(engine.windows),
-                n_scored=engine.n_scored * len(engine.windows),
-                base_ppl=engine.score().ppl,
+                n_windows=n_windows,
+                n_scored=engine.n_scored * n_windows,
+                n_set_windows=len(engine.windows),
+                base_ppl=engine.score(windows=self.scored).ppl,
                 barred=tuple(barred.items()),
             )
 
@@ -182,8 +191,8 @@ class _Pruning:
         ]
 
     def _score(self, cuts: Cuts, layer: int, found: list[dict[str, Any]], cossim: float | None) -> LayerScore:
-        windows = range(len(cuts.engine.windows))
-        whole, attention, ffn = (cuts.scores((layer,), windows, parts) for parts in (tuple(ENDS), *zip(ENDS)))
+        each = (tuple(ENDS), *zip(ENDS, strict=True))
+        whole, attention, ffn = (cuts.scores((layer,), self.scored, parts) for parts in each)
         return LayerScore(
             layer=layer,
             cossim=cossim,
@@ -193,6 +202,20 @@ class _Pruning:
             ffn_kld=ffn.estimate(),
             **{**found[layer], "angular": tuple(found[layer]["angular"])},
         )
+
+
+def suggested(scores: Sequence[LayerScore], candidates: Sequence[int], n: int) -> set[tuple[int, ...]]:
+    """The sets of ``n`` layers that the literature's scores name: they race beside the grown ones."""
+    known = [s for s in scores if s.layer in candidates]
+    named = [lowest({s.layer: s.block_influence for s in known}, n), nearest_run(scores, n, candidates)]
+    if all(s.cossim is not None for s in known):
+        named.append(lowest({s.layer: -(s.cossim or 0.0) for s in known}, n))
+    return {layers for layers in named if len(layers) == n}
+
+
+def _in_turn(windows: Tokens) -> Tokens:
+    """Every second window, then the others: the first half is spread over the text as all are."""
+    return np.concatenate([windows[0::2], windows[1::2]])
 
 
 def _matrices(header: GgufHeader, layer: int) -> Iterator[Floats]:

@@ -155,7 +155,9 @@ class Pruning(Strict):
     """How layers are measured, chosen and healed for targets with `prune`."""
 
     n_windows: int = Field(
-        default=4, ge=2, description="Windows of the calibration text that a layer is scored on; sets race on up to twice."
+        default=4,
+        ge=2,
+        description="Windows of the calibration text that a layer is scored on; sets race on up to twice.",
     )
     max_layers: int = Field(default=2, ge=1, description='Layers that `prune = "auto"` may remove at most.')
     beam: int = Field(default=1, ge=1, description="Sets of each size that are grown further.")

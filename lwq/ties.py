@@ -69,7 +69,7 @@ def row_discordance(a: Outcomes, b: Outcomes) -> Discordance:
     return discordance(*_all_items(a, b))
 
 
-def tested(rows: Mapping[str, Outcomes], reference: str | None = None) -> Ties:
+def ranked(rows: Mapping[str, Outcomes], reference: str | None = None) -> Ties:
     """Rows on the same items against one: the highest average (the first of equals) unless a name is given.
 
     Differences are of averages over sets; p is McNemar's over the items of all sets together, adjusted by Holm.

@@ -177,7 +177,8 @@ def test_a_repository_of_ggufs_lists_them(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_text_of_a_data_set_is_fetched(hub: Hub, tmp_path: Path) -> None:
     reference = "hf://datasets/someone/texts/raw/test.txt"
-    assert ask(hub, tmp_path, reference) == {"text": "Grüße\n", "label": reference}
+    found = ask(hub, tmp_path, reference)
+    assert found == {"text": "Grüße\n", "label": f"{reference}@{COMMIT}"}  # the revision that was fetched
 
 
 @pytest.mark.parametrize(

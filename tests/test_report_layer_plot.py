@@ -51,7 +51,11 @@ def test_logarithmic_axes_have_figures_at_four_places_or_more() -> None:
     figure.canvas.draw()
     for axes in figure.axes[:2]:
         low, high = axes.get_ylim()
-        shown = [label.get_text() for at, label in zip(axes.get_yticks(), axes.get_yticklabels()) if low <= at <= high]
+        shown = [
+            label.get_text()
+            for at, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+            if low <= at <= high
+        ]
         assert len([text for text in shown if text]) >= 4
 
 

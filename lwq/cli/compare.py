@@ -191,10 +191,12 @@ def _record(job: Job, out: Path | None, progress: Progress) -> Record:
 
 def _print(record: Record) -> None:
     """The card's own tables, and what they show."""
-    from lwq.report import intervals, speed_table, tables, task_section
+    from lwq.report import intervals, speed_table, tables, task_section, ties
 
     scores, speeds = task_section.scores(record), speed_table.tables(record)
     shown = [tables.contents(record), *tables.quality(record), *intervals.tables(record), scores, *speeds]
     for table in (t for t in shown if t is not None):
         click.echo(f"\n{table.caption}")
         print_table([column.title for column in table.columns], table.rows)
+    if told := ties.paragraph(record):
+        click.echo(f"\n{told}")

@@ -25,6 +25,7 @@ from lwq.report import (
     speed_table,
     tables,
     task_section,
+    ties,
 )  # fmt: skip
 from lwq.report.figures import figure_texts
 from lwq.report.page import page_body
@@ -67,6 +68,7 @@ def card_body(record: Record, *, figures: bool = True) -> str:
         speeds=speed_table,
         intervals=intervals,
         tasks=task_section,
+        ties=ties,
         searched=rows.searched(record),
         allocations={row.name: name for name, row in allocations(record).items()},
         evaluation=rows.text_of(record, "evaluation"),

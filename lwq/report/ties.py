@@ -1,0 +1,87 @@
+"""What scores tell apart and what they do not, in sentences: paired items of this run, or rows of a published table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from lwq.metrics import Estimate, smallest_visible
+from lwq.record import Record
+from lwq.report.markdown import either, plain
+from lwq.report.numerals import fixed
+from lwq.ties import Comparison, Outcomes, Ties, grouped, ranked, row_discordance
+
+_LEAST_P: Final = 0.001
+
+
+def of_items(rows: Mapping[str, Outcomes], reference: str | None = None) -> str:
+    """The paragraph of rows that answered the same items: exact McNemar over all sets, Holm over the rows.
+
+    Args:
+        rows: row → set → whether each item was right; one row alone gives no paragraph.
+        reference: the row that others are compared with; the highest average when None.
+    """
+    if len(rows) < 2:
+        return ""
+    found = ranked(rows, reference)
+    others = [row_discordance(rows[c.name], rows[found.reference]) for c in found.comparisons]
+    n_items, share = others[0].n_items, sum(d.share for d in others) / len(others)
+    sets = len(rows[found.reference])
+    per_set = f"{n_items:,} items" + (f" in {sets} sets" if sets > 1 else "")
+    seen = smallest_visible(n_items, share)
+    power = (
+        f"With {per_set}, of which two rows answer {fixed(100 * share, 1)}% differently on average, differences under"
+        f" {fixed(100 * seen, 1)} points cannot be seen (power 80 %)."
+    )
+    how = "p from exact McNemar tests over all items, adjusted for the number of rows (Holm)."
+    return " ".join((*_sentences(found), power, how))
+
+
+def of_scores(rows: Mapping[str, Estimate], reference: str | None = None) -> str:
+    """The paragraph of a published table, of which only scores and their standard errors are known."""
+    if len(rows) < 2:
+        return ""
+    how = (
+        "p from z-tests of published scores, adjusted for the number of rows (Holm), as if every row had been asked"
+        " other items; with the items themselves, smaller differences could be told apart."
+    )
+    return " ".join((*_sentences(grouped(rows, reference)), how))
+
+
+def paragraph(record: Record) -> str:
+    """What the task scores of a record tell apart: rows that answered every set, item by item."""
+    names = [s.name for s in record.task_sets]
+    rows = {
+        row.name: {t.name: t.right() for t in row.tasks}
+        for row in record.rows
+        if names and [t.name for t in row.tasks if t.outcomes] == names
+    }
+    return of_items(rows)
+
+
+def _sentences(found: Ties) -> tuple[str, ...]:
+    """The reference, the ties, and who is surely lower or higher; each only where there is one."""
+    what = "The highest average is" if found.is_highest else "Compared with"
+    head = f"{what} {plain(found.reference)}'s ({fixed(100 * found.score, 2)}%)."
+    if not found.is_highest:
+        head = f"{what} {plain(found.reference)} ({fixed(100 * found.score, 2)}%):"
+    parts = (
+        ("Not told apart from it:", found.tied),
+        ("Surely lower:", found.lower),
+        ("Surely higher:", found.higher),
+    )
+    told = (f"{name} {either(tuple(map(_told, rows)))}." for name, rows in parts if rows)
+    return (head, *told)
+
+
+def _told(row: Comparison) -> str:
+    sign = "−" if row.difference < 0 else "+" if row.difference > 0 else "±"
+    return f"{plain(row.name)} ({sign}{fixed(100 * abs(row.difference), 2)} points, {p_value(row.p)})"
+
+
+def p_value(p: float) -> str:
+    """``p = .41``, ``p < .001``, ``p = 1``; two digits that count below .1."""
+    if p < _LEAST_P:
+        return f"p < {fixed(_LEAST_P, 3).removeprefix('0')}"
+    text = fixed(p, 2 if p >= 0.0995 else 3)
+    return f"p = {'1' if float(text) >= 1 else text.removeprefix('0')}"

@@ -1,0 +1,66 @@
+"""What the card says of rows that differ by less than chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lwq.metrics import Estimate
+from lwq.report.ties import of_items, of_scores, p_value, paragraph
+from tests.published_rows import AVERAGES
+from tests.sample_record import sample_record
+from tests.test_metrics import pair
+
+GOLDEN = Path(__file__).parent / "golden" / "published_rows.md"
+
+
+def test_fifteen_published_rows_are_grouped_as_the_errors_say() -> None:
+    assert len(AVERAGES) == 15
+    assert GOLDEN.read_text(encoding="utf-8") == of_scores(AVERAGES) + "\n"
+
+
+def test_differences_within_the_error_are_ties_whatever_the_order() -> None:
+    told = of_scores(AVERAGES)
+    assert of_scores(dict(reversed(AVERAGES.items()))) == told
+    tied = told.split("Not told apart from it:")[1].split("Surely lower:")[0]
+    lower = told.split("Surely lower:")[1]
+    best = max(AVERAGES.values(), key=lambda e: e.value)
+    for name, row in AVERAGES.items():
+        z = (best.value - row.value) / (best.stderr**2 + row.stderr**2) ** 0.5
+        if 0 < z < 1.9:
+            assert f"{name} (" in tied
+        if z > 3.2:
+            assert f"{name} (" in lower
+
+
+def test_paragraph_of_items_names_ties_losses_and_what_could_be_seen() -> None:
+    best, near = pair(400, 20, 15, 315)
+    _, far = pair(300, 120, 20, 310)
+    told = of_items({"F16": {"ARC": best}, "Q4_K_M": {"ARC": near}, "IQ1_S": {"ARC": far}})
+    assert told.startswith("The highest average is F16's (56.00%). Not told apart from it: Q4_K_M (−0.67 points, p = ")
+    assert "Surely lower: IQ1_S (−13.33 points, p < .001)." in told
+    assert "With 750 items, of which two rows answer" in told
+    assert of_items({"F16": {"ARC": best}}) == ""
+
+
+def test_only_rows_that_answered_every_set_are_compared() -> None:
+    record = sample_record()
+    told = paragraph(record)
+    assert "Q4_K_M (" in told
+    assert "Q4_1" not in told  # the third party's row lacks one set
+    assert paragraph(replace(record, task_sets=())) == ""
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.4149, "p = .41"), (0.0004, "p < .001"), (0.0123, "p = .012"), (1.0, "p = 1"), (0.9996, "p = 1")]
+)
+def test_p_values_have_the_digits_that_count(p: float, text: str) -> None:
+    assert p_value(p) == text
+
+
+def test_highest_row_is_not_the_reference_that_was_asked_for() -> None:
+    rows = {"stock": Estimate(value=0.6, stderr=0.01), "better": Estimate(value=0.7, stderr=0.01)}
+    told = of_scores(rows, "stock")
+    assert told.startswith("Compared with stock (60.00%): Surely higher: better (+10.00 points, p < .001).")

@@ -1,4 +1,4 @@
-"""Ratios of two files' speeds on a noisy machine: measured in turns (A B A B …) against one after another (A A … B B …).
+"""Ratios of two files' speeds on a noisy machine: in turns (A B A B …) against one after another (A A … B B …).
 
 A background process burns one core in random bursts of some seconds (seeded). Sessions of the two designs alternate,
 with the same runs of llama-bench in each, only their order differs. ``interleaved`` and ``sequential`` are the spread

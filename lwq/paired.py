@@ -2,9 +2,9 @@
 
 Windows follow each other in a text, so neighbours are alike and there are few of them. The interval of a mean is a
 bootstrap-t: the mean is divided by an error from the lowest frequencies of the series, which see any slow drift, and
-the quantiles of that ratio come from series made of the windows' own residuals with their own correlation, so that skewed
-values and few windows are allowed for. A percentile bootstrap of 12 windows with a correlation of 0.3 covers 76 % where
-95 % is asked for.
+the quantiles of that ratio come from series made of the windows' own residuals with their own correlation, so that
+skewed values and few windows are allowed for. A percentile bootstrap of 12 windows with a correlation of 0.3 covers
+76 % where 95 % is asked for.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def publish_files(run: Run, folder: Path) -> None:
         if path.is_file() and not (folder / path.name).exists():
             with suppress(OSError):  # another disk: the convert command then lacks its input, nothing else does
                 os.link(path.resolve(), folder / path.name)
-    for found in run.sources.texts.values():
+    used = {r: f for r, f in run.sources.texts.items() if r != "calibration" or run.recipe.targets}
+    for found in used.values():
         write_atomic(folder / found.given.name, found.paths[0].read_bytes())
     for name in _rows_before(folder) - placed:
         (folder / name).unlink(missing_ok=True)

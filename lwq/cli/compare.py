@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,4 +200,4 @@ def _print(record: Record) -> None:
         click.echo(f"\n{table.caption}")
         print_table([column.title for column in table.columns], table.rows)
     if told := ties.paragraph(record):
-        click.echo(f"\n{told}")
+        click.echo("\n" + textwrap.fill(told, 110, break_on_hyphens=False))

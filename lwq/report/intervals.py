@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from lwq.divergence import Doubles
 from lwq.metrics import Interval
 from lwq.paired import MIN_WINDOWS, block_stderr, mean_interval, ratio_interval
 from lwq.record import Record, Row
@@ -13,6 +14,8 @@ from lwq.report.numerals import fixed
 from lwq.report.rows import alike, tensor_bytes
 from lwq.report.tables import MODEL, Column, Table, columns, label
 
+_UNIT: Final = 1e-5
+"""The last decimal of a running mean; a window's own figure is known to n − ½ of it."""
 MEANING: Final = (
     "llama-perplexity's own ± treats all tokens as independent; neighbouring tokens and windows are not. The intervals"
     " here come from whole windows (a studentized bootstrap that keeps their correlation), and rows are compared window"
@@ -69,10 +72,15 @@ def _own(row: Row) -> tuple[str, ...]:
         label(row),
         fixed(damage.kld.value, 6),
         fixed(block_stderr(kld), 6),
-        _interval(mean_interval(kld), 5),
+        _interval(mean_interval(kld), 5) if _is_seen(kld) else "–",
         fixed(damage.ppl_ratio.value, 6),
-        _interval(ratio_interval(ratios), 4),
+        _interval(ratio_interval(ratios), 4) if _is_seen(ratios) else "–",
     )
+
+
+def _is_seen(windows: Doubles) -> bool:
+    """Whether some window's figure is more than the rounding of printed means can make (base against itself: none)."""
+    return bool(np.abs(windows).max() > (len(windows) - 0.5) * _UNIT)
 
 
 def _compared(row: Row, other: Row | None) -> tuple[str, str, str]:

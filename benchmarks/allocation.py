@@ -33,7 +33,7 @@ from lwq.knapsack import Group, Option, solve
 from lwq.mixes import Mixer
 from lwq.race import difference
 from lwq.session import spread_over
-from lwq.tensors import tensor_bytes
+from lwq.tensors import fits_rows, tensor_bytes
 from lwq.toolchain import find
 
 FTYPES = (
@@ -105,7 +105,8 @@ class Opponent:
     def __init__(
         self, mixer: Mixer, header: GgufHeader, names: list[str], types: tuple[str, ...], bare: frozenset[str]
     ):
-        self.bytes = {n: {q: tensor_bytes(header.find(n)[1].ne, q) for q in types} for n in names}
+        ne = {n: header.find(n)[1].ne for n in names}
+        self.bytes = {n: {q: tensor_bytes(ne[n], q) for q in types if fits_rows(ne[n], q)} for n in names}
         self.errors = {n: self._errors(mixer, header, n, types, weighted=n not in bare) for n in names}
 
     @staticmethod
@@ -119,7 +120,7 @@ class Opponent:
         weights = np.ones(rows.shape[1], np.float32) if row is None else row
         ggml, found = mixer.engine.ggml, {}
         for q in types:
-            if row is None and ggml.needs_importance(q):
+            if (row is None and ggml.needs_importance(q)) or not fits_rows((rows.shape[1],), q):
                 continue
             back = ggml.dequantize(ggml.quantize(rows, q, row, mixer.engine.n_threads), q, rows.shape[1])
             error = float(((rows - back) ** 2 * weights).sum()) * len(values) / len(rows)

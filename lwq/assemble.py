@@ -88,6 +88,7 @@ def _task_set(run: Run, task: Task) -> TaskSet:
         parts=made.parts,
         n_ctx=made.n_ctx,
         n_parallel=made.n_parallel,
+        unfair=made.unfair,
     )
 
 

@@ -17,7 +17,7 @@ from lwq.errors import ModelError
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_io import write_gguf
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
-from lwq.pruning import check_layers, prune_obstacle, without_layers
+from lwq.pruning import check_count, check_layers, prune_obstacle, without_layers
 from lwq.recipe import Recipe
 from lwq.recipe_target import Target
 from lwq.requests import DryRunRequest
@@ -94,9 +94,12 @@ def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> t
 
 
 def check_targets(recipe: Recipe, n_layer: int) -> None:
-    """Raises ModelError for layers named in a recipe that the model cannot lose, before anything runs."""
+    """Raises ModelError for layers of a recipe, named or counted, that the model cannot lose, before anything runs."""
+    allow_edge = recipe.pruning.allow_edge
     for target in recipe.targets:
-        check_layers(target.prune_layers, n_layer, allow_edge=recipe.pruning.allow_edge)
+        check_layers(target.prune_layers, n_layer, allow_edge=allow_edge)
+        if isinstance(target.prune, int):
+            check_count(target.prune, n_layer, allow_edge=allow_edge)
 
 
 def _gone(target: Target, header: GgufHeader, *, allow_edge: bool) -> tuple[int, ...]:

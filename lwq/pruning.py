@@ -68,6 +68,16 @@ def check_layers(
     return ordered
 
 
+def check_count(n: int, n_layer: int, *, allow_edge: bool = False) -> None:
+    """Raises ModelError if a model of so many layers cannot lose ``n`` of them and keep its first and its last."""
+    most = n_layer - 1 if allow_edge and n_layer > 2 else max(0, n_layer - 2)
+    if n > most:
+        raise ModelError(
+            f"{n} layers cannot go: only {most} of this model's {n_layer} may",
+            hint=f"prune at most {most}" if most else "take a model of more layers",
+        )
+
+
 def without_layers(
     architecture: str, n_layer: int, metadata: Mapping[str, object], layers: Sequence[int]
 ) -> dict[str, Value | tuple[Value, ...]]:

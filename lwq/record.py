@@ -122,6 +122,8 @@ class TaskSet:
     n_ctx: int
     """Tokens of ``-c``; the tool's context is ``n_parallel`` times that."""
     n_parallel: int
+    unfair: tuple[str, ...] = ()
+    """Ids of items of which all choices begin with the shortest: llama-perplexity scores that one wrongly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

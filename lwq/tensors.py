@@ -118,6 +118,11 @@ def tensor_bytes(ne: tuple[int, ...], ggml_type: str) -> int:
     return math.prod(ne) // n_weights * n_bytes
 
 
+def fits_rows(ne: tuple[int, ...], ggml_type: str) -> bool:
+    """Whether a row is a whole number of the type's quant blocks."""
+    return ne[0] % GGML_TYPES[ggml_type][1] == 0
+
+
 def padded(n_bytes: int, alignment: int = GGUF_ALIGNMENT) -> int:
     """``n_bytes`` rounded up to the alignment of a GGUF."""
     return -(-n_bytes // alignment) * alignment

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lwq.bindings import load_bindings
-from lwq.errors import FileError, ModelError
+from lwq.errors import ModelError
 from lwq.task_items import Item, Kind
 from lwq.toolchain import Toolchain
 
@@ -44,26 +44,22 @@ class Vocabulary:
         return tuple(found[:n])
 
 
-def longest(vocabulary: Vocabulary, kind: Kind, items: Iterable[Item], where: str) -> int:
-    """Tokens that the longest item takes: what all its choices share once, and the rest of each.
+def measured(vocabulary: Vocabulary, kind: Kind, items: Iterable[Item]) -> tuple[int, tuple[str, ...]]:
+    """Tokens that the longest item takes, and ids of items that the tool cannot score fairly.
 
-    Source: tools/perplexity/perplexity.cpp, ``required_tokens``.
+    An item takes what all its choices share once, and the rest of each. Where all of its choices begin with the
+    shortest one, llama-perplexity scores that one by whatever lies behind its tokens in memory.
 
-    Raises:
-        FileError: an item of which one choice ends where all others go on; the tool would read past its end.
+    Source: tools/perplexity/perplexity.cpp, ``required_tokens``; ``first_probs`` of ``common_prefix``.
     """
-    most = 0
+    most, unfair = 0, []
     for item in items:
         sequences = [vocabulary.tokens(text) for text in whole_texts(kind, item)]
         shared = n_shared(sequences)
         if kind != "winogrande" and shared == min(map(len, sequences)):
-            raise FileError(
-                f"{where}: item {item.id}: all its choices begin with the shortest one, which llama-perplexity cannot"
-                " score",
-                hint="leave that item out of the file",
-            )
+            unfair.append(item.id)
         most = max(most, shared + sum(len(s) - shared for s in sequences))
-    return most
+    return most, tuple(unfair)
 
 
 def whole_texts(kind: Kind, item: Item) -> tuple[str, ...]:

@@ -9,16 +9,44 @@ import pytest
 
 from lwq.metrics import Estimate
 from lwq.report.ties import of_items, of_scores, p_value, paragraph
+from tests import published_gemma
 from tests.published_rows import AVERAGES
 from tests.sample_record import sample_record
 from tests.test_metrics import pair
 
 GOLDEN = Path(__file__).parent / "golden" / "published_rows.md"
+GEMMA = GOLDEN.with_name("published_gemma.md")
 
 
 def test_fifteen_published_rows_are_grouped_as_the_errors_say() -> None:
     assert len(AVERAGES) == 15
     assert GOLDEN.read_text(encoding="utf-8") == of_scores(AVERAGES) + "\n"
+
+
+def test_errors_and_averages_of_a_published_card_are_those_that_it_prints() -> None:
+    for score, error in published_gemma.PRINTED_ERRORS.items():
+        assert round(100 * published_gemma.estimate(score).stderr, 4) == error
+    for name, average in published_gemma.PRINTED_AVERAGES.items():
+        assert round(100 * published_gemma.AVERAGES[name].value, 2) == average
+
+
+def test_rows_of_a_published_card_are_grouped_as_scipy_says() -> None:
+    from scipy.stats import norm
+
+    told = GEMMA.read_text(encoding="utf-8")
+    assert told == of_scores(published_gemma.AVERAGES) + "\n"
+    rows = dict(published_gemma.AVERAGES)
+    best = rows.pop("F16")
+    p_values = {
+        name: 2 * norm.sf((best.value - row.value) / (best.stderr**2 + row.stderr**2) ** 0.5)
+        for name, row in rows.items()
+    }
+    lower, so_far = set(), 0.0
+    for i, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        so_far = max(so_far, (len(rows) - i) * p_values[name])  # Holm's steps, by hand
+        lower |= {name} if so_far < 0.05 else set()
+    assert {name for name in rows if f"{name} (" in told.split("Surely lower:")[1]} == lower
+    assert {name for name in rows if f"{name} (" in told.split("Surely lower:")[0]} == rows.keys() - lower
 
 
 def test_differences_within_the_error_are_ties_whatever_the_order() -> None:

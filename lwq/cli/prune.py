@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from lwq.gguf_header import read_header
 from lwq.imatrix_io import read_imatrix
 from lwq.metrics import Estimate
 from lwq.pipeline import Planner
+from lwq.preview import check_targets
 from lwq.prune_record import HealedSet, LayerScore
 from lwq.pruning import check_layers
 from lwq.sources import fetch
@@ -45,6 +47,8 @@ def _measure(source: Source, settings: Settings, progress: Progress, imatrix: Pa
     recipe, text, folder = source.recipe()
     machine = settings.machine()
     found = fetch(recipe, folder, home(), progress.note)
+    if found.model.kind == "gguf":
+        check_targets(recipe, read_header(found.model.found.paths[0]).n_layer)
     more: dict[str, tuple[Path, ...]] = {}
     given = None
     if imatrix:
@@ -80,6 +84,8 @@ def prune_scores_command(
     llama-quantize removes whole layers only. What is done is kept.
     """
     n_windows = options.pop("n_windows")
+    if plot:
+        _check_plot(plot)
     what = Source(reference=source, more=f"[pruning]\nn_windows = {n_windows}\n", **options)
     with showing(settings.verbosity) as progress:
         found: prune.Result = _measure(what, settings, progress, imatrix).results["prune"]
@@ -112,11 +118,22 @@ def _grouped(barred: tuple[tuple[int, str], ...]) -> list[tuple[str, str]]:
     return [(", ".join(map(str, layers)), why) for why, layers in reasons.items()]
 
 
+def _check_plot(path: Path) -> None:
+    """Raises UsageError or FileError for a plot that could not be written, before anything is measured."""
+    if path.suffix not in (".svg", ".png"):
+        raise UsageError(f"{path.name}: a plot is .svg or .png", hint=f"--plot {path.stem}.svg")
+    _check_folder(path, "write the plot")
+
+
+def _check_folder(path: Path, what: str) -> None:
+    """Raises FileError if no file can be made beside ``path``."""
+    with os_errors(what, path), tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
 def _draw(found: prune.Result, path: Path) -> None:
     from lwq.report.prune_plots import draw_layer_scores
 
-    if path.suffix not in (".svg", ".png"):
-        raise UsageError(f"{path.name}: a plot is .svg or .png", hint=f"--plot {path.stem}.svg")
     with os_errors("write the plot", path):
         draw_layer_scores(found.layers, path, tuple(layer for layer, _ in found.barred))
     click.echo(f"plot: {path}", err=True)
@@ -145,10 +162,13 @@ def prune_command(settings: Settings, /, source: str, out: Path, repairs: Path |
     layers = _numbers(options["layers"])
     if bool(layers) == bool(options["count"]):
         raise UsageError("say which layers or how many", hint="--layers 4,5 or --count 2")
+    if repairs and not layers:
+        raise UsageError("--repairs were fitted for certain layers", hint="name those: --layers 4,5")
     if source.endswith(".toml"):
         raise UsageError(f"{source}: a recipe; name a model", hint="`lwq run` carries out a recipe's targets")
     if out.exists():
         raise FileError(f"{out}: exists already", hint="remove it, or choose another name")
+    _check_folder(out, "write the pruned base")
     if repairs:
         _put_in(settings, Path(source), layers, repairs, out, allow_edge=options["allow_edge"])
         return
@@ -173,10 +193,16 @@ def _asked(layers: tuple[int, ...], options: Mapping[str, Any]) -> str:
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:
+    """Layers of a list like ``4,5``, each once; none where nothing was said."""
     try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
+        found = tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise UsageError(f"--layers {text}: no list of numbers", hint="--layers 4,5") from None
+    if wrong := [layer for layer in found if layer < 0]:
+        raise UsageError(f"--layers {text}: there is no layer {wrong[0]}", hint="layers are counted from 0")
+    if twice := [layer for layer in found if found.count(layer) > 1]:
+        raise UsageError(f"--layers {text}: names layer {twice[0]} twice", hint="name each layer once")
+    return found
 
 
 def _put_in(

@@ -76,7 +76,18 @@ def _source(found: TaskSet) -> str:
     made = f"gaps in {found.cloze} of " if found.cloze else ""
     parts = f" ({found.parts})" if found.parts else ""
     faulty = f"; {count(found.n_faulty)} items with faults left out" if found.n_faulty else ""
-    return f"{made}{', '.join(found.sources)}{parts}{faulty}"
+    unfair = f"; {count(len(found.unfair))} items scored unfairly (note)" if found.unfair else ""
+    return f"{made}{', '.join(found.sources)}{parts}{faulty}{unfair}"
+
+
+def unfair(record: Record) -> str:
+    """What is wrong with items of which one choice is the beginning of all others; empty where there are none."""
+    if not any(s.unfair for s in record.task_sets):
+        return ""
+    return (
+        "Items scored unfairly: all their choices begin with the shortest one, and llama-perplexity scores that one by"
+        " a token that is not its own. They stay in, as in everybody's scores; record.json has their ids."
+    )
 
 
 def made_up(record: Record) -> str:

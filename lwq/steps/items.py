@@ -13,7 +13,7 @@ from lwq.steps import Context, Given, Origin
 from lwq.task_formats import render
 from lwq.task_items import Item, Kind, checked, draw
 from lwq.taskdata import merged, read_items
-from lwq.vocabulary import Vocabulary, longest
+from lwq.vocabulary import Vocabulary, measured
 
 NAME = "items"
 VERSION = 1
@@ -53,6 +53,8 @@ class Result:
     """What share each of several files has; empty for one."""
     n_ctx: int
     n_parallel: int
+    unfair: tuple[str, ...]
+    """Ids of items of which all choices begin with the shortest: the tool scores that one wrongly."""
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
@@ -67,6 +69,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     file = f"{inputs.name}.items"
     write_atomic(ctx.folder / file, render(inputs.kind, items, inputs.name))
     n_parallel = max(_LEAST_PARALLEL, *(len(item.choices) for item in items))
+    n_ctx, unfair = _context(inputs, ctx, items, n_parallel)
     return Result(
         file=file,
         kind=inputs.kind,
@@ -74,8 +77,9 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         n_faulty=sum(map(len, read.values())) - sum(map(len, given.values())),
         ids=tuple(item.id for item in items),
         parts=parts,
-        n_ctx=_context(inputs, ctx, items, n_parallel),
+        n_ctx=n_ctx,
         n_parallel=n_parallel,
+        unfair=unfair,
     )
 
 
@@ -93,12 +97,12 @@ def _drawn(inputs: Inputs, given: Mapping[str, tuple[Item, ...]]) -> tuple[tuple
     return merged(given, inputs.n_items, inputs.seed)
 
 
-def _context(inputs: Inputs, ctx: Context, items: tuple[Item, ...], n_parallel: int) -> int:
-    """Tokens for ``-c``: the tool's whole context is ``n_parallel`` times that."""
+def _context(inputs: Inputs, ctx: Context, items: tuple[Item, ...], n_parallel: int) -> tuple[int, tuple[str, ...]]:
+    """Tokens for ``-c`` (the tool's whole context is ``n_parallel`` times that), and ids of items scored unfairly."""
     try:
         with Vocabulary(ctx.toolchain, ctx.find(inputs.base)) as vocabulary:
-            most = longest(vocabulary, inputs.kind, items, inputs.name)
+            most, unfair = measured(vocabulary, inputs.kind, items)
     except ToolchainError:  # another llama.cpp than the pin: the tool itself says what does not fit
-        return inputs.n_ctx
+        return inputs.n_ctx, ()
     least = -(-most // n_parallel)
-    return inputs.n_ctx if least <= inputs.n_ctx else -(-least // _STEP) * _STEP
+    return (inputs.n_ctx if least <= inputs.n_ctx else -(-least // _STEP) * _STEP), unfair

@@ -31,7 +31,10 @@ _SURE: Final = 1.64
 """Standard errors by which the KLD must fall for a repair to stay."""
 _IN_VAIN: Final = 3
 """Layers in a row without gain after which the rest is left as it is."""
-_NOT_CUT = "not healed: the graph of this architecture cannot be cut between layers"
+_NOT_CUT: Final = "the graph of this architecture cannot be cut between layers"
+_NONE_BEFORE: Final = "no layer stays before the cut, where repairs start"
+_NO_PLACE: Final = "no ffn_down adds to the residual stream by itself (experts, or a norm behind it)"
+_VAIN: Final = "no repair lowered the KLD"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +80,7 @@ class Mender:
         before = engine.score(*names)
         try:
             if not aims:
-                return _healed(layers, before, before, (), _NOT_CUT), {}
+                return _healed(layers, before, before, (), _NONE_BEFORE if first < 0 else _NOT_CUT), {}
             return self._repaired(layers, before, aims, first)
         finally:
             engine.restore()
@@ -97,12 +100,13 @@ class Mender:
         tensors: dict[str, Floats] = {}
         accepted: list[HealedTensor] = []
         ridges: tuple[float, ...] = RIDGES
-        in_vain = 0
+        in_vain, tried = 0, False
         for layer in (i for i in range(first, engine.header.n_layer - 1) if i not in layers):
             if layer + 1 in layers:
                 ridges, in_vain = RIDGES, 0
             passed = self.published and layer + 1 not in layers
             place = self._place(layer) if in_vain < _IN_VAIN and not passed else None
+            tried = tried or place is not None
             found = self._try(place, self._sums(place, fit, _end(layer, layers)), judged, ridges) if place else None
             gain = difference(found[0], now) if found else None
             if place and found and gain and is_better(gain, _SURE):
@@ -116,7 +120,8 @@ class Mender:
             self._forward(layer, fit)
             self._forward(layer, judged)
             self.told()
-        return _healed(layers, before, now, tuple(accepted), "" if accepted else "no repair lowered the KLD"), tensors
+        note = "" if accepted else _VAIN if tried else _NO_PLACE
+        return _healed(layers, before, now, tuple(accepted), note), tensors
 
     # one layer
 

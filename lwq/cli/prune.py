@@ -227,7 +227,7 @@ def _tell(found: Found, out: Path) -> None:
 
 def _healing(found: HealedSet) -> str:
     if not found.tensors:
-        return f"healing: {found.note}; KLD {_shown(found.before)} on the selection text"
+        return f"not healed: {found.note}; KLD {_shown(found.before)} on the selection text"
     names = ", ".join(t.tensor for t in found.tensors)
     return (
         f"healing: KLD on the selection text {_shown(found.before)} → {_shown(found.after)} nats"

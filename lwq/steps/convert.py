@@ -18,6 +18,7 @@ from lwq.steps import Context, Given, file_facts
 NAME = "convert"
 VERSION = 1
 USES_TOOLS = True
+_ORIGINAL = "original.gguf"
 # what the publisher's card may take from the model's own metadata
 _GENERAL = ("name", "license", "languages", "tags", "base_model.0.repo_url", "author", "size_label")
 
@@ -56,10 +57,14 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     notes: tuple[str, ...] = ()
     as_it_is = types <= {inputs.base_type, "f32"} and inputs.base_type in types and len(header.shards) == 1
     if as_it_is and inputs.kind == "gguf":
-        (ctx.folder / inputs.file).symlink_to(ctx.find(inputs.source))
+        if source != inputs.file:
+            (ctx.folder / inputs.file).symlink_to(ctx.find(inputs.source))
     elif as_it_is:
         (ctx.folder / source).rename(ctx.folder / inputs.file)
     else:
+        if source == inputs.file:
+            source = (ctx.folder / source).rename(ctx.folder / _ORIGINAL).name
+            header = read_header(ctx.folder / source)
         notes = _range_notes(header, inputs)
         _convert(inputs, ctx, source, header, quantized)
     base = read_header(ctx.folder / inputs.file)
@@ -82,9 +87,9 @@ def _source(inputs: Inputs, ctx: Context) -> str:
                 link.symlink_to(path)
         return ctx.given[inputs.source.sha256][0].name
     folder = ctx.place(inputs.source)
-    done = converter.hf_to_gguf(folder, "original.gguf", cwd=ctx.folder)
+    done = converter.hf_to_gguf(folder, _ORIGINAL, cwd=ctx.folder)
     ctx.ran(done)
-    return "original.gguf"
+    return _ORIGINAL
 
 
 def _range_notes(header: GgufHeader, inputs: Inputs) -> tuple[str, ...]:

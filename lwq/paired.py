@@ -27,6 +27,7 @@ _STRONGEST: Final = 0.75
 _CAUTION: Final = 0.6
 """Resampled series are this many standard errors (1/√n) more correlated than the windows seem."""
 _WARM_UP: Final = 20
+_MOST: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,12 @@ def ratio_interval(
         ValueError: as ``mean_interval``.
     """
     found = mean_interval(ln_ratios, level, rng=rng, n_resamples=n_resamples)
-    return Interval(low=exp(found.low), high=exp(found.high)) if found else None
+    return Interval(low=_exp(found.low), high=_exp(found.high)) if found else None
+
+
+def _exp(value: float) -> float:
+    """exp, infinite where it is beyond floats: a series of which most windows are alike can be that unsure."""
+    return exp(value) if value < _MOST else float("inf")
 
 
 def block_stderr(values: Doubles) -> float:

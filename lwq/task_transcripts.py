@@ -24,6 +24,8 @@ _FINAL: Final = {
     "multiple-choice": re.compile(r"Final result: ()(\S+) \+/- (\S+)"),
 }
 _WINOGRANDE_SCORES: Final = re.compile(r"^\d+\t\S+\t\s*(\S+)\s+(\S+)\s+\d+\s+\d+\s*$", re.MULTILINE)
+_FINAL_FROM: Final = {"winogrande": 100, "multiple-choice": 0}
+"""Items from which the closing line is printed."""
 _AGREED: Final = 1e-6
 """Half a unit of the last of the four decimals of a final line in %, as a fraction, and float32 rounding."""
 
@@ -59,7 +61,8 @@ def parse_task_score(kind: str, stdout: str, stderr: str, n_items: int) -> Outco
         raise TranscriptError(f"{kind}: an item's score is no number", hint="the model's logits are not finite")
     share = sum(right) / n_items
     spread = math.sqrt(share * (1 - share) / (n_items - 1)) if n_items > 1 else 0.0
-    return Outcomes(score=_final(kind, both, share) or Estimate(value=share, stderr=spread), right=right)
+    final = _final(kind, both, share) if n_items >= _FINAL_FROM.get(kind, 0) else None
+    return Outcomes(score=final or Estimate(value=share, stderr=spread), right=right)
 
 
 def _right(kind: str, rows: list[tuple[str, str]]) -> tuple[bool, ...]:

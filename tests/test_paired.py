@@ -70,3 +70,9 @@ def test_sets_weigh_alike_and_difference_is_paired() -> None:
     assert unpaired.stderr > 1.5 * found.stderr
     with pytest.raises(ValueError, match="not the same items"):
         average_difference(a, {"ARC": b["ARC"]})
+
+
+def test_series_of_which_most_windows_are_alike_has_no_upper_end_beyond_floats() -> None:
+    found = ratio_interval(np.array([0.0] * 9 + [0.003]))
+    assert found
+    assert 0 <= found.low <= np.exp(0.0003) <= found.high

@@ -44,6 +44,12 @@ def test_every_item_is_read_off_the_running_percentages(kind: str) -> None:
     assert found.score.stderr == pytest.approx((share * (1 - share) / 749) ** 0.5, abs=5e-7)
 
 
+def test_winogrande_under_a_hundred_items_has_no_closing_line_and_needs_none() -> None:
+    right = [True, False, True] * 10
+    text = printed("winogrande", right).replace("Final", "Never")
+    assert parse_task_score("winogrande", text, "", 30).score.value == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_than_the_announced_number_of_items_is_an_error(kind: str) -> None:
     text = printed(kind, [True, False] * 60)

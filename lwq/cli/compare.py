@@ -37,7 +37,7 @@ _OPTIONS = (
     click.option("--ctx", "n_ctx", type=click.IntRange(32), default=512, show_default=True, help="Tokens of a window."),
     click.option("--chunks", "n_chunks", type=click.IntRange(1), help="Windows of the text; all when absent."),
     click.option("--data", type=click.Path(path_type=Path), help="Folder that holds the task sets; else from the Hub."),
-    click.option("--items", "n_items", type=click.IntRange(100), default=750, show_default=True, help="Of each set."),
+    click.option("--items", "n_items", type=click.IntRange(20), default=750, show_default=True, help="Of each set."),
     click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw of items."),
     click.option("--skip-faulty", is_flag=True, help="Leave out items with faults instead of refusing the set."),
     click.option("--out", type=click.Path(path_type=Path), help="Also write a model card into this folder."),

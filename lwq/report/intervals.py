@@ -66,15 +66,15 @@ def _table(rows: tuple[Row, ...]) -> Table:
 
 
 def _own(row: Row) -> tuple[str, ...]:
-    damage = row.evaluation
+    damage, judged = row.evaluation, row.origin != "base"  # the base differs from its stored self by storing alone
     kld, ratios = np.array(damage.window_kld()), np.array(damage.window_ln_ppl_ratio())
     return (
         label(row),
         fixed(damage.kld.value, 6),
         fixed(block_stderr(kld), 6),
-        _interval(mean_interval(kld), 5) if _is_seen(kld) else "–",
+        _interval(mean_interval(kld), 5) if judged and _is_seen(kld) else "–",
         fixed(damage.ppl_ratio.value, 6),
-        _interval(ratio_interval(ratios), 4) if _is_seen(ratios) else "–",
+        _interval(ratio_interval(ratios), 4) if judged and _is_seen(ratios) else "–",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from lwq.task_items import NO_ANSWER, Item, ItemsError, Kind, checked, draw, faults
 
 
-def item(i: int, **changes: object) -> Item:
+def item(i: int, **changes: Any) -> Item:
     base = Item(id=f"x-{i}", question=f"Question {i}?", choices=("yes", "no", "maybe"), answer=1, line=i + 1)
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)
 
 
 def pair(i: int, **changes: object) -> Item:

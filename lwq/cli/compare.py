@@ -12,14 +12,12 @@ from typing import Any
 
 import click
 
-from lwq import execution
 from lwq.assemble import assemble
-from lwq.cli.job import Job
+from lwq.cli.job import Job, check_writable
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import ModelError
-from lwq.finished import Run
 from lwq.gguf_header import read_header
 from lwq.pipeline import Planner
 from lwq.publish import publish_files
@@ -137,6 +135,8 @@ def compare_command(settings: Settings, /, out: Path | None, as_json: bool, **as
 def _measure(asked: Asked, settings: Settings, out: Path | None, *, as_json: bool) -> None:
     toml = asked.recipe()
     recipe = parse_recipe(toml, "command line")
+    if out:
+        check_writable(out)
     with showing(settings.verbosity) as progress:
         found = fetch(recipe, Path(), home(), progress.note)
         refused = _refused(found)
@@ -170,17 +170,7 @@ def _refused(found: Sources) -> dict[str, str]:
 
 def _record(job: Job, out: Path | None, progress: Progress) -> Record:
     progress.n_steps = len(job.steps)
-    job.cache.remember("comparison", {step.label: step.key_value for step in job.steps})
-    entries = execution.execute(job.steps, job.surroundings(progress))
-    job.release_logits(entries)
-    run = Run(
-        recipe=job.recipe,
-        recipe_text=job.text,
-        sources=job.sources,
-        machine=job.machine,
-        steps=job.steps,
-        entries=entries,
-    )
+    run = job.carry_out(progress)
     record = assemble(run)
     if out:
         from lwq.report.write import write_report

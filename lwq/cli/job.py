@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from lwq import preview, sources
 from lwq.cache import Cache, Entry
 from lwq.cli.settings import Settings
 from lwq.errors import FileError
-from lwq.execution import Surroundings, Watch
+from lwq.execution import Surroundings, Watch, execute
+from lwq.files import os_errors
+from lwq.finished import Run
 from lwq.gguf_header import read_header
 from lwq.pipeline import Machine, Planner
 from lwq.recipe import Recipe
@@ -60,7 +63,21 @@ class Job:
         """What is still to do, and how long it may take."""
         return preview.forecast(self.steps, self.cache, self.work())
 
-    def release_logits(self, entries: Mapping[str, Entry]) -> None:
+    def carry_out(self, watch: Watch) -> Run:
+        """The finished run; its key values are remembered under the recipe's name."""
+        self.cache.remember(self.recipe.name, {step.label: step.key_value for step in self.steps})
+        entries = execute(self.steps, self.surroundings(watch))
+        self._release_logits(entries)
+        return Run(
+            recipe=self.recipe,
+            recipe_text=self.text,
+            sources=self.sources,
+            machine=self.machine,
+            steps=self.steps,
+            entries=entries,
+        )
+
+    def _release_logits(self, entries: Mapping[str, Entry]) -> None:
         """Delete stored log-probabilities that the recipe does not keep; a later row makes them again."""
         for step in (s for s in self.steps if s.module is baseline):
             role = step.label.partition(":")[2]
@@ -76,6 +93,14 @@ class Job:
         return Surroundings(
             cache=self.cache, machine=self.machine, given=self.sources.given(), watch=watch, work=self.work()
         )
+
+
+def check_writable(folder: Path) -> None:
+    """Fails before the first costly step if the report could not be written at the end."""
+    with os_errors("write the report", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def read_recipe(path: Path, model: str | None = None) -> tuple[Recipe, str]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from lwq import execution, explain
+from lwq import explain
 from lwq.assemble import assemble
-from lwq.cli.job import Job
+from lwq.cli.job import Job, check_writable
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
-from lwq.files import lock, os_errors, write_atomic
-from lwq.finished import Run
+from lwq.files import lock, write_atomic
 from lwq.publish import publish_files
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
@@ -59,7 +56,7 @@ def run_command(
     with showing(settings.verbosity) as progress:
         job = Job.load(recipe, model, settings, progress.note)
         folder = out or Path("reports") / job.recipe.name
-        _check_writable(folder)
+        check_writable(folder)
         with lock(job.cache.root / "locks" / f"{job.recipe.name}.lock", on_wait=_waiting(progress, job)):
             card = _carry_out(job, folder, progress)
     click.echo(json.dumps({"card": str(card), "folder": str(folder)}) if as_json else f"card: {card}")
@@ -74,17 +71,7 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
     if forecast.n_missing:
         time = f", about {clock(forecast.seconds)}" if forecast.seconds else ""
         progress.note(f"{forecast.n_missing} of {len(job.steps)} steps to run{time}")
-    job.cache.remember(job.recipe.name, {step.label: step.key_value for step in job.steps})
-    entries = execution.execute(job.steps, job.surroundings(progress))
-    job.release_logits(entries)
-    done = Run(
-        recipe=job.recipe,
-        recipe_text=job.text,
-        sources=job.sources,
-        machine=job.machine,
-        steps=job.steps,
-        entries=entries,
-    )
+    done = job.carry_out(progress)
     publish_files(done, folder)
     record = assemble(done)
     write_atomic(folder / f"{job.recipe.name}.toml", publishable(record).recipe)
@@ -95,15 +82,6 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
 
 def _waiting(progress: Progress, job: Job) -> Callable[[], None]:
     return lambda: progress.note(f"another run of {job.recipe.name} is under way; waiting for it")
-
-
-def _check_writable(folder: Path) -> None:
-    """Fails before the first costly step if the report could not be written at the end."""
-    with os_errors("write the report", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".lwq-")
-        os.close(handle)
-        Path(name).unlink()
 
 
 @click.command("why")

@@ -35,6 +35,7 @@ from lwq.steps import (
     imatrix,
     inspect,
     items,
+    pace,
     parts,
     search,
     select,
@@ -177,7 +178,7 @@ def _held(facts: FileFacts) -> dict[str, Any]:
 
 
 def _row_commands(run: Run, name: str) -> tuple[Command, ...]:
-    unshown = (allocate, cut, heal, imatrix, inspect, items, parts, search, sensitivity)
+    unshown = (allocate, cut, heal, imatrix, inspect, items, pace, parts, search, sensitivity)
     labels = [s.label for s in run.steps if s.label.split(":")[1:2] == [name] and s.module not in unshown]
     timed = (Command(step="bench", argv=run.result("bench").of(name).argv),) if run.has("bench") else ()
     return (*run.commands(*labels), *timed)

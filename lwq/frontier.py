@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from lwq.damage import damages
+from lwq.damage import TensorDamage, damages
 from lwq.gguf_header import GgufHeader
 from lwq.knapsack import Group, solve
 from lwq.options import Constraints, groups
@@ -18,14 +18,26 @@ def frontier(
     header: GgufHeader, tensors: Iterable[TensorSensitivity], constraints: Constraints, n_points: int = N_POINTS
 ) -> tuple[FrontierPoint, ...]:
     """Predicted KLD (sum of single damages, nats) at budgets evenly spaced from the smallest to the largest types."""
-    measured = tuple(tensors)
-    names = {t.tensor for t in measured}
-    found = groups((t for t in header.tensors if t.name in names), damages(measured, {}), constraints)
-    others = sum(t.n_bytes for t in header.tensors if t.name not in names)
-    least, most = (sum(pick(o.n_bytes for o in g.options) for g in found) for pick in (min, max))
+    found, others = choices(header, damages(tensors, {}), constraints)
+    least, most = least_and_most(found)
     steps = max(1, n_points - 1)
     budgets = sorted({least + (most - least) * i // steps for i in range(n_points)})
     return tuple(_point(header, found, budget, others) for budget in budgets)
+
+
+def choices(
+    header: GgufHeader, known: Mapping[str, TensorDamage], constraints: Constraints, without: Collection[int] = ()
+) -> tuple[tuple[Group, ...], int]:
+    """What the tensors of a model without some layers may be, and the bytes of those that keep their type."""
+    staying = [t for t in header.tensors if t.layer not in without]
+    found = groups((t for t in staying if t.name in known), known, constraints)
+    return found, sum(t.n_bytes for t in staying if t.name not in known)
+
+
+def least_and_most(found: Iterable[Group]) -> tuple[int, int]:
+    """Bytes of the smallest and of the largest choice."""
+    sizes = [[o.n_bytes for o in g.options] for g in found]
+    return sum(map(min, sizes)), sum(map(max, sizes))
 
 
 def _point(header: GgufHeader, found: tuple[Group, ...], budget: int, others: int) -> FrontierPoint:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from lwq.damage import TensorDamage
 from lwq.divergence import Floats, Scores
 from lwq.engine import Engine
-from lwq.frontier import totals
+from lwq.frontier import choices, totals
 from lwq.gguf_header import GgufHeader
 from lwq.knapsack import BudgetError, solve
 from lwq.metrics import Estimate
 from lwq.mixes import Mixer
-from lwq.options import Constraints, groups, spread
+from lwq.options import Constraints, spread
 from lwq.prune_record import HealedSet
 from lwq.race import LOST, difference, is_better, rounds_of
+from lwq.search_record import Pace
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,14 +50,14 @@ def lean_candidates(
     constraints: Constraints,
     budget_bytes: int,
     sets: Iterable[HealedSet],
+    paces: Iterable[Pace] = (),
 ) -> Iterator[Lean]:
-    """The best predicted allocation without each of these sets of layers, where one fits the budget."""
+    """The best predicted allocation without each of these sets of layers, where one fits the budget and its pace."""
+    limits = {pace.layers: pace.limit(budget_bytes) for pace in paces}
     for healed in sets:
-        staying = [t for t in header.tensors if t.layer not in healed.layers]
-        found = groups((t for t in staying if t.name in known), known, constraints)
-        others = sum(t.n_bytes for t in staying if t.name not in known)
+        found, others = choices(header, known, constraints, healed.layers)
         try:
-            chosen = solve(found, budget_bytes - others)
+            chosen = solve(found, limits.get(healed.layers, budget_bytes) - others)
         except BudgetError:
             continue
         used, damage = totals(found, chosen)
@@ -96,7 +97,7 @@ def verdict(best: Lean | None, gap: Estimate | None, n_tried: int, unpruned: str
     if best is None:
         return "Every layer stays: no removal left room for a file of that size."
     if gap is None:
-        return f"The budget cannot hold the model with all its layers; {best.name} is the best that fits."
+        return f"The model with all its layers does not keep to the budget; {best.name} is the best that does."
     error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
     said = f"{gap.value:+.6f}{error} nats of KLD on the selection text, paired"
     if is_better(gap):

@@ -233,6 +233,11 @@ def smallest_visible(n_items: int, share_discordant: float, *, level: float = 0.
     return 1 - alike * alike
 
 
+def smallest_visible_unpaired(stderr: float, *, level: float = 0.05, power: float = 0.8) -> float:
+    """The difference that a z-test finds with that power, in the unit of the difference's standard error."""
+    return (_quantile(1 - level) + NormalDist().inv_cdf(power)) * stderr
+
+
 def _quantile(level: float) -> float:
     """Standard errors on both sides of a normal value that hold ``level`` of it."""
     return NormalDist().inv_cdf((1 + level) / 2)

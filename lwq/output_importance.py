@@ -7,7 +7,7 @@ Source: tools/imatrix/imatrix.cpp ``collect_imatrix``; src/llama-quant.cpp at th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from lwq.gguf_parse import BigArray
 from lwq.graph import read_node
 from lwq.session import Tokens
 from lwq.statistics import ImatrixEntry
+from lwq.tensors import renumber
 
 
 def output_entry(engine: Engine, windows: Tokens, known: Iterable[ImatrixEntry]) -> tuple[ImatrixEntry, ...]:
@@ -48,14 +49,15 @@ def output_entry(engine: Engine, windows: Tokens, known: Iterable[ImatrixEntry])
     return (ImatrixEntry(name=name, in_sum2=total.astype(np.float32)[None], counts=counts),)
 
 
-def write_with(source: Path, more: tuple[ImatrixEntry, ...], path: Path) -> None:
-    """The importance matrix with further entries; the same file where there are none."""
-    if not more:
+def write_with(source: Path, more: tuple[ImatrixEntry, ...], path: Path, without: Collection[int] = ()) -> None:
+    """The importance matrix with further entries, or of a model without some layers; the same file where neither is."""
+    if not more and not without:
         link_or_copy(source.resolve(), path)
         return
     header = read_header(source)
     metadata = {k: read_array(header, k) if isinstance(v, BigArray) else v for k, v in header.metadata.items()}
-    tensors = {t.name: read_tensor(header, t.name) for t in header.tensors}
+    names = {t.name: renumber(t.name, without) for t in header.tensors}
+    tensors = {new: read_tensor(header, old) for old, new in names.items() if new}
     for entry in more:
         tensors[f"{entry.name}.in_sum2"] = entry.in_sum2
         tensors[f"{entry.name}.counts"] = entry.counts.astype(np.float32)[:, None]

@@ -27,6 +27,7 @@ from lwq.steps import (
     convert,
     imatrix,
     inspect,
+    pace,
     quantize,
     search,
     select,
@@ -40,7 +41,7 @@ from lwq.toolchain import Toolchain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a run is carried out with; only ``bench`` depends on it."""
+    """What a run is carried out with; only ``bench`` and ``pace`` depend on it."""
 
     toolchain: Toolchain
     n_threads: int
@@ -121,7 +122,8 @@ class Planner:
         )
         for target in recipe.targets:
             if budget := target.wanted():
-                found = self._search(target, budget, lines[target.name], rivals)
+                paced = self._pace(target, budget, lines[target.name], pruning.healed)
+                found = self._search(target, budget, lines[target.name], rivals, paced)
                 allocations[target.name] = (
                     pruning.lean(target, budget, found, whole) if target.prune == "auto" else found
                 )
@@ -211,7 +213,28 @@ class Planner:
             name=sensitivity.file_of(line.imatrix),
         )
 
-    def _search(self, target: Target, budget: Budget, line: Line, rivals: tuple[search.Rival, ...]) -> Made:
+    def _pace(self, target: Target, budget: Budget, line: Line, healed: Made | None) -> Made | None:
+        """Up to which size files are as fast as asked for."""
+        if target.min_tg is None:
+            return None
+        assert line.measured
+        inputs = pace.Inputs(
+            base=line.base,
+            imatrix=line.imatrix,
+            sensitivity=line.measured,
+            heal=healed if target.prune == "auto" else None,
+            budget=budget,
+            ftype=target.ftype or budget.ftype,
+            constraints=target.constraints(),
+            min_tg=target.min_tg,
+            n_threads=self.machine.n_threads,
+            cpu=self.machine.cpu,
+        )
+        return Made(step="pace", key=self.add(f"pace:{target.name}", pace, inputs), name="")
+
+    def _search(
+        self, target: Target, budget: Budget, line: Line, rivals: tuple[search.Rival, ...], paced: Made | None
+    ) -> Made:
         assert line.measured
         recipe, file = self.recipe, f"{self.sources.model.name}-{target.name}.tensor_types.txt"
         role: Role = "selection" if recipe.selection else "evaluation"
@@ -229,6 +252,7 @@ class Planner:
             n_windows=recipe.sensitivity.n_selection_windows,
             rivals=() if line.name else rivals,
             optional=target.prune == "auto",
+            paced=paced,
             file=file,
         )
         label = f"search:{target.name}" if target.prune == "auto" else f"allocate:{target.name}"

@@ -81,6 +81,12 @@ class Target(Strict):
         description="How many layers to remove, chosen by measured damage; `auto` with a budget: layers go only where"
         " that measures better than fewer bits.",
     )
+    min_tg: float | None = Field(
+        default=None,
+        gt=0,
+        description="With a budget: tokens per second that the file must generate here (llama-bench's tg128)."
+        ' Sizes are tried downwards from the budget until one does; with `prune = "auto"` also without layers.',
+    )
     heal: bool | None = Field(
         default=None,
         description="Repair what removed layers leave behind, where that measures better (with `prune`: true unless"
@@ -125,7 +131,7 @@ class Target(Strict):
         if not asked:
             if not self.ftype:
                 raise fault("has neither an ftype nor a budget")
-            if spare := [k for k in ("min_types", "ties") if getattr(self, k)]:
+            if spare := [k for k in ("min_types", "ties", "min_tg") if getattr(self, k)]:
                 raise fault(f"{spare[0]} needs a budget; a mix without one is the ftype's")
         elif not self.imatrix:
             raise fault("imatrix = false cannot stand beside a budget, which is chosen with one")

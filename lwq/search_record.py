@@ -25,6 +25,39 @@ class TensorSensitivity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Up to which size a model, or a model without some layers, generates as fast as was asked for."""
+
+    wanted: float
+    """Tokens per second of generation, in llama-bench's ``tg128``."""
+    layers: tuple[int, ...]
+    """The layers that are gone, by their numbers in the original; empty for the whole model."""
+    n_bytes: int | None
+    """Of all tensors; None: no size that was tried is fast enough."""
+    tried: tuple[tuple[int, Estimate], ...]
+    """(bytes of all tensors, measured tokens per second), in the order in which they were tried."""
+
+    def limit(self, budget_bytes: int) -> int:
+        """The bytes within both the budget and the pace."""
+        return min(budget_bytes, self.n_bytes or 0) if self.tried else budget_bytes
+
+    @property
+    def is_too_slow(self) -> bool:
+        """Whether it would fit, but no size is fast enough."""
+        return bool(self.tried) and self.n_bytes is None
+
+    def __str__(self) -> str:
+        fastest = max((speed for _, speed in self.tried), key=lambda speed: speed.value)
+        error = f" ±{fastest.stderr:.2f}" if fastest.stderr is not None else ""
+        return f"the fastest of {len(self.tried)} sizes makes {fastest.value:.2f}{error} tokens per second"
+
+
+def said(budget: str, paces: tuple[Pace, ...]) -> str:
+    """A budget with the speed that is asked for beside it."""
+    return f"{budget}, at least {paces[0].wanted:g} tokens per second" if paces else budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCandidate:
     """One mix that was a candidate for a target, predicted and measured on the selection text."""
 
@@ -67,21 +100,24 @@ class Search:
     """Where layers might go: whether that pays, by how much, with what confidence."""
     pruned_layers: tuple[int, ...] = ()
     """The layers that go, by their numbers in the original."""
+    paces: tuple[Pace, ...] = ()
+    """Where a least speed was asked for: of the whole model, then of each set of layers that might go."""
 
 
-def nothing_fits(budget: str, budget_bytes: int, why: str) -> Search:
-    """The search of a budget that cannot hold the whole model."""
+def nothing_fits(budget: str, budget_bytes: int, why: str, paces: tuple[Pace, ...]) -> Search:
+    """The search of a budget that the whole model cannot keep to."""
     return Search(
         budget=budget,
         budget_bytes=budget_bytes,
         chosen="",
-        reason=f"All layers together do not fit: {why}.",
+        reason=f"With all layers there is no such file: {why}.",
         stock_difference=None,
         candidates=(),
         scale=1.0,
         exponent=1.0,
         n_probes=0,
         n_swaps=0,
+        paces=paces,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,11 @@ from lwq.metrics import Estimate, Speed
 BUSY: Final = 0.1
 """Share of the CPUs in others' use from which speeds are warned of."""
 _QUANTILE: Final = 0.975
+_SURE: Final = 1.64
+_LEAST_STEP: Final = 0.93
+"""Share of its bytes that a size which is too slow is followed by, at most."""
+_N_HALVED: Final = 2
+_FINE: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,41 @@ def ratio(samples: Sequence[float], reference: Sequence[float]) -> Ratio:
     spread = math.sqrt(math.fsum((d - middle) ** 2 for d in logs) / (n - 1))
     half = float(stdtrit(n - 1, _QUANTILE)) * spread / math.sqrt(n)
     return Ratio(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), n_rounds=n)
+
+
+def most_at_pace(
+    measure: Callable[[int], Estimate], least: int, most: int, wanted: float
+) -> tuple[int | None, tuple[tuple[int, Estimate], ...]]:
+    """The most bytes, as far as it was tried, at which files make the wanted tokens per second; and what was tried.
+
+    From ``most`` downwards: a file is read once for each token, so the next size is proportionate; then the gap between
+    the last that is too slow and the first that is not is halved twice. Sizes between may be slower or faster than both
+    (kernels of types differ), so only sizes that were measured count.
+
+    Args:
+        measure: tokens per second at a size in bytes.
+    """
+    tried = [(most, measure(most))]
+    slow = most
+    while not reaches(tried[-1][1], wanted):
+        slow, speed = tried[-1]
+        if slow <= least:
+            return None, tuple(tried)
+        size = max(least, int(slow * min(_LEAST_STEP, speed.value / wanted)))
+        tried.append((size, measure(size)))
+    enough = tried[-1][0]
+    for _ in range(_N_HALVED):
+        middle = (enough + slow) // 2
+        if middle - enough < enough * _FINE:
+            break
+        tried.append((middle, measure(middle)))
+        enough, slow = (middle, slow) if reaches(tried[-1][1], wanted) else (enough, middle)
+    return enough, tuple(tried)
+
+
+def reaches(speed: Estimate, wanted: float) -> bool:
+    """Whether the mean less 1.64 standard errors is at least what is wanted."""
+    return speed.value - _SURE * (speed.stderr or 0.0) >= wanted
 
 
 def ratio_to(speed: Speed, reference: Sequence[Speed]) -> Ratio | None:

@@ -75,7 +75,11 @@ def obstacle(types: Mapping[str, str], found: Iterable[Group], constraints: Cons
 
 
 def mix_and_bytes(
-    budget: Budget, header: GgufHeader, of: OfFtype, writable: Callable[[StockMix], bool] = lambda mix: True
+    budget: Budget,
+    header: GgufHeader,
+    of: OfFtype,
+    writable: Callable[[StockMix], bool] = lambda mix: True,
+    within: Callable[[int], int] = int,
 ) -> tuple[StockMix, int]:
     """The stock mix to beat, and the bytes of all tensors that the budget allows.
 
@@ -83,11 +87,11 @@ def mix_and_bytes(
 
     Args:
         writable: mixes of which it is false are passed over, unless the budget names one.
+        within: the bytes that are left of the budget's, where something else limits them too.
     """
-    if budget.kind == "stock":
-        mix = of(budget.ftype)
-        return mix, mix.n_bytes
-    n_bytes = budget_bytes(budget, header, of)
+    n_bytes = within(budget_bytes(budget, header, of))
+    if budget.kind == "stock" and of(budget.ftype).n_bytes <= n_bytes:
+        return of(budget.ftype), n_bytes
     mixes = [mix for ftype in FTYPES_BY_SIZE if writable(mix := of(ftype))]
     fitting = [m for m in mixes if m.n_bytes <= n_bytes]
     return max(fitting, key=lambda m: m.n_bytes) if fitting else min(mixes, key=lambda m: m.n_bytes), n_bytes
@@ -111,6 +115,13 @@ def budget_bytes(budget: Budget, header: GgufHeader, of: OfFtype) -> int:
     if left <= 0:
         raise ModelError(f"a budget of {budget} leaves nothing for tensors of {header.path.name}", hint="raise it")
     return left
+
+
+def completed(toolchain: Toolchain, types: Mapping[str, str], request: DryRunRequest, *, cwd: Path) -> Allocation:
+    """These types as an allocation of a base, with the ftype's own for tensors that they leave out."""
+    plan = tools.dry_run(toolchain, request, cwd=cwd).plan
+    every = tuple((t.name, types.get(t.name, t.target_type)) for t in plan.tensors)
+    return Allocation(ftype=request.ftype, types=every, quantizable=tuple(types), pruned_layers=(), n_fallback=0)
 
 
 def proved(toolchain: Toolchain, allocation: Allocation, request: DryRunRequest, *, cwd: Path) -> Planned:

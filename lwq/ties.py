@@ -116,6 +116,17 @@ def mean_estimate(scores: Sequence[Estimate]) -> Estimate:
     return Estimate(value=sum(score.value for score in scores) / n, stderr=math.hypot(*errors) / n)
 
 
+def difference_stderr(a: Estimate, b: Estimate) -> float:
+    """√(se² + se²), of scores on different items.
+
+    Raises:
+        ValueError: one without a standard error.
+    """
+    if a.stderr is None or b.stderr is None:
+        raise ValueError("not all scores have a standard error")
+    return math.hypot(a.stderr, b.stderr)
+
+
 def _chosen(scores: Mapping[str, float], reference: str | None) -> str:
     if reference is None:
         return max(scores, key=lambda name: scores[name])
@@ -142,11 +153,9 @@ def _all_items(a: Outcomes, b: Outcomes) -> tuple[tuple[bool, ...], tuple[bool, 
 
 
 def _z_test(a: Estimate, b: Estimate) -> float:
-    if a.stderr is None or b.stderr is None:
-        raise ValueError("not all scores have a standard error")
+    spread = difference_stderr(a, b)
     if a.value == b.value:
         return 1.0
-    spread = math.hypot(a.stderr, b.stderr)
     return math.erfc(abs(a.value - b.value) / spread / math.sqrt(2)) if spread else 0.0
 
 

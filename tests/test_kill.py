@@ -122,8 +122,8 @@ def test_killed_measurement_of_layers_goes_on_behind_the_last_piece(
     (tmp_path / "tiny.toml").write_text(PRUNING, encoding="utf-8")
     finish(tmp_path)
     whole = outcome(tmp_path)
-    (entry,) = tools_home.glob(f"steps/{step}-*")
-    file = tools_home / "pieces" / f"{entry.name.removeprefix(f'{step}-')}.jsonl"
+    (entry,) = tools_home.glob("steps/convert-*")
+    file = tools_home / "pieces" / f"{entry.name.removeprefix('convert-')}.jsonl"
     measured = finished(file)
     kept = ("convert", "baseline", "imatrix", "statistics", *(("prune",) if step == "heal" else ()))
     for made in tools_home.glob("steps/[!.]*"):

@@ -23,6 +23,17 @@ def test_fifteen_published_rows_are_grouped_as_the_errors_say() -> None:
     assert GOLDEN.read_text(encoding="utf-8") == of_scores(AVERAGES) + "\n"
 
 
+def test_what_a_published_table_cannot_show_is_what_its_z_test_would_miss() -> None:
+    from scipy.stats import norm
+
+    rows = {"a": Estimate(value=0.62, stderr=0.008), "b": Estimate(value=0.6, stderr=0.006)}
+    told = of_scores(rows)
+    seen = float(told.split("differences under ")[1].split(" points")[0]) / 100
+    shift = seen / 0.01  # √(0.008² + 0.006²)
+    power = norm.sf(1.95996 - shift) + norm.cdf(-1.95996 - shift)
+    assert power == pytest.approx(0.8, abs=0.01)
+
+
 def test_errors_and_averages_of_a_published_card_are_those_that_it_prints() -> None:
     for score, error in published_gemma.PRINTED_ERRORS.items():
         assert round(100 * published_gemma.estimate(score).stderr, 4) == error

@@ -10,9 +10,10 @@ import click
 
 from lwq.cli.tables import print_table
 from lwq.damage import TensorDamage
+from lwq.frontier import choices, least_and_most
 from lwq.gguf_header import GgufHeader
 from lwq.lean import lean_candidates
-from lwq.options import Constraints, groups
+from lwq.options import Constraints
 from lwq.prune_record import HealedSet
 from lwq.search_record import FrontierPoint
 
@@ -54,10 +55,8 @@ class Offer:
     def smaller(self) -> Iterator[int]:
         """The least bytes that the model without each set of layers takes."""
         for healed in self.sets:
-            staying = [t for t in self.header.tensors if t.layer not in healed.layers]
-            found = groups((t for t in staying if t.name in self.known), self.known, self.constraints)
-            least = sum(min(o.n_bytes for o in g.options) for g in found)
-            yield least + sum(t.n_bytes for t in staying if t.name not in self.known)
+            found, others = choices(self.header, self.known, self.constraints, healed.layers)
+            yield least_and_most(found)[0] + others
 
 
 def show_pruned(offer: Offer, points: Iterable[FrontierPoint], *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ _PURPOSE: Final = {
     "statistics": "Show the statistics of the importance matrix.",
     "sensitivity": "Probe every tensor, and add to the importance matrix what llama-imatrix never collects.",
     "search": "Choose the allocation within the budget.",
+    "pace": "Time sizes within the budget.",
     "prune": "Measure what removing each layer costs.",
     "heal": "Repair what removed layers leave behind.",
     "cut": "Remove layers and put the repaired tensors in.",

@@ -10,7 +10,7 @@ from lwq.report.numerals import NOT_MEASURED, brief, count, estimate, fixed, mib
 from lwq.report.rows import is_removal, is_stock_mix, searched, text_of
 from lwq.report.searches import most_sensitive
 from lwq.report.tables import Column, Table, columns, label
-from lwq.search_record import Search, SearchCandidate, Sensitivity
+from lwq.search_record import Pace, Search, SearchCandidate, Sensitivity
 
 N_LISTED: Final = 10
 _REMOVALS: Final = (
@@ -102,8 +102,30 @@ def outcome(row: Row, search: Search) -> str:
     )
     return (
         f"**{plain(label(row))}.** Budget: {plain(search.budget)}, {count(search.budget_bytes)} bytes of tensors."
-        f" Tried for it: {tried}. Chosen: {plain(search.chosen)}.{kept} {_reason(search)}{_weighed(row, search)}"
+        f" Tried for it: {tried}. Chosen: {plain(search.chosen)}.{kept} {_reason(search)}"
+        f"{_weighed(row, search)}{_paced(search)}"
     )
+
+
+def _paced(search: Search) -> str:
+    """Where a least speed was asked for: up to which sizes there is one, with and without layers."""
+    if not search.paces:
+        return ""
+    found = "; ".join(f"{_which(pace.layers)} {_pace(pace)}" for pace in search.paces if pace.tried)
+    return f" The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes: {found}."
+
+
+def _which(layers: tuple[int, ...]) -> str:
+    if not layers:
+        return "with all layers"
+    return f"without layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+
+
+def _pace(pace: Pace) -> str:
+    if pace.n_bytes is None:
+        return f"none is fast enough ({plain(str(pace))})"
+    speed = next(speed for size, speed in pace.tried if size == pace.n_bytes)
+    return f"{mib(pace.n_bytes)} MiB make {estimate(speed, 2)} tokens per second"
 
 
 def _reason(search: Search) -> str:

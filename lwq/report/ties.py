@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Final
 
-from lwq.metrics import Estimate, smallest_visible
+from lwq.metrics import Estimate, smallest_visible, smallest_visible_unpaired
 from lwq.record import Record
 from lwq.report.markdown import either, plain
 from lwq.report.numerals import fixed
-from lwq.ties import Comparison, Outcomes, Ties, grouped, ranked, row_discordance
+from lwq.ties import Comparison, Outcomes, Ties, difference_stderr, grouped, ranked, row_discordance
 
 _LEAST_P: Final = 0.001
 
@@ -41,11 +42,15 @@ def of_scores(rows: Mapping[str, Estimate], reference: str | None = None) -> str
     """The paragraph of a published table, of which only scores and their standard errors are known."""
     if len(rows) < 2:
         return ""
+    found = grouped(rows, reference)
+    errors = [difference_stderr(rows[c.name], rows[found.reference]) for c in found.comparisons]
+    seen = smallest_visible_unpaired(fmean(errors))
+    power = f"With such errors, differences under {fixed(100 * seen, 1)} points cannot be seen (power 80 %)."
     how = (
         "p from z-tests of published scores, adjusted for the number of rows (Holm), as if every row had been asked"
         " other items; with the items themselves, smaller differences could be told apart."
     )
-    return " ".join((*_sentences(grouped(rows, reference)), how))
+    return " ".join((*_sentences(found), power, how))
 
 
 def paragraph(record: Record) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lwq.cache import key_of
 from lwq.engine import Engine
 from lwq.errors import ModelError
 from lwq.files import link_or_copy
@@ -57,7 +58,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     sets = _sets(inputs, ctx)
     for layers in sets:
         check_layers(layers, read_header(ctx.find(inputs.base)).n_layer, allow_edge=inputs.allow_edge)
-    n_ctx, pieces = inputs.n_ctx, ctx.pieces()
+    n_ctx, pieces = inputs.n_ctx, ctx.pieces(inputs.base.key)  # a healed set serves every recipe that removes it
     base = ctx.find(inputs.base)
     with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
         engine.set_windows(_windows(engine, ctx, inputs.text, inputs.n_windows))
@@ -69,8 +70,9 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         )
         found = []
         for layers in sets:
-            kept = (ctx.pieces_folder or ctx.folder) / f"{ctx.key[:24]}.{'-'.join(map(str, layers))}.gguf"
-            value = pieces.get(f"healed/{layers}", partial(_healed, mender, layers, kept))
+            piece = _piece(inputs, layers)
+            kept = pieces.path.with_suffix(f".{key_of({'piece': piece})[:24]}.gguf")
+            value = pieces.get(piece, partial(_healed, mender, layers, kept, ctx.folder))
             found.append(from_json(HealedSet, value))
             if found[-1].file:
                 link_or_copy(kept, ctx.folder / found[-1].file)
@@ -87,6 +89,12 @@ def _sets(inputs: Inputs, ctx: Context) -> tuple[tuple[int, ...], ...]:
     return tuple(found[n - 1].layers for n in inputs.counts or range(1, most + 1))
 
 
+def _piece(inputs: Inputs, layers: tuple[int, ...]) -> str:
+    """The key of a healed set, by all that it depends on beside the base."""
+    fit = f"{inputs.fit_text.sha256[:16]}, {inputs.n_fit_windows}"
+    return f"{NAME} {VERSION}, {fit}, {inputs.text.sha256[:16]}, {inputs.n_windows}, {inputs.n_ctx}/{layers}"
+
+
 def _windows(engine: Engine, ctx: Context, text: Given, n: int) -> Tokens:
     windows = engine.cut(ctx.find(text).read_bytes().decode())
     if len(windows) < 2:
@@ -94,13 +102,12 @@ def _windows(engine: Engine, ctx: Context, text: Given, n: int) -> Tokens:
     return spread_over(windows, n)
 
 
-def _healed(mender: Mender, layers: tuple[int, ...], kept: Path) -> dict[str, Any]:
+def _healed(mender: Mender, layers: tuple[int, ...], kept: Path, work: Path) -> dict[str, Any]:
     """One set, as JSON; its repaired tensors lie in ``kept`` before it counts."""
     found, tensors = mender.heal(layers)
     if tensors:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(".unfinished")
-        write_gguf(unfinished, {"general.type": "adapter"}, tensors)
-        unfinished.replace(kept)
+        write_gguf(work / "unfinished.gguf", {"general.type": "adapter"}, tensors)
+        (work / "unfinished.gguf").replace(kept)
         found = dataclasses.replace(found, file=f"healed-{'-'.join(map(str, layers))}.gguf")
     return dict(to_json(found))

@@ -7,8 +7,7 @@ importance matrix collected anew, and the file is made of both.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lwq import tools
 from lwq.allocation import Allocation
@@ -35,7 +34,7 @@ from lwq.requests import DryRunRequest, TextRequest, Window
 from lwq.search_record import Search, SearchCandidate, TensorSensitivity
 from lwq.session import spread_over
 from lwq.steps import Context, Given, Made, Origin
-from lwq.stock import mix_and_bytes, proved
+from lwq.stock import completed, mix_and_bytes, proved
 from lwq.tensors import bits_per_weight, renumber
 
 NAME = "lean"
@@ -95,10 +94,9 @@ def run(inputs: Inputs, ctx: Context) -> Result:
 def _won(search: Search, chosen: Lean) -> Search:
     """The search's record where a removal was chosen over all that it found."""
     candidates = (
-        dataclasses.replace(c, verdict="best with all layers") if c.name == search.chosen else c
-        for c in search.candidates
+        replace(c, verdict="best with all layers") if c.name == search.chosen else c for c in search.candidates
     )
-    return dataclasses.replace(
+    return replace(
         search,
         chosen=chosen.name,
         stock_difference=None,
@@ -125,6 +123,7 @@ class _Weighing:
         self.importance = importance_rows(entries, self.header.tensors)
         stock = ctx.stock_mixes(inputs.base, inputs.imatrix)
         self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, stock)
+        self.paces = self.search.paces
         self.imatrix = f"{inputs.cut_file.removesuffix('.gguf')}-imatrix.gguf"
         self.completed = f"{inputs.cut_file.removesuffix('.gguf')}-imatrix-output.gguf"
         self.n_done = 0
@@ -135,18 +134,23 @@ class _Weighing:
 
     def result(self) -> Result:
         inputs = self.inputs
-        found = list(lean_candidates(self.header, self.known, inputs.constraints, self.budget_bytes, self.sets))
+        found = list(
+            lean_candidates(self.header, self.known, inputs.constraints, self.budget_bytes, self.sets, self.paces)
+        )
         if not found and self.whole is None:
+            slow = [str(p) for p in self.paces if p.is_too_slow]
             raise BudgetError(
-                f"the budget is {self.budget_bytes:,} bytes of tensors; the smallest allowed types take more, even"
-                f" without {max((len(s.layers) for s in self.sets), default=0)} layers",
-                hint="raise the budget, allow smaller types, or let more layers go ([pruning] max_layers)",
+                f"the budget is {self.budget_bytes:,} bytes of tensors; "
+                + (f"{slow[-1]}, " if slow else "the smallest allowed types take more, ")
+                + f"even without {max((len(s.layers) for s in self.sets), default=0)} layers",
+                hint=f"raise the budget, allow smaller types, {'lower min_tg, ' if slow else ''}or let more layers go"
+                " ([pruning] max_layers)",
             )
         best, gap = self._measured(found)
         chosen = best if best and (gap is None or is_better(gap)) else None
         told = verdict(best, gap, len(found), self.search.chosen)
         candidates = (*self.search.candidates, *(self._candidate(lean, chosen) for lean in found))
-        said = dataclasses.replace(self.search, pruning=told, candidates=candidates)
+        said = replace(self.search, pruning=told, candidates=candidates)
         return self._pruned(chosen, _won(said, chosen)) if chosen else self._unpruned(said)
 
     def _measured(self, found: list[Lean]) -> tuple[Lean | None, Estimate | None]:
@@ -213,23 +217,12 @@ class _Weighing:
         self._collect()
         inputs, ctx = self.inputs, self.ctx
         header = read_header(ctx.folder / inputs.cut_file)
-        renamed = {renumber(name, lean.healed.layers): q for name, q in lean.types.items()}
-        ftype = inputs.ftype or self.stock.ftype
-        plan = tools.dry_run(
-            ctx.toolchain, DryRunRequest(model=inputs.cut_file, ftype=ftype, imatrix=self.completed), cwd=ctx.folder
-        ).plan
-        allocation = Allocation(
-            ftype=ftype,
-            types=tuple((t.name, renamed.get(t.name, t.target_type)) for t in plan.tensors),
-            quantizable=tuple(t.name for t in header.tensors if t.name in renamed),
-            pruned_layers=(),
-            n_fallback=0,
-        )
+        types = {renumber(name, lean.healed.layers): q for name, q in lean.types.items()}
+        renamed = {t.name: types[t.name] for t in header.tensors if t.name in types}
+        request = DryRunRequest(model=inputs.cut_file, ftype=inputs.ftype or self.stock.ftype, imatrix=self.completed)
+        allocation = completed(ctx.toolchain, renamed, request, cwd=ctx.folder)
         write_atomic(ctx.folder / inputs.file, allocation.lines())
-        request = DryRunRequest(
-            model=inputs.cut_file, ftype=ftype, imatrix=self.completed, tensor_types_file=inputs.file
-        )
-        proved(ctx.toolchain, allocation, request, cwd=ctx.folder)
+        proved(ctx.toolchain, allocation, replace(request, tensor_types_file=inputs.file), cwd=ctx.folder)
         tensors = planned_tensors(header, types=dict(allocation.types))
         return Result(
             allocation=allocation,

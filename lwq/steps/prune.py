@@ -93,7 +93,8 @@ def run(inputs: Inputs, ctx: Context) -> Result:
 class _Pruning:
     def __init__(self, inputs: Inputs, ctx: Context) -> None:
         self.inputs, self.ctx = inputs, ctx
-        self.pieces = ctx.pieces()
+        self.pieces = ctx.pieces(inputs.base.key)  # scores of a layer serve every number of layers and every budget
+        self.of = f"{NAME} {VERSION}, {inputs.text.sha256[:16]}, {inputs.n_ctx}, {inputs.n_windows}"
         self.n_done, self.n_all = 0, 1
         self.scored = range(0)
 
@@ -111,10 +112,10 @@ class _Pruning:
             windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
             if len(windows) < 2:
                 raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {n_ctx} tokens; 2 are needed")
-            found = self.pieces.get("streams", partial(self._streams, engine, windows))
+            found = self.pieces.get(f"{self.of}/streams", partial(self._streams, engine, windows))
             engine.set_windows(_in_turn(spread_over(windows, 2 * inputs.n_windows)))
             n_windows = min(inputs.n_windows, len(engine.windows))
-            cuts = Cuts(engine=engine, pieces=self.pieces, text="calibration", told=self._told)
+            cuts = Cuts(engine=engine, pieces=self.pieces, text=self.of, told=self._told)
             n_layer = engine.header.n_layer
             barred = dict(self._barred(engine.header))
             candidates = [layer for layer in range(n_layer) if layer not in barred]

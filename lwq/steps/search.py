@@ -27,7 +27,7 @@ from lwq.mixes import Mixer, probed
 from lwq.options import Constraints, check_ties, groups, spread
 from lwq.race import Polish, Runner, difference, entered_as, is_better, proposals, race, reason, rounds_of
 from lwq.requests import DryRunRequest
-from lwq.search_record import Search, TensorSensitivity, nothing_fits
+from lwq.search_record import Pace, Search, TensorSensitivity, nothing_fits, said
 from lwq.session import Tokens, spread_over
 from lwq.steps import Context, Given, Made, Origin, from_json, to_json
 from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, proved
@@ -69,6 +69,8 @@ class Inputs:
     rivals: tuple[Rival, ...]
     optional: bool
     """A budget that nothing fits is no error: layers may go."""
+    paced: Made | None
+    """The step that measured up to which size files are fast enough, where a least speed is asked for."""
     file: str
 
 
@@ -99,7 +101,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         if not inputs.optional:
             raise
         empty = {"tensor_types_file": None, "tensor_bytes": 0, "n_params": 0, "bpw": 0.0, "plain_imatrix": False}
-        nothing = nothing_fits(str(inputs.budget), search.budget_bytes, error.message)
+        nothing = nothing_fits(said(str(inputs.budget), search.paces), search.budget_bytes, error.message, search.paces)
         result: Result = from_json(Result, {"allocation": None, "search": to_json(nothing), **empty})
         return result
 
@@ -129,7 +131,9 @@ class _Search:
         self.plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, self.targets)
         self.importance = importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, self.targets)
         self.stock_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
-        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self.stock_of, self._writable)
+        self.paces: tuple[Pace, ...] = ctx.result(inputs.paced, "paces", tuple[Pace, ...]) if inputs.paced else ()
+        within = self.paces[0].limit if self.paces else int
+        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self.stock_of, self._writable, within)
         self.n_done = 0
 
     def _writable(self, mix: StockMix) -> bool:
@@ -139,6 +143,8 @@ class _Search:
 
     def result(self) -> Result:
         inputs, ctx = self.inputs, self.ctx
+        if self.paces and self.paces[0].is_too_slow:
+            raise BudgetError(str(self.paces[0]), hint="lower min_tg, or allow smaller types")
         with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
             self._probe(engine, engine.cut(ctx.find(inputs.probe_text).read_bytes().decode()))
         with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
@@ -248,7 +254,7 @@ class _Search:
         raced = [r for r in entered.runners if r.scores]
         fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
         search = Search(
-            budget=str(self.inputs.budget),
+            budget=said(str(self.inputs.budget), self.paces),
             budget_bytes=self.budget_bytes,
             chosen=winner.name,
             reason=reason(winner, stock, gap, self.stock.n_bytes <= self.budget_bytes),
@@ -260,6 +266,7 @@ class _Search:
             exponent=fitted.exponent,
             n_probes=len(self.more),
             n_swaps=polish.n_tried if polish else 0,
+            paces=self.paces,
         )
         return self._written(winner.types, search, plain=winner is stock)
 

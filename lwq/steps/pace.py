@@ -1,0 +1,161 @@
+"""Up to which size a file generates as fast as a recipe asks, measured on real files: of the whole model, and of the
+model without each set of layers that may go.
+
+Each size is the best predicted allocation of that many bytes, written by llama-quantize and timed by llama-bench here.
+What was removed is not healed for it: repaired weights take as long as any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from lwq import tools
+from lwq.budget import Budget
+from lwq.damage import TensorDamage, damages
+from lwq.files import need_space, write_atomic
+from lwq.frontier import choices, least_and_most
+from lwq.gguf_header import GgufHeader, read_header
+from lwq.knapsack import Group, solve
+from lwq.metrics import Estimate
+from lwq.options import Constraints, spread
+from lwq.output_importance import write_with
+from lwq.prune_record import HealedSet
+from lwq.pruned_base import Cut, write_pruned
+from lwq.requests import DryRunRequest, QuantizeRequest
+from lwq.search_record import Pace, TensorSensitivity
+from lwq.speeds import most_at_pace
+from lwq.steps import Context, Made, Origin, from_json, to_json
+from lwq.stock import completed, mix_and_bytes
+from lwq.tensors import renumber
+
+NAME = "pace"
+VERSION = 1
+USES_TOOLS = True
+TEST: Final = "tg128"
+_N_RUNS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    base: Made
+    imatrix: Origin
+    sensitivity: Made
+    heal: Made | None
+    """The step that found sets of layers that may go; None: only the whole model is timed."""
+    budget: Budget
+    ftype: str
+    constraints: Constraints
+    min_tg: float
+    """Tokens per second."""
+    n_threads: int
+    cpu: str
+    """The processor's name: speeds of another machine are not reused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    paces: tuple[Pace, ...]
+    """Of the whole model, then of each set."""
+
+
+def run(inputs: Inputs, ctx: Context) -> Result:
+    """The most bytes within the budget at which each model makes ``min_tg`` tokens per second.
+
+    Raises:
+        ModelError: layers that cannot go rightly.
+        ToolError: llama-quantize or llama-bench failed.
+    """
+    sets = ctx.result(inputs.heal, "sets", tuple[HealedSet, ...]) if inputs.heal else ()
+    timed = _Timed(inputs, ctx)
+    n, paces = 1 + len(sets), []
+    for i, layers in enumerate(((), *(s.layers for s in sets))):
+        paces.append(timed.pace(layers))
+        ctx.progress(i + 1, n)
+    return Result(paces=tuple(paces))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Offer:
+    """What the tensors of one model may be."""
+
+    layers: tuple[int, ...]
+    groups: tuple[Group, ...]
+    n_other: int
+
+
+class _Timed:
+    """Files of one recipe's model, written and timed."""
+
+    def __init__(self, inputs: Inputs, ctx: Context) -> None:
+        self.inputs, self.ctx = inputs, ctx
+        self.header: GgufHeader = read_header(ctx.find(inputs.base))
+        tensors = ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...])
+        self.known: Mapping[str, TensorDamage] = damages(tensors, {})
+        stock = ctx.stock_mixes(inputs.base, inputs.imatrix)
+        mix, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, stock)
+        self.ftype = inputs.ftype or mix.ftype
+        self.pieces = ctx.pieces()
+
+    def pace(self, layers: tuple[int, ...]) -> Pace:
+        """What was found of the model without these layers; an allocation of a budget too small for it is no file."""
+        groups, others = choices(self.header, self.known, self.inputs.constraints, layers)
+        offer = _Offer(layers=layers, groups=groups, n_other=others)
+        least, most = (size + others for size in least_and_most(groups))
+        if least > self.budget_bytes:
+            return Pace(wanted=self.inputs.min_tg, layers=layers, n_bytes=None, tried=())
+        n_bytes, tried = most_at_pace(
+            partial(self._speed, offer), least, min(most, self.budget_bytes), self.inputs.min_tg
+        )
+        self._forget()
+        return Pace(wanted=self.inputs.min_tg, layers=layers, n_bytes=n_bytes, tried=tried)
+
+    def _speed(self, offer: _Offer, n_bytes: int) -> Estimate:
+        key = f"{TEST}/{offer.layers}/{n_bytes}"
+        found: Estimate = from_json(Estimate, self.pieces.get(key, partial(self._measured, offer, n_bytes)))
+        return found
+
+    def _measured(self, offer: _Offer, n_bytes: int) -> dict[str, Any]:
+        ctx, file = self.ctx, "timed.gguf"
+        base, imatrix = self._base(offer.layers)
+        chosen = spread(solve(offer.groups, n_bytes - offer.n_other), offer.groups)
+        types = {renumber(name, offer.layers) or name: q for name, q in chosen.items()}
+        asked = DryRunRequest(model=base, ftype=self.ftype, imatrix=imatrix)
+        write_atomic(ctx.folder / "timed.txt", completed(ctx.toolchain, types, asked, cwd=ctx.folder).lines())
+        need_space(ctx.folder, n_bytes, file)
+        request = QuantizeRequest(
+            model=base, output=file, ftype=self.ftype, imatrix=imatrix, tensor_types_file="timed.txt"
+        )
+        tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads)
+        try:
+            done = tools.bench(
+                ctx.toolchain,
+                cwd=ctx.folder,
+                model=file,
+                tests=(TEST,),
+                repetitions=_N_RUNS,
+                threads=self.inputs.n_threads,
+            )
+        finally:
+            (ctx.folder / file).unlink()
+        return dict(to_json(done.speed[0].tokens_per_second))
+
+    def _base(self, layers: tuple[int, ...]) -> tuple[str, str]:
+        """The model without these layers and its importance data, by name in the work folder."""
+        ctx = self.ctx
+        if not layers:
+            return ctx.place(self.inputs.base), ctx.place(self.inputs.sensitivity)
+        base, imatrix = (f"without-{'-'.join(map(str, layers))}-{what}.gguf" for what in ("base", "imatrix"))
+        if not (ctx.folder / base).exists():
+            self._forget()
+            cut = Cut(layers=layers, tensors={})
+            write_with(ctx.find(self.inputs.sensitivity), (), ctx.folder / imatrix, layers)
+            write_pruned(ctx.toolchain, self.header, cut, ctx.folder / base, ctx.sha256(self.inputs.base))
+        return base, imatrix
+
+    def _forget(self) -> None:
+        """Removes what was only timed."""
+        for path in (*self.ctx.folder.glob("without-*.gguf"), self.ctx.folder / "timed.txt"):
+            path.unlink(missing_ok=True)

@@ -112,7 +112,8 @@ def _paced(search: Search) -> str:
     if not search.paces:
         return ""
     found = "; ".join(f"{_which(pace.layers)} {_pace(pace)}" for pace in search.paces if pace.tried)
-    return f" The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes: {found}."
+    told = "The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes"
+    return f" {told}: {found}."
 
 
 def _which(layers: tuple[int, ...]) -> str:

@@ -60,7 +60,7 @@ class Measured:
             options,
             RECIPE,
             targets,
-            lambda planner: (s for s in planner.layers(None) if not s.label.startswith("cut")),
+            lambda planner: (s for s in planner.cuts() if not s.label.startswith("cut")),
         )
         found = done.result("prune")
         self.layers: tuple[LayerScore, ...] = found.layers

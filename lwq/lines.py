@@ -99,10 +99,11 @@ class PruningPlan:
     def cut(self, target: Target) -> Made:
         """The pruned base of a target that says which or how many layers go."""
         by_hand, count = bool(target.prune_layers), target.prune if isinstance(target.prune, int) else 0
+        named = f"without-{'-'.join(map(str, target.prune_layers))}" if by_hand else f"pruned{count}"
         healed = None
         if target.is_healed():
-            healed = self._heal(f"heal:{target.name}", (), target.prune_layers) if by_hand else self.healed
-        name = target.name if by_hand else f"pruned{count}" + ("" if healed else "-unhealed")
+            healed = self._heal(f"heal:{named}", (), target.prune_layers) if by_hand else self.healed
+        name = named + ("" if healed else "-unhealed")  # targets that lose the same layers share it
         inputs = cut.Inputs(
             base=self.base,
             prune=None if by_hand else self.pruned,
@@ -129,7 +130,7 @@ class PruningPlan:
             search=found,
             heal=self.healed,
             budget=budget,
-            ftype=target.ftype or budget.ftype,
+            ftype=target.label_of(budget),
             constraints=target.constraints(),
             fit_text=self.sources.texts["calibration"].given,
             fit_n_ctx=calibration.n_ctx,
@@ -153,6 +154,5 @@ class PruningPlan:
             baseline=logits,
             text=self.sources.texts["evaluation"].given,
             n_ctx=text.n_ctx,
-            n_chunks=text.n_chunks,
         )
         self.add(f"parts:{name}", parts, inputs)

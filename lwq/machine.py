@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ _COMPILER_VARIABLES: Final = {"cc": "CC", "c++": "CXX", "nvcc": "CUDACXX"}
 _ALSO_NAMED: Final = {"cc": ("gcc", "clang"), "c++": ("g++", "clang++"), "ninja": ("ninja-build",), "make": ("gmake",)}
 _ISA_PREFIXES: Final = ("sse", "ssse", "avx", "amx", "bmi", "fma", "f16c", "gfni", "vaes", "sha", "popcnt", "movbe")
 _PROBE_STALL_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,3 +172,14 @@ def available_memory_bytes() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def busy_share() -> float:
+    """Share of this process's CPUs in use for half a second in which nothing of ours runs."""
+    import psutil
+
+    shares = psutil.cpu_percent(interval=_LOOK_SECONDS, percpu=True)
+    if hasattr(os, "sched_getaffinity"):
+        ours = [shares[cpu] for cpu in os.sched_getaffinity(0) if cpu < len(shares)]
+        shares = ours or shares
+    return statistics.fmean(shares) / 100

@@ -139,17 +139,27 @@ class Planner:
         whole = self._whole()
         whole = replace(whole, measured=self._sensitivity(whole))
         if layers:
-            plan = PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, base=whole.base)
+            auto = tuple(t for t in self.recipe.targets if t.prune == "auto") or (
+                Target(budget="Q4_K_M", prune="auto"),
+            )
+            recipe = self.recipe.model_copy(update={"targets": auto})
+            plan = PruningPlan(recipe=recipe, sources=self.sources, add=self.add, base=whole.base)
             plan.measured(whole.imatrix, whole.measured)
         return tuple(self.steps)
 
-    def layers(self, imatrix: Given | None) -> tuple[Step, ...]:
-        """The base; its layers' scores if no target names layers by hand; sets, repairs and cut bases if asked."""
+    def scores(self, imatrix: Given | None) -> tuple[Step, ...]:
+        """The base, its importance matrix unless one is given, and the scores of its layers."""
+        base, alone = self._base(), self.recipe.model_copy(update={"targets": ()})
+        plan = PruningPlan(recipe=alone, sources=self.sources, add=self.add, base=base)
+        plan.measured(imatrix or self._imatrix(base), None, always=True)
+        return tuple(self.steps)
+
+    def cuts(self) -> tuple[Step, ...]:
+        """The base, and the bases without layers that targets ask for, with all that is measured for them."""
         base = self._base()
-        by_hand = any(t.prune_layers for t in self.recipe.targets)
-        matrix = None if by_hand else imatrix or self._imatrix(base)
         plan = PruningPlan(recipe=self.recipe, sources=self.sources, add=self.add, base=base)
-        plan = plan if matrix is None else plan.measured(matrix, None, always=True)
+        if any(isinstance(t.prune, int) for t in self.recipe.targets):
+            plan = plan.measured(self._imatrix(base), None)
         for target in (t for t in self.recipe.targets if t.is_pruned() and t.prune != "auto"):
             plan.cut(target)
         return tuple(self.steps)
@@ -224,7 +234,7 @@ class Planner:
             sensitivity=line.measured,
             heal=healed if target.prune == "auto" else None,
             budget=budget,
-            ftype=target.ftype or budget.ftype,
+            ftype=target.label_of(budget),
             constraints=target.constraints(),
             min_tg=target.min_tg,
             n_threads=self.machine.n_threads,
@@ -243,7 +253,7 @@ class Planner:
             imatrix=line.imatrix,
             sensitivity=line.measured,
             budget=budget,
-            ftype=target.ftype or budget.ftype,
+            ftype=target.label_of(budget),
             constraints=target.constraints(),
             probe_text=self.sources.texts["calibration"].given,
             probe_n_ctx=recipe.calibration.n_ctx,

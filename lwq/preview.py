@@ -17,12 +17,12 @@ from lwq.errors import ModelError
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_io import write_gguf
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
+from lwq.lines import sets_wanted
 from lwq.pruning import check_count, check_layers, prune_obstacle, without_layers
 from lwq.recipe import Recipe
 from lwq.recipe_target import Target
-from lwq.requests import DryRunRequest
+from lwq.requests import DryRunRequest, logits_bytes
 from lwq.steps import Step
-from lwq.steps.baseline import logits_bytes
 from lwq.stock import StockMix, mix_and_bytes, stock_mix
 from lwq.tensors import bits_per_weight
 from lwq.toolchain import Toolchain
@@ -34,6 +34,8 @@ class Forecast:
 
     n_missing: int
     seconds: float | None
+    unknown: tuple[str, ...] = ()
+    """Kinds of costly steps that are missing and have never run here: not in the seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +64,12 @@ def forecast(steps: tuple[Step, ...], cache: Cache, work: dict[str, float]) -> F
     for entry in cache.entries():
         if entry.work:
             paces.setdefault(entry.step, []).append(entry.seconds / entry.work)
-    seconds = 0.0
-    for step in missing:
-        if step.label not in work:
-            continue
-        if step.module.NAME not in paces:
-            return Forecast(n_missing=len(missing), seconds=None)
-        seconds += statistics.median(paces[step.module.NAME]) * work[step.label]
-    return Forecast(n_missing=len(missing), seconds=seconds)
+    costly = [step for step in missing if step.label in work]
+    known = [step for step in costly if step.module.NAME in paces]
+    seconds = sum(statistics.median(paces[step.module.NAME]) * work[step.label] for step in known)
+    unknown = dict.fromkeys(step.module.NAME for step in costly if step.module.NAME not in paces)
+    told = seconds if known or not costly else None
+    return Forecast(n_missing=len(missing), seconds=told, unknown=tuple(unknown))
 
 
 def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> tuple[PlannedFile, ...]:
@@ -172,8 +172,9 @@ def _within(
 
 
 def disk_bytes(recipe: Recipe, header: GgufHeader, files: Iterable[PlannedFile], text_bytes: dict[str, int]) -> int:
-    """Bytes that a run adds to the cache: base, files, and stored log-probabilities."""
-    total = 2 * header.n_params + sum(f.file_bytes for f in files)
+    """Bytes that a run adds to the cache at most: base, pruned bases, files, and stored log-probabilities."""
+    cuts = {(t.prune_layers, t.prune, t.is_healed()) for t in recipe.targets if t.is_pruned()}
+    total = 2 * header.n_params * (1 + len(cuts)) + sum(f.file_bytes for f in files)
     for role, text in recipe.texts().items():
         if role != "calibration":
             n_chunks = text.n_chunks or text_bytes.get(role, 0) // text.n_ctx
@@ -182,8 +183,9 @@ def disk_bytes(recipe: Recipe, header: GgufHeader, files: Iterable[PlannedFile],
     return total
 
 
-def work_of(recipe: Recipe, n_params: int, text_bytes: dict[str, int]) -> dict[str, float]:
-    """Label → parameters times tokens (or parameters alone) of each costly step."""
+def work_of(recipe: Recipe, header: GgufHeader, text_bytes: dict[str, int]) -> dict[str, float]:
+    """Label, or kind of step, → parameters times tokens (or parameters alone) of each costly step."""
+    n_params, n_layer = header.n_params, header.n_layer
     base = recipe.base_type.upper()
     rows = [base, *(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
     work: dict[str, float] = {"convert": float(n_params)}
@@ -197,7 +199,12 @@ def work_of(recipe: Recipe, n_params: int, text_bytes: dict[str, int]) -> dict[s
         work |= {f"evaluate:{row}:{role}": n_params * tokens for row in rows}
     if any(t.wanted() for t in recipe.targets):
         work["sensitivity"] = float(n_params * recipe.sensitivity.n_windows * recipe.calibration.n_ctx)
-        work |= {f"allocate:{t.name}": float(n_params) for t in recipe.targets if t.wanted()}
+        work |= dict.fromkeys(("search", "lean", "pace"), float(n_params))
+    if sets := sets_wanted(recipe):
+        window = float(n_params * n_layer * recipe.calibration.n_ctx)
+        work["prune"] = window * recipe.pruning.n_windows * (2 + max(sets))
+        work["heal"] = window * recipe.pruning.n_fit_windows * len(sets)
+    work |= {"cut": float(n_params), "parts": float(n_params)}
     for task in recipe.tasks:
         work |= {f"tasks:{row}:{task.name}": float(n_params * task.n_items * task.n_ctx) for row in rows}
     if recipe.bench.tests:

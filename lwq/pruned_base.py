@@ -39,10 +39,11 @@ def read_repairs(path: Path) -> dict[str, Floats]:
     return {t.name: read_tensor(header, t.name) for t in header.tensors}
 
 
-def cut_command(base: str, layers: tuple[int, ...], repairs: str, out: str) -> tuple[str, ...]:
+def cut_command(header: GgufHeader, base: str, layers: tuple[int, ...], repairs: str, out: str) -> tuple[str, ...]:
     """The command line that writes the pruned base again."""
     put_in = ("--repairs", repairs) if repairs else ("--no-heal",)
-    return ("lwq", "prune", base, "--layers", ",".join(map(str, layers)), *put_in, "--out", out)
+    edge = ("--allow-edge",) if {0, header.n_layer - 1} & set(layers) else ()
+    return ("lwq", "prune", base, "--layers", ",".join(map(str, layers)), *put_in, *edge, "--out", out)
 
 
 def write_pruned(toolchain: Toolchain, header: GgufHeader, cut: Cut, out: Path, base_sha256: str) -> None:

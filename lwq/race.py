@@ -75,6 +75,29 @@ def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]
                 runner.dropped = f"behind {best.name} after {len(runner.scores.kld)} windows"
 
 
+def choose(runners: Sequence[Runner], too_slow: Callable[[Mapping[str, str]], str]) -> tuple[Runner, Estimate]:
+    """Who ships, and the KLD of the best but the stock mix less that of the stock mix (the first of the runners).
+
+    The stock mix ships unless another is surely better, or something stands against it.
+
+    Args:
+        too_slow: what stands against a winner's types after all; then it is chosen anew. Not all may be too slow.
+    """
+    stock, *others = runners
+    while True:
+        best = min(others, key=lambda r: (bool(r.dropped), r.kld))
+        assert stock.scores
+        assert best.scores
+        gap = difference(best.scores, stock.scores)
+        winner = best if is_better(gap) or stock.obstacle else stock
+        if not (why := too_slow(winner.types)):
+            return winner, gap
+        if winner is stock:
+            stock.obstacle = why
+        else:
+            winner.dropped = why
+
+
 def rounds_of(n_windows: int) -> list[range]:
     """Windows in growing sets: two, as many again, then all that are left."""
     edges = sorted({min(2, n_windows), min(4, n_windows), n_windows})

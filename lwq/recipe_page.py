@@ -75,4 +75,6 @@ def _kind(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items']).replace('list of ', 'lists of ').removesuffix('s')}s"
-    return {"string": "text", "integer": "whole number", "boolean": "true/false"}.get(schema.get("type", ""), "table")
+    return {"string": "text", "integer": "whole number", "number": "number", "boolean": "true/false"}.get(
+        schema.get("type", ""), "table"
+    )

@@ -33,7 +33,7 @@ def parse_recipe(toml: str, source: str) -> Recipe:
     faults = list(_clashes(values))
     try:
         recipe = Recipe.model_validate(values)
-        faults += [] if faults else list(_doubled(recipe))
+        faults += [] if faults else list(_contradictions(recipe))
     except ValidationError as error:
         details = error.errors(include_url=False)
         inner = {d["loc"][0] for d in details if len(d["loc"]) > 1}
@@ -72,8 +72,12 @@ def _written_name(row: dict[str, Any]) -> str:
     return str(row.get("name") or ("" if later else row.get("ftype") or ""))
 
 
-def _doubled(recipe: Recipe) -> Iterator[str]:
-    """Rows whose names come out the same though nobody wrote them."""
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    """Rows whose names come out the same though nobody wrote them; a choice by what nothing measures."""
+    if "tg" in recipe.select.over and not any(test.startswith("tg") for test in recipe.bench.tests):
+        yield "select.over: 'tg' chooses by speed of generation; [bench] has no test like tg128"
+    if "tasks" in recipe.select.over and not recipe.tasks:
+        yield "select.over: 'tasks' chooses by task scores; the recipe has no [[tasks]]"
     names = [*(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"

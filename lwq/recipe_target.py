@@ -151,7 +151,14 @@ class Target(Strict):
             raise fault(f"tensor types are ignored by llama-quantize for ftype {self.ftype}; use Q8_0 as ftype")
         return self
 
+    def label_of(self, budget: Budget) -> str:
+        """The ftype that the file is labelled with; empty: that of the stock mix nearest in size."""
+        return self.ftype or ("" if self.min_tg else budget.ftype)
+
     def _suffix(self) -> str:
+        return self._removal() + (f"-{self.min_tg:g}tps" if self.min_tg else "")
+
+    def _removal(self) -> str:
         if self.prune is None and not (self.prune_layers and self.wanted()):
             return ""
         return "-auto" if self.prune == "auto" else f"-pruned{self.prune or len(self.prune_layers)}"

@@ -128,3 +128,13 @@ class TaskRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored(Ran):
     outcomes: Outcomes
+
+
+def logits_bytes(n_vocab: int, n_ctx: int, n_chunks: int) -> int:
+    """Bytes of a ``--kl-divergence-base`` file.
+
+    Source: tools/perplexity/perplexity.cpp: header, tokens, then for each scored token of a chunk
+    ``2·⌈n_vocab/2⌉ + 4`` 16-bit values.
+    """
+    row = 2 * (2 * ((n_vocab + 1) // 2) + 4)
+    return 20 + 4 * n_ctx * n_chunks + n_chunks * (n_ctx - 1 - n_ctx // 2) * row

@@ -36,6 +36,8 @@ class Pace:
     """Of all tensors; None: no size that was tried is fast enough."""
     tried: tuple[tuple[int, Estimate], ...]
     """(bytes of all tensors, measured tokens per second), in the order in which they were tried."""
+    busy: float = 0.0
+    """Largest share of the CPUs that others used just before a file was timed."""
 
     def limit(self, budget_bytes: int) -> int:
         """The bytes within both the budget and the pace."""
@@ -46,10 +48,17 @@ class Pace:
         """Whether it would fit, but no size is fast enough."""
         return bool(self.tried) and self.n_bytes is None
 
+    @property
+    def fastest(self) -> Estimate:
+        """The highest speed that was measured."""
+        return max((speed for _, speed in self.tried), key=lambda speed: speed.value)
+
     def __str__(self) -> str:
-        fastest = max((speed for _, speed in self.tried), key=lambda speed: speed.value)
-        error = f" ±{fastest.stderr:.2f}" if fastest.stderr is not None else ""
-        return f"the fastest of {len(self.tried)} sizes makes {fastest.value:.2f}{error} tokens per second"
+        error = f" ±{self.fastest.stderr:.2f}" if self.fastest.stderr is not None else ""
+        return (
+            f"no size makes the {self.wanted:g} tokens per second asked for: the fastest of {len(self.tried)} makes"
+            f" {self.fastest.value:.2f}{error}, which less 1.64 errors has to reach that"
+        )
 
 
 def said(budget: str, paces: tuple[Pace, ...]) -> str:

@@ -97,6 +97,17 @@ class Session:
             windows[:, 0] = self.llama.llama_vocab_bos(self.vocab)
         return windows
 
+    def cut_file(self, path: Path, name: str) -> Tokens:
+        """The same of a text file, which ``name`` calls in errors.
+
+        Raises:
+            ModelError: fewer than two windows.
+        """
+        windows = self.cut(path.read_bytes().decode())
+        if len(windows) < 2:
+            raise ModelError(f"{name}: has {len(windows)} windows of {self.n_ctx} tokens, 2 are needed")
+        return windows
+
     def _on_node(self, address: int, ask: bool, _: Any) -> bool:
         return self._listener(address, ask) if self._listener else False
 

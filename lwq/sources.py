@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -83,10 +84,11 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
     if faults:
         raise _joined(faults)
     assert source is not None
+    model = _model(source, recipe, home, on_note)
     return Sources(
-        model=_model(source, recipe, home, on_note),
+        model=model,
         texts={r: f for r, f in texts.items() if f},
-        third_party={n: f for n, f in others.items() if f},
+        third_party=_named({n: f for n, f in others.items() if f}, model, recipe),
         tasks={n: f for n, f in tasks.items() if f},
     )
 
@@ -146,6 +148,20 @@ def _other(name: str, reference: str, folder: Path, home: Path, on_note: OnNote)
     return _found(source, home, on_note)
 
 
+def _named(others: dict[str, Found], model: Model, recipe: Recipe) -> dict[str, Found]:
+    """Other people's files under names that are neither each other's nor those of files that the recipe makes."""
+    made = (recipe.base_type.upper(), *(t.name for t in recipe.targets))
+    taken = {*(f"{model.name}-{name}.gguf" for name in made)}
+    if model.found.given.sha256 not in {found.given.sha256 for found in others.values()}:
+        taken.add(model.found.given.name)
+    named = {}
+    for row, found in others.items():
+        name = _unlike(found.given.name, (f"{row}.gguf", f"{row}-{found.given.name}"), taken)
+        named[row] = replace(found, given=replace(found.given, name=name))
+        taken.add(name)
+    return named
+
+
 def _text(role: str, text: Text, folder: Path, home: Path) -> Found:
     path, label = fetch_text(text.text, recipe_dir=folder, home=home)
     with os_errors("read the text", path):
@@ -167,21 +183,29 @@ def _text(role: str, text: Text, folder: Path, home: Path) -> Found:
 
 
 def _task(task: Task, folder: Path, home: Path) -> tuple[Found, ...]:
-    """The files of a task set, read once to find their faults."""
-    files, items = [], 0
+    """The files of a task set, read once to find their faults; their names differ."""
+    files, items = list[Found](), 0
     for reference in task.file:
         cloze, text = split_cloze(reference)
         path, label = fetch_text(text, recipe_dir=folder, home=home, folders=not cloze)
         with os_errors("read the task data", path):
             digest = _digest(path)
-        found = Found(given=Given(sha256=digest, name=path.name), paths=(path,), label=label)
-        files.append(found)
+        if alike := next((f for f in files if f.given.sha256 == digest), None):
+            raise FileError(f"task set {task.name}: {label} and {alike.label} are the same", hint="name each file once")
+        name = _unlike(path.name, (f"{path.parent.name}-{path.name}",), {f.given.name for f in files})
+        files.append(Found(given=Given(sha256=digest, name=name), paths=(path,), label=label))
         kind = task.kind or kind_of(task.name)
         items += task.n_items if cloze else _n_items(path, task, kind)
     if items < task.n_items:
         hint = f"set n_items = {items}, or give more data"
         raise FileError(f"task set {task.name}: has {items} items, {task.n_items} are wanted", hint=hint)
     return tuple(files)
+
+
+def _unlike(name: str, others: tuple[str, ...], taken: Collection[str]) -> str:
+    """The name, or the first of the others that is not taken yet, or one with a number."""
+    numbered = (f"{n}-{name}" for n in count(2))
+    return next(found for found in chain((name, *others), numbered) if found not in taken)
 
 
 def _n_items(path: Path, task: Task, kind: Kind) -> int:

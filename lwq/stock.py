@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from lwq import tools
 from lwq.allocation import Allocation
 from lwq.budget import Budget, context_bytes
 from lwq.errors import ModelError, ToolError
+from lwq.files import write_atomic
 from lwq.gguf_header import GgufHeader
 from lwq.gguf_size import planned_tensors, predicted_file_bytes
 from lwq.knapsack import Group
@@ -121,7 +122,8 @@ def completed(toolchain: Toolchain, types: Mapping[str, str], request: DryRunReq
     """These types as an allocation of a base, with the ftype's own for tensors that they leave out."""
     plan = tools.dry_run(toolchain, request, cwd=cwd).plan
     every = tuple((t.name, types.get(t.name, t.target_type)) for t in plan.tensors)
-    return Allocation(ftype=request.ftype, types=every, quantizable=tuple(types), pruned_layers=(), n_fallback=0)
+    own = tuple(name for name, _ in every if name in types)
+    return Allocation(ftype=request.ftype, types=every, quantizable=own, pruned_layers=(), n_fallback=0)
 
 
 def proved(toolchain: Toolchain, allocation: Allocation, request: DryRunRequest, *, cwd: Path) -> Planned:
@@ -135,3 +137,12 @@ def proved(toolchain: Toolchain, allocation: Allocation, request: DryRunRequest,
     if wrong := [name for name, q in allocation.types if obeyed.get(name) != q]:
         raise ToolError(f"llama-quantize did not obey {request.tensor_types_file} for {wrong[0]}")
     return answer
+
+
+def settled(
+    toolchain: Toolchain, types: Mapping[str, str], request: DryRunRequest, file: str, *, cwd: Path
+) -> tuple[Allocation, Planned]:
+    """These types completed, as a tensor-type file that llama-quantize is seen to obey; and that dry run."""
+    allocation = completed(toolchain, types, request, cwd=cwd)
+    write_atomic(cwd / file, allocation.lines())
+    return allocation, proved(toolchain, allocation, replace(request, tensor_types_file=file), cwd=cwd)

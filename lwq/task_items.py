@@ -92,7 +92,7 @@ def checked(items: Iterable[Item], where: str, kind: Kind, *, skip: bool = False
         return tuple(item for i, item in enumerate(items) if i not in bad)
     if found:
         told = tuple(f"{place(items[i], where)}: {fault} ({items[i].id})" for i, fault in found)
-        raise ItemsError(where, told, hint='mend these lines, or leave such items out: faulty = "skip"')
+        raise ItemsError(where, told, hint='mend these lines, or leave such items out: faulty = "skip" (--skip-faulty)')
     return items
 
 

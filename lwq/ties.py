@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
-from lwq.metrics import Discordance, Estimate, discordance, holm, mcnemar
+from lwq.metrics import Discordance, Estimate, Interval, discordance, holm, mcnemar
+from lwq.paired import average_difference
 
 LEVEL: Final = 0.05
 """An adjusted p below it is called a difference."""
@@ -25,6 +26,8 @@ class Comparison:
     name: str
     difference: float
     p: float
+    interval: Interval | None = None
+    """95 % interval of the difference, from the items; None where only scores are known."""
 
     @property
     def is_told_apart(self) -> bool:
@@ -72,7 +75,8 @@ def row_discordance(a: Outcomes, b: Outcomes) -> Discordance:
 def ranked(rows: Mapping[str, Outcomes], reference: str | None = None) -> Ties:
     """Rows on the same items against one: the highest average (the first of equals) unless a name is given.
 
-    Differences are of averages over sets; p is McNemar's over the items of all sets together, adjusted by Holm.
+    Differences are of averages over sets, their intervals from items drawn anew (each interval for itself); p is
+    McNemar's over the items of all sets together, adjusted by Holm.
 
     Raises:
         ValueError: no rows, an empty set, rows on other sets or other numbers of items.
@@ -82,8 +86,10 @@ def ranked(rows: Mapping[str, Outcomes], reference: str | None = None) -> Ties:
         raise ValueError("no items to compare rows on")
     averages = {name: average(row) for name, row in rows.items()}
     base = _chosen(averages, reference)
-    found = {name: mcnemar(*_all_items(row, rows[base])) for name, row in rows.items() if name != base}
-    return _ties(base, averages, found)
+    others = {name: row for name, row in rows.items() if name != base}
+    found = {name: mcnemar(*_all_items(row, rows[base])) for name, row in others.items()}
+    intervals = {name: average_difference(row, rows[base]).interval for name, row in others.items()}
+    return _ties(base, averages, found, intervals)
 
 
 def grouped(rows: Mapping[str, Estimate], reference: str | None = None) -> Ties:
@@ -100,7 +106,7 @@ def grouped(rows: Mapping[str, Estimate], reference: str | None = None) -> Ties:
         raise ValueError("no rows to compare")
     scores = {name: row.value for name, row in rows.items()}
     base = _chosen(scores, reference)
-    return _ties(base, scores, {name: _z_test(row, rows[base]) for name, row in rows.items() if name != base})
+    return _ties(base, scores, {name: _z_test(row, rows[base]) for name, row in rows.items() if name != base}, {})
 
 
 def mean_estimate(scores: Sequence[Estimate]) -> Estimate:
@@ -135,9 +141,14 @@ def _chosen(scores: Mapping[str, float], reference: str | None) -> str:
     return reference
 
 
-def _ties(base: str, scores: Mapping[str, float], found: Mapping[str, float]) -> Ties:
+def _ties(
+    base: str, scores: Mapping[str, float], found: Mapping[str, float], intervals: Mapping[str, Interval]
+) -> Ties:
     adjusted = dict(zip(found, holm(tuple(found.values())), strict=True))
-    compared = [Comparison(name=name, difference=scores[name] - scores[base], p=p) for name, p in adjusted.items()]
+    compared = [
+        Comparison(name=name, difference=scores[name] - scores[base], p=p, interval=intervals.get(name))
+        for name, p in adjusted.items()
+    ]
     return Ties(
         reference=base,
         score=scores[base],

@@ -104,15 +104,25 @@ def imatrix(
 
 
 def perplexity_base(
-    toolchain: Toolchain, request: TextRequest, *, cwd: Path, threads: int, on_progress: OnProgress | None = None
+    toolchain: Toolchain,
+    request: TextRequest,
+    *,
+    cwd: Path,
+    threads: int,
+    on_progress: OnProgress | None = None,
+    at_most: bool = False,
 ) -> Measured:
-    """The perplexity, and the log-probabilities of every scored token in ``cwd/output``."""
+    """The perplexity, and the log-probabilities of every scored token in ``cwd/output``.
+
+    Args:
+        at_most: a text of fewer windows than were asked for will do.
+    """
     window, logits = request.window, request.output
     files = ("-m", request.model, "-f", request.text)
     store = ("--kl-divergence-base", logits)
     argv = ("llama-perplexity", *files, *window.arguments(), *store, "-t", str(threads))
     found, seconds = _run(toolchain, argv, cwd, on_progress, partial(_stored, cwd / logits))
-    if window.n_chunks and found.n_chunks < window.n_chunks:
+    if window.n_chunks and found.n_chunks < window.n_chunks and not at_most:
         raise ToolError(
             f"{request.text}: has {found.n_chunks} windows of {window.n_ctx} tokens, {window.n_chunks} were asked for",
             hint="give a longer text, or lower n_chunks",

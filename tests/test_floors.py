@@ -24,7 +24,7 @@ FLOORS = (
      "gguf_header", "gguf_io", "gguf_scan", "gguf_size", "imatrix_io", "wheels", "hub", "cache", "converter", "tools",
      "bindings", "ggml", "graph", "session", "engine", "generation", "product", "curves", "mixes", "race", "pieces",
      "stock", "output_importance", "frontier", "replay", "cuts", "mending", "lean", "gguf_rewrite", "pruned_base",
-     "vocabulary", "same_model", "task_sets", "taskdata"),
+     "vocabulary", "pacing", "same_model", "task_sets", "taskdata"),
     # 2 one thing each
     ("steps",),
     # 3 order

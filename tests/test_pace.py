@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lwq import tools
+from lwq import pacing, tools
 from lwq.assemble import assemble
 from lwq.errors import RecipeError
 from lwq.gguf_header import read_header
@@ -17,7 +17,6 @@ from lwq.recipe_parse import parse_recipe
 from lwq.report.search_section import outcome
 from lwq.search_record import Pace
 from lwq.speeds import most_at_pace, reaches
-from lwq.steps import pace
 from lwq.toolchain import Toolchain
 from tests.run_tiny import RECIPE, run_tiny, write_inputs
 
@@ -81,7 +80,8 @@ def test_a_pace_limits_a_budget_only_where_something_was_timed() -> None:
     slow = Pace(wanted=5.0, layers=(), n_bytes=None, tried=((90, per_second(4.0, 0.25)),))
     assert (untimed.limit(100), untimed.is_too_slow) == (100, False)
     assert (slow.limit(100), slow.is_too_slow) == (0, True)
-    assert str(slow) == "the fastest of 1 sizes makes 4.00 ±0.25 tokens per second"
+    told = "no size makes the 5 tokens per second asked for: the fastest of 1 makes 4.00 ±0.25, which less 1.64 errors"
+    assert str(slow).startswith(told)
 
 
 def test_a_mix_without_a_budget_has_no_size_to_change() -> None:
@@ -109,7 +109,7 @@ def _by_size(monkeypatch: pytest.MonkeyPatch) -> None:
         exact = by_size(sum(t.n_bytes for t in read_header(cwd / model).tensors))
         return replace_speed(done, exact)
 
-    monkeypatch.setattr(pace.tools, "bench", bench)
+    monkeypatch.setattr(pacing.tools, "bench", bench)
 
 
 def replace_speed(done: Any, exact: Estimate) -> Any:
@@ -137,16 +137,19 @@ def test_a_file_gets_no_larger_than_its_speed_allows(folder: Path, toolchain: To
     row = record.rows[1]
     assert row.search
     n_bytes = sum(t.n_bytes for t in row.types)
-    assert 0.95 * middle < n_bytes <= row.search.budget_bytes <= middle
+    assert 0.95 * middle < n_bytes <= row.search.paces[0].n_bytes <= middle
+    assert row.search.budget_bytes == most
     assert row.search.budget == f"the size of stock Q8_0, at least {SPEED / middle:g} tokens per second"
-    assert "with all layers" in outcome(row, row.search)
+    assert row.name == f"Q8_0-lwq-{SPEED / middle:g}tps"
+    assert row.ftype != "Q8_0", "the label is that of the stock mix nearest in size"
+    assert f"with all layers {n_bytes / 2**20:.2f} MiB make" in outcome(row, row.search)
     assert not list((folder / "report").glob("without-*")), "files that were only timed are not kept"
 
 
 @pytest.mark.tools
 @pytest.mark.usefixtures("_by_size")
 def test_layers_go_where_no_size_of_the_whole_model_is_fast_enough(folder: Path, toolchain: Toolchain) -> None:
-    _, least = sizes(folder, toolchain)
+    most, least = sizes(folder, toolchain)
     target = f'[[targets]]\nname = "fast"\nbudget = "Q8_0"\nprune = "auto"\n{TYPES}min_tg = {SPEED / (0.93 * least)}\n'
     run, _, card = run_tiny(folder, folder / "home", toolchain, HEAD + target)
     row = assemble(run).rows[1]
@@ -156,15 +159,41 @@ def test_layers_go_where_no_size_of_the_whole_model_is_fast_enough(folder: Path,
     assert "does not keep to the budget" in row.search.pruning
     assert row.search.paces[0].is_too_slow
     text = card.read_text(encoding="utf-8")
-    assert "with all layers none is fast enough (the fastest of " in text
+    assert "with all layers no size makes the " in text
+    assert row.search.budget_bytes == most
     again, log, _ = run_tiny(folder, folder / "home", toolchain, HEAD + target)
     assert log.fresh == []
     assert assemble(again).rows[1] == row
 
 
 @pytest.mark.tools
+def test_files_that_come_out_slow_give_way_to_the_mix_that_was_timed(
+    folder: Path, toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is fast while sizes are tried, and slow for whatever is written afterwards."""
+    real, seen = tools.bench, list[str]()
+
+    def bench(toolchain: Toolchain, *, cwd: Path, model: str, **options: Any):
+        seen.append(str(cwd))
+        speed = 100.0 if cwd == Path(seen[0]) else 1.0
+        return replace_speed(real(toolchain, cwd=cwd, model=model, **options), per_second(speed))
+
+    monkeypatch.setattr(pacing.tools, "bench", bench)
+    target = f'[[targets]]\nname = "fast"\nsize = "1200 KiB"\n{TYPES}min_tg = 50.0\n'
+    run, _, _ = run_tiny(folder, folder / "home", toolchain, HEAD + target)
+    search = assemble(run).rows[1].search
+    assert search
+    verdicts = {c.name: c.verdict for c in search.candidates}
+    slow = [name for name, verdict in verdicts.items() if verdict.startswith("too slow: 1.00")]
+    assert len(slow) == sum(cwd != seen[0] for cwd in seen), "each winner that was timed afterwards"
+    assert verdicts[search.chosen] == "chosen"
+    assert search.chosen not in slow
+
+
+@pytest.mark.tools
 def test_a_speed_that_nothing_reaches_is_told_with_the_fastest(folder: Path, toolchain: Toolchain) -> None:
-    for prune, told in (("", "the fastest of"), ('prune = "auto"\n', "tokens per second, even without 2 layers")):
+    asked = r"1e\+09 tokens per second asked for"
+    for prune, told in (("", asked), ('prune = "auto"\n', f"{asked}.*even without 2 layers")):
         target = f'[[targets]]\nbudget = "Q8_0"\n{prune}types = ["q8_0"]\nmin_tg = 1e9\n'
         with pytest.raises(BudgetError, match=told):
             run_tiny(folder, folder / "home", toolchain, HEAD + target)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lwq.divergence import Scores
 from lwq.knapsack import Group, Option
 from lwq.metrics import Estimate
-from lwq.race import Runner, difference, is_better, proposals, race, rounds_of
+from lwq.race import Runner, choose, difference, is_better, proposals, race, rounds_of
 
 MODEST = settings(max_examples=60, deadline=None)
 
@@ -167,3 +167,29 @@ def test_swaps_fit_share_no_group_and_do_not_depend_on_order(ways, spare: int, n
         assert up.n_bytes + down.n_bytes - high.n_bytes - low.n_bytes <= spare
         assert swap.predicted == pytest.approx(up.damage + down.damage - high.damage - low.damage)
     assert proposals(chosen, data.draw(st.permutations(groups)), spare, n) == found
+
+
+def field(*klds: float) -> list[Runner]:
+    """The stock mix and others, by KLD."""
+    found = [Runner(name=f"mix {i}", types={"w": f"type {i}"}) for i in range(len(klds))]
+    for runner, kld in zip(found, klds, strict=True):
+        runner.scores = scores([[kld, kld * 1.01, kld * 0.99, kld]])
+    return found
+
+
+def test_the_best_ships_unless_something_stands_against_it() -> None:
+    runners = field(1.0, 0.5, 0.7, 0.6)
+    winner, gap = choose(runners, lambda types: "")
+    assert winner.name == "mix 1"
+    assert gap.value == pytest.approx(-0.5)
+    winner, gap = choose(runners, lambda types: "too slow" if types["w"] in ("type 1", "type 3") else "")
+    assert winner.name == "mix 2"
+    assert gap.value == pytest.approx(-0.3)
+    assert [r.dropped for r in runners] == ["", "too slow", "", "too slow"]
+
+
+def test_a_stock_mix_that_ties_ships_unless_it_may_not() -> None:
+    runners = field(1.0, 1.0, 1.2)
+    assert choose(runners, lambda types: "")[0] is runners[0]
+    assert choose(runners, lambda types: "too slow" if types["w"] == "type 0" else "")[0] is runners[1]
+    assert runners[0].obstacle == "too slow"

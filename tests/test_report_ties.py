@@ -78,8 +78,10 @@ def test_paragraph_of_items_names_ties_losses_and_what_could_be_seen() -> None:
     best, near = pair(400, 20, 15, 315)
     _, far = pair(300, 120, 20, 310)
     told = of_items({"F16": {"ARC": best}, "Q4_K_M": {"ARC": near}, "IQ1_S": {"ARC": far}})
-    assert told.startswith("The highest average is F16's (56.00%). Not told apart from it: Q4_K_M (−0.67 points, p = ")
-    assert "Surely lower: IQ1_S (−13.33 points, p < .001)." in told
+    assert told.startswith("The highest average is F16's (56.00%). Not told apart from it: Q4_K_M (−0.67 points, 95 %")
+    low, high = told.split("IQ1_S (−13.33 points, 95 % −")[1].split(", p < .001).")[0].split(" to −")
+    assert 14.5 < float(low) < 17.5  # ± 1.96 √(140/750 − 0.1333²) / √750, about 2.9 points
+    assert 9.5 < float(high) < 12.0
     assert "With 750 items, of which two rows answer" in told
     assert of_items({"F16": {"ARC": best}}) == ""
 

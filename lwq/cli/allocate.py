@@ -110,8 +110,7 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
     """
     if options["prune"] and not options["whole"]:
         raise UsageError("--prune needs --frontier", hint='a recipe\'s target with prune = "auto" makes the file')
-    more = 'prune = "auto"\n' if options["prune"] else ""
-    what = Source(reference=source, text=text, types=options["types"] or ("all",), more=more)
+    what = Source(reference=source, text=text, types=options["types"] or ("all",))
     budgets, constraints = _asked(what, options)
     with showing(settings.verbosity) as progress:
         measured = measure(what, settings, progress, layers=bool(options["prune"]))

@@ -18,13 +18,15 @@ from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import ModelError
-from lwq.gguf_header import read_header
+from lwq.execution import execute
+from lwq.gguf_header import GgufHeader, read_header
 from lwq.pipeline import Planner
 from lwq.publish import publish_files
 from lwq.recipe_parse import parse_recipe
 from lwq.record import Record
 from lwq.same_model import difference
 from lwq.sources import Sources, fetch
+from lwq.speeds import BUSY, busiest
 from lwq.task_sets import files_of, title_of
 from lwq.toolchain import home
 
@@ -139,16 +141,16 @@ def _measure(asked: Asked, settings: Settings, out: Path | None, *, as_json: boo
         check_writable(out)
     with showing(settings.verbosity) as progress:
         found = fetch(recipe, Path(), home(), progress.note)
-        refused = _refused(found)
+        machine, cache = settings.machine(), settings.cache()
+        job = Job(recipe=recipe, text=toml, sources=found, machine=machine, steps=(), cache=cache)
+        refused = _refused(found, _base(job, progress))
         if refused and len(refused) == len(found.third_party):
             raise ModelError("\n".join(refused.values()), hint="each MODEL must be a GGUF of the base's model")
         kept = tuple(t for t in recipe.third_party if t.name not in refused)
         recipe = recipe.model_copy(update={"third_party": kept})
         found = replace(found, third_party={n: f for n, f in found.third_party.items() if n not in refused})
-        machine = settings.machine()
         steps = Planner(recipe, found, machine).plan()
-        job = Job(recipe=recipe, text=toml, sources=found, machine=machine, steps=steps, cache=settings.cache())
-        record = _record(job, out, progress)
+        record = _record(replace(job, recipe=recipe, sources=found, steps=steps), out, progress)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False))
     else:
@@ -159,11 +161,18 @@ def _measure(asked: Asked, settings: Settings, out: Path | None, *, as_json: boo
         raise ModelError("\n".join(refused.values()), hint="left out above; name GGUFs of the base's model only")
 
 
-def _refused(found: Sources) -> dict[str, str]:
-    """Name → why a file is not one of the base's model; the base's own steps tell where it is a folder."""
-    if found.model.kind != "gguf":
-        return {}
-    base = read_header(found.model.found.paths[0])
+def _base(job: Job, progress: Progress) -> GgufHeader:
+    """What files are compared with: the model itself if it is a GGUF, else what it is converted to."""
+    if job.sources.model.kind == "gguf":
+        return read_header(job.sources.model.found.paths[0])
+    convert = Planner(job.recipe, job.sources, job.machine).plan()[0]
+    progress.n_steps = 1
+    entry = execute((convert,), job.surroundings(progress))[convert.key]
+    return read_header(entry.path(convert.inputs.file))
+
+
+def _refused(found: Sources, base: GgufHeader) -> dict[str, str]:
+    """Name → why a file is not one of the base's model."""
     told = {name: difference(base, read_header(f.paths[0])) for name, f in found.third_party.items()}
     return {n: f"{found.third_party[n].given.name}: {why}: another model" for n, why in told.items() if why}
 
@@ -189,5 +198,8 @@ def _print(record: Record) -> None:
     for table in (t for t in shown if t is not None):
         click.echo(f"\n{table.caption}")
         print_table([column.title for column in table.columns], table.rows)
+    busy = max((busiest(row.speed) for row in record.rows), default=0.0)
+    if busy > BUSY:
+        click.echo(f"warning: the machine was busy: before a round, others used up to {busy:.0%} of it", err=True)
     if told := ties.paragraph(record):
         click.echo("\n" + textwrap.fill(told, 110, break_on_hyphens=False))

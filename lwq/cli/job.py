@@ -57,7 +57,9 @@ class Job:
         if model.kind != "gguf":
             return {}
         text_bytes = {role: found.paths[0].stat().st_size for role, found in self.sources.texts.items()}
-        return preview.work_of(self.recipe, read_header(model.found.paths[0]).n_params, text_bytes)
+        work = preview.work_of(self.recipe, read_header(model.found.paths[0]), text_bytes)
+        found = {step.label: work.get(step.label, work.get(step.module.NAME)) for step in self.steps}
+        return {label: amount for label, amount in found.items() if amount}
 
     def forecast(self) -> preview.Forecast:
         """What is still to do, and how long it may take."""

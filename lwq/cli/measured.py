@@ -28,6 +28,7 @@ from lwq.toolchain import home
 _RECIPE = """
 name = {name}
 model = {model}
+base_type = {base_type}
 [calibration]
 text = {text}
 n_ctx = {n_ctx}
@@ -52,6 +53,7 @@ class Source:
     n_chunks: int = 100
     n_windows: int = 3
     types: tuple[str, ...] = ("all",)
+    base_type: str = "f16"
     more: str = ""
     """Further tables of the recipe, as TOML."""
 
@@ -64,7 +66,7 @@ class Source:
         clean = "".join(c if c.isalnum() or c in "._+-" else "-" for c in name).strip("._+-")[:90] or "model"
         here = self.reference if "://" in self.reference else str(Path(self.reference).absolute())
         text = self.text if ":" in self.text else str(Path(self.text).absolute())
-        values = {"name": clean, "model": here, "text": text, "types": list(self.types)}
+        values = {"name": clean, "model": here, "text": text, "types": list(self.types), "base_type": self.base_type}
         quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
         toml = _RECIPE.format(n_ctx=self.n_ctx, n_chunks=self.n_chunks, n_windows=self.n_windows, **quoted) + self.more
         return parse_recipe(toml, self.reference), toml, Path()

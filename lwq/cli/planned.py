@@ -41,6 +41,8 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
         if header is None and not isinstance(error, DownloadError):
             raise
         missing = error.message
+    if header:
+        preview.check_targets(recipe, header.n_layer)
     files = preview.planned_files(recipe, header, machine.toolchain) if header else ()
     if as_json:
         click.echo(json.dumps(_values(job, missing, files), indent=2))
@@ -123,4 +125,5 @@ def _print_cost(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, 
     elif forecast.seconds is None:
         click.echo("time: not known; no step of each kind has run on this machine yet")
     else:
-        click.echo(f"time: about {clock(forecast.seconds)} at the pace of earlier runs on this machine")
+        left = f"; not counted, since none ran here yet: {', '.join(forecast.unknown)}" if forecast.unknown else ""
+        click.echo(f"time: about {clock(forecast.seconds)} at the pace of earlier runs on this machine{left}")

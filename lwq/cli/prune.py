@@ -42,8 +42,10 @@ class Found:
     base: Path | None
 
 
-def _measure(source: Source, settings: Settings, progress: Progress, imatrix: Path | None = None) -> Found:
-    """Does what is not in the cache: base, importance matrix, scores; and sets, repairs and base where asked."""
+def _measure(
+    source: Source, settings: Settings, progress: Progress, *, scores: bool = False, imatrix: Path | None = None
+) -> Found:
+    """Does what is not in the cache: scores of all layers, or sets, repairs and pruned bases."""
     recipe, text, folder = source.recipe()
     machine = settings.machine()
     found = fetch(recipe, folder, home(), progress.note)
@@ -55,7 +57,8 @@ def _measure(source: Source, settings: Settings, progress: Progress, imatrix: Pa
         read_imatrix(imatrix)
         given = Given(sha256=sha256_file(imatrix), name=imatrix.name)
         more = {given.sha256: (imatrix.absolute(),)}
-    steps = Planner(recipe, found, machine).layers(given)
+    planner = Planner(recipe, found, machine)
+    steps = planner.scores(given) if scores else planner.cuts()
     job = Job(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
     progress.n_steps = len(steps)
     job.cache.remember(f"{recipe.name}.layers", {step.label: step.key_value for step in steps})
@@ -67,7 +70,7 @@ def _measure(source: Source, settings: Settings, progress: Progress, imatrix: Pa
 
 @click.command("prune-scores")
 @SOURCE
-@click.option("--calibration", "text", metavar="TEXT", default="packaged:calibration", help="Text to measure on.")
+@click.option("--calibration", "text", metavar="TEXT", default="packaged:calibration", help="Text (with a MODEL).")
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Take CosSim from this one; collected when absent.")
 @click.option("--ctx", "n_ctx", type=click.IntRange(32), default=512, show_default=True, help="Tokens of a window.")
 @click.option("--chunks", "n_chunks", type=click.IntRange(1), default=100, show_default=True, help="For the imatrix.")
@@ -81,14 +84,14 @@ def prune_scores_command(
     """Measure what removing each layer of SOURCE (a recipe or a model) costs, beside the scores of the literature.
 
     KLD is against the whole model, with the layer as identity; attention alone and FFN alone are measured too, but
-    llama-quantize removes whole layers only. What is done is kept.
+    llama-quantize removes whole layers only. What is done is kept. A recipe states its own text and windows.
     """
     n_windows = options.pop("n_windows")
     if plot:
         _check_plot(plot)
     what = Source(reference=source, more=f"[pruning]\nn_windows = {n_windows}\n", **options)
     with showing(settings.verbosity) as progress:
-        found: prune.Result = _measure(what, settings, progress, imatrix).results["prune"]
+        found: prune.Result = _measure(what, settings, progress, scores=True, imatrix=imatrix).results["prune"]
     if plot:
         _draw(found, plot)
     if as_json:
@@ -172,12 +175,25 @@ def prune_command(settings: Settings, /, source: str, out: Path, repairs: Path |
     if repairs:
         _put_in(settings, Path(source), layers, repairs, out, allow_edge=options["allow_edge"])
         return
-    what = Source(reference=source, text=options["text"], n_ctx=options["n_ctx"], more=_asked(layers, options))
+    what = Source(
+        reference=source,
+        text=options["text"],
+        n_ctx=options["n_ctx"],
+        base_type=_base_type(source),
+        more=_asked(layers, options),
+    )
     with showing(settings.verbosity) as progress:
         found = _measure(what, settings, progress)
     assert found.base
     link_or_copy(found.base, out)
     _tell(found, out)
+
+
+def _base_type(source: str) -> str:
+    """A GGUF in bf16 stays so: its range does not fit f16."""
+    if not source.endswith(".gguf") or not Path(source).is_file():
+        return "f16"
+    return "bf16" if "bf16" in {t.ggml_type for t in read_header(Path(source)).tensors} else "f16"
 
 
 def _asked(layers: tuple[int, ...], options: Mapping[str, Any]) -> str:

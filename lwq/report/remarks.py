@@ -7,7 +7,7 @@ from typing import Final
 
 from lwq.record import Record, Row
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import count, fixed
+from lwq.report.numerals import count, estimate, fixed
 from lwq.report.rows import alike, base_row, chosen_on, healed_on, is_healed, layers, n_scored, text_of
 
 WIDE_RELATIVE_ERROR: Final = 0.01
@@ -110,6 +110,7 @@ def _about_rows(record: Record) -> Iterator[str]:
                 f"{plain(row.name)} cannot be told from the base on this text: its KLD of"
                 f" {fixed(row.evaluation.kld.value, 6)} nats is within two standard errors of the floor."
             )
+        yield from _slower_than_asked(row)
         if row.predicted_file_bytes not in (None, row.file_bytes):
             yield f"{plain(row.name)} did not come out at the predicted size; see the table of sizes."
     if fallen := tuple(f"{count(r.n_fallback)} in {plain(r.name)}" for r in record.rows if r.n_fallback):
@@ -119,6 +120,17 @@ def _about_rows(record: Record) -> Iterator[str]:
         )
     if bare := tuple(row.name for row in record.rows if not row.speed):
         yield f"Speed was not measured for {either(tuple(map(plain, bare)))}."
+
+
+def _slower_than_asked(row: Row) -> Iterator[str]:
+    wanted = row.search.paces[0].wanted if row.search and row.search.paces else 0.0
+    for speed in row.speed:
+        if speed.test == "tg128" and speed.tokens_per_second.value < wanted:
+            yield (
+                f"**{plain(row.name)} is slower than asked for** in the table of speeds:"
+                f" {estimate(speed.tokens_per_second, 2)} tokens per second instead of {fixed(wanted, 2)}. It made them"
+                " when its size was chosen; speeds of two sessions differ."
+            )
 
 
 def _below_base(row: Row, base: Row) -> str:

@@ -11,6 +11,7 @@ from lwq.report.rows import is_removal, is_stock_mix, searched, text_of
 from lwq.report.searches import most_sensitive
 from lwq.report.tables import Column, Table, columns, label
 from lwq.search_record import Pace, Search, SearchCandidate, Sensitivity
+from lwq.speeds import BUSY
 
 N_LISTED: Final = 10
 _REMOVALS: Final = (
@@ -112,8 +113,10 @@ def _paced(search: Search) -> str:
     if not search.paces:
         return ""
     found = "; ".join(f"{_which(pace.layers)} {_pace(pace)}" for pace in search.paces if pace.tried)
+    busy = max(pace.busy for pace in search.paces)
+    warned = f" Others used up to {fixed(100 * busy, 0)} % of the CPUs meanwhile." if busy > BUSY else ""
     told = "The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes"
-    return f" {told}: {found}."
+    return f" {told}: {found}.{warned}"
 
 
 def _which(layers: tuple[int, ...]) -> str:
@@ -124,7 +127,7 @@ def _which(layers: tuple[int, ...]) -> str:
 
 def _pace(pace: Pace) -> str:
     if pace.n_bytes is None:
-        return f"none is fast enough ({plain(str(pace))})"
+        return plain(str(pace))
     speed = next(speed for size, speed in pace.tried if size == pace.n_bytes)
     return f"{mib(pace.n_bytes)} MiB make {estimate(speed, 2)} tokens per second"
 

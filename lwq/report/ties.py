@@ -34,7 +34,10 @@ def of_items(rows: Mapping[str, Outcomes], reference: str | None = None) -> str:
         f"With {per_set}, of which two rows answer {fixed(100 * share, 1)}% differently on average, differences under"
         f" {fixed(100 * seen, 1)} points cannot be seen (power 80 %)."
     )
-    how = "p from exact McNemar tests over all items, adjusted for the number of rows (Holm)."
+    how = (
+        "Intervals are of the averages' differences, from items drawn anew in pairs; p from exact McNemar tests over"
+        " all items, adjusted for the number of rows (Holm)."
+    )
     return " ".join((*_sentences(found), power, how))
 
 
@@ -80,8 +83,13 @@ def _sentences(found: Ties) -> tuple[str, ...]:
 
 
 def _told(row: Comparison) -> str:
-    sign = "−" if row.difference < 0 else "+" if row.difference > 0 else "±"
-    return f"{plain(row.name)} ({sign}{fixed(100 * abs(row.difference), 2)} points, {p_value(row.p)})"
+    held = f", 95 % {_points(row.interval.low)} to {_points(row.interval.high)}" if row.interval else ""
+    return f"{plain(row.name)} ({_points(row.difference)} points{held}, {p_value(row.p)})"
+
+
+def _points(share: float) -> str:
+    sign = "−" if share < 0 else "+" if share > 0 else "±"
+    return f"{sign}{fixed(100 * abs(share), 2)}"
 
 
 def p_value(p: float) -> str:

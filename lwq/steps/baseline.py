@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from lwq import tools
-from lwq.errors import UsageError
+from lwq.errors import ToolchainError, UsageError
 from lwq.files import need_space
 from lwq.gguf_header import read_header
 from lwq.metrics import Perplexity
-from lwq.requests import TextRequest, Window
+from lwq.requests import TextRequest, Window, logits_bytes
 from lwq.steps import Context, Given, Made
+from lwq.vocabulary import Vocabulary
 
 NAME = "baseline"
 VERSION = 1
@@ -45,8 +46,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     """
     header = read_header(ctx.find(inputs.base))
     n_vocab = header.n_vocab
-    text = ctx.find(inputs.text)
-    most = inputs.n_chunks or max(1, text.stat().st_size // inputs.n_ctx)
+    most = inputs.n_chunks or max(1, _n_tokens(ctx, inputs) // inputs.n_ctx)
     n_chunks, limited = inputs.n_chunks, False
     if inputs.max_bytes and logits_bytes(n_vocab, inputs.n_ctx, most) > inputs.max_bytes:
         n_chunks = most = _chunks_within(inputs.max_bytes, n_vocab, inputs.n_ctx)
@@ -64,10 +64,21 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         cwd=ctx.folder,
         threads=ctx.n_threads,
         on_progress=ctx.progress,
+        at_most=limited,
     )
     ctx.ran(done)
     _check_enough(done.perplexity.n_chunks, inputs.n_ctx, limited=limited)
     return Result(perplexity=done.perplexity, n_vocab=n_vocab)
+
+
+def _n_tokens(ctx: Context, inputs: Inputs) -> int:
+    """Tokens of the text; where the tokenizer cannot be asked (another llama.cpp), as many as bytes."""
+    raw = ctx.find(inputs.text).read_bytes()
+    try:
+        with Vocabulary(ctx.toolchain, ctx.find(inputs.base)) as vocabulary:
+            return len(vocabulary.tokens(raw.decode()))
+    except ToolchainError:
+        return len(raw)
 
 
 def _chunks_within(max_bytes: int, n_vocab: int, n_ctx: int) -> int:
@@ -87,13 +98,3 @@ def _check_enough(n_chunks: int, n_ctx: int, *, limited: bool) -> None:
         f" {_LEAST_SCORED} scored tokens",
         hint="raise max_logits" if limited else "raise n_chunks or n_ctx, or give a longer text",
     )
-
-
-def logits_bytes(n_vocab: int, n_ctx: int, n_chunks: int) -> int:
-    """Bytes of a ``--kl-divergence-base`` file.
-
-    Source: tools/perplexity/perplexity.cpp: header, tokens, then for each scored token of a chunk
-    ``2·⌈n_vocab/2⌉ + 4`` 16-bit values.
-    """
-    row = 2 * (2 * ((n_vocab + 1) // 2) + 4)
-    return 20 + 4 * n_ctx * n_chunks + n_chunks * (n_ctx - 1 - n_ctx // 2) * row

@@ -5,7 +5,6 @@ What slows the machine for a while slows all files of a round alike, so ratios w
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from lwq import tools
+from lwq.machine import busy_share
 from lwq.metrics import Speed
 from lwq.requests import Benched, Ran
 from lwq.speeds import mean
@@ -24,7 +23,6 @@ from lwq.steps import Context, Given, Origin, from_json, to_json
 NAME = "bench"
 VERSION = 2
 USES_TOOLS = True
-_LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +125,3 @@ def _together(runs: Sequence[Benched], busy: float) -> tuple[Speed, ...]:
         measured = {"tokens_per_second": mean(samples), "samples": samples, "busy": busy}
         found.append(replace(of_test[0], load_seconds=load_seconds, peak_bytes=peak_bytes, **measured))
     return tuple(found)
-
-
-def busy_share() -> float:
-    """Share of this process's CPUs in use for half a second in which nothing of ours runs."""
-    import psutil
-
-    shares = psutil.cpu_percent(interval=_LOOK_SECONDS, percpu=True)
-    if hasattr(os, "sched_getaffinity"):
-        ours = [shares[cpu] for cpu in os.sched_getaffinity(0) if cpu < len(shares)]
-        shares = ours or shares
-    return statistics.fmean(shares) / 100

@@ -58,7 +58,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     found = Cut(layers=layers, tensors=repairs)
     need_space(ctx.folder, header.file_bytes, inputs.file)
     out = ctx.folder / inputs.file
-    ctx.commands.append(cut_command(inputs.base.name, layers, healed.file if healed else "", inputs.file))
+    ctx.commands.append(cut_command(header, inputs.base.name, layers, healed.file if healed else "", inputs.file))
     write_pruned(ctx.toolchain, header, found, out, ctx.sha256(inputs.base))
     n_ctx = inputs.n_ctx
     with Engine(ctx.toolchain, header.path, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:

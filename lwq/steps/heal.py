@@ -96,10 +96,7 @@ def _piece(inputs: Inputs, layers: tuple[int, ...]) -> str:
 
 
 def _windows(engine: Engine, ctx: Context, text: Given, n: int) -> Tokens:
-    windows = engine.cut(ctx.find(text).read_bytes().decode())
-    if len(windows) < 2:
-        raise ModelError(f"{text.name}: has {len(windows)} windows of {engine.n_ctx} tokens, 2 are needed")
-    return spread_over(windows, n)
+    return spread_over(engine.cut_file(ctx.find(text), text.name), n)
 
 
 def _healed(mender: Mender, layers: tuple[int, ...], kept: Path, work: Path) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         FileError: task data with faults, each with its line; fewer items than wanted.
     """
     read = {file.name: _read(inputs, ctx, file) for file in inputs.files}
+    assert len(read) == len(inputs.files), "two files of a set have one name"
     given = {n: checked(found, n, inputs.kind, skip=inputs.skip_faulty) for n, found in read.items()}
     items, parts = _drawn(inputs, given)
     file = f"{inputs.name}.items"

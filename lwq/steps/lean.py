@@ -16,7 +16,7 @@ from lwq.damage import damages
 from lwq.divergence import Floats
 from lwq.engine import Engine
 from lwq.errors import ModelError
-from lwq.files import link_or_copy, write_atomic
+from lwq.files import link_or_copy
 from lwq.gguf_header import read_header
 from lwq.gguf_size import planned_tensors
 from lwq.imatrix_io import read_imatrix
@@ -34,7 +34,7 @@ from lwq.requests import DryRunRequest, TextRequest, Window
 from lwq.search_record import Search, SearchCandidate, TensorSensitivity
 from lwq.session import spread_over
 from lwq.steps import Context, Given, Made, Origin
-from lwq.stock import completed, mix_and_bytes, proved
+from lwq.stock import mix_and_bytes, settled
 from lwq.tensors import bits_per_weight, renumber
 
 NAME = "lean"
@@ -138,11 +138,11 @@ class _Weighing:
             lean_candidates(self.header, self.known, inputs.constraints, self.budget_bytes, self.sets, self.paces)
         )
         if not found and self.whole is None:
-            slow = [str(p) for p in self.paces if p.is_too_slow]
+            slow = [p for p in self.paces if p.is_too_slow]
+            why = str(max(slow, key=lambda p: p.fastest.value)) if slow else "the smallest allowed types take more"
             raise BudgetError(
-                f"the budget is {self.budget_bytes:,} bytes of tensors; "
-                + (f"{slow[-1]}, " if slow else "the smallest allowed types take more, ")
-                + f"even without {max((len(s.layers) for s in self.sets), default=0)} layers",
+                f"the budget is {self.budget_bytes:,} bytes of tensors; {why}, even without"
+                f" {max((len(s.layers) for s in self.sets), default=0)} layers",
                 hint=f"raise the budget, allow smaller types, {'lower min_tg, ' if slow else ''}or let more layers go"
                 " ([pruning] max_layers)",
             )
@@ -219,10 +219,8 @@ class _Weighing:
         header = read_header(ctx.folder / inputs.cut_file)
         types = {renumber(name, lean.healed.layers): q for name, q in lean.types.items()}
         renamed = {t.name: types[t.name] for t in header.tensors if t.name in types}
-        request = DryRunRequest(model=inputs.cut_file, ftype=inputs.ftype or self.stock.ftype, imatrix=self.completed)
-        allocation = completed(ctx.toolchain, renamed, request, cwd=ctx.folder)
-        write_atomic(ctx.folder / inputs.file, allocation.lines())
-        proved(ctx.toolchain, allocation, replace(request, tensor_types_file=inputs.file), cwd=ctx.folder)
+        request = DryRunRequest(model=inputs.cut_file, ftype=self._label(lean), imatrix=self.completed)
+        allocation, _ = settled(ctx.toolchain, renamed, request, inputs.file, cwd=ctx.folder)
         tensors = planned_tensors(header, types=dict(allocation.types))
         return Result(
             allocation=allocation,
@@ -237,10 +235,17 @@ class _Weighing:
             healed=lean.healed,
         )
 
+    def _label(self, lean: Lean) -> str:
+        """The ftype that was asked for, or that of the largest stock mix within the file's size."""
+        if self.inputs.ftype or not self.paces:
+            return self.inputs.ftype or self.stock.ftype
+        of = self.ctx.stock_mixes(self.inputs.base, self.inputs.imatrix)
+        return mix_and_bytes(self.inputs.budget, self.header, of, within=lambda _: lean.n_bytes)[0].ftype
+
     def _write_base(self, lean: Lean) -> None:
         ctx, inputs, n_ctx = self.ctx, self.inputs, self.inputs.fit_n_ctx
         cut, out = Cut(layers=lean.healed.layers, tensors=self._repairs(lean)), ctx.folder / inputs.cut_file
-        ctx.commands.append(cut_command(inputs.base.name, cut.layers, lean.healed.file, inputs.cut_file))
+        ctx.commands.append(cut_command(self.header, inputs.base.name, cut.layers, lean.healed.file, inputs.cut_file))
         write_pruned(ctx.toolchain, self.header, cut, out, ctx.sha256(inputs.base))
         with Engine(
             ctx.toolchain, self.header.path, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)

@@ -9,33 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from lwq import tools
 from lwq.budget import Budget
 from lwq.damage import TensorDamage, damages
-from lwq.files import need_space, write_atomic
+from lwq.files import need_space
 from lwq.frontier import choices, least_and_most
 from lwq.gguf_header import GgufHeader, read_header
 from lwq.knapsack import Group, solve
 from lwq.metrics import Estimate
 from lwq.options import Constraints, spread
 from lwq.output_importance import write_with
+from lwq.pacing import TEST, Timed, Timer
 from lwq.prune_record import HealedSet
 from lwq.pruned_base import Cut, write_pruned
-from lwq.requests import DryRunRequest, QuantizeRequest
 from lwq.search_record import Pace, TensorSensitivity
 from lwq.speeds import most_at_pace
 from lwq.steps import Context, Made, Origin, from_json, to_json
-from lwq.stock import completed, mix_and_bytes
+from lwq.stock import mix_and_bytes
 from lwq.tensors import renumber
 
 NAME = "pace"
 VERSION = 1
 USES_TOOLS = True
-TEST: Final = "tg128"
-_N_RUNS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +92,9 @@ class _Timed:
         self.known: Mapping[str, TensorDamage] = damages(tensors, {})
         stock = ctx.stock_mixes(inputs.base, inputs.imatrix)
         mix, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, stock)
-        self.ftype = inputs.ftype or mix.ftype
+        self.timer = Timer(
+            toolchain=ctx.toolchain, folder=ctx.folder, n_threads=ctx.n_threads, ftype=inputs.ftype or mix.ftype
+        )
         self.pieces = ctx.pieces()
 
     def pace(self, layers: tuple[int, ...]) -> Pace:
@@ -106,41 +104,28 @@ class _Timed:
         least, most = (size + others for size in least_and_most(groups))
         if least > self.budget_bytes:
             return Pace(wanted=self.inputs.min_tg, layers=layers, n_bytes=None, tried=())
-        n_bytes, tried = most_at_pace(
-            partial(self._speed, offer), least, min(most, self.budget_bytes), self.inputs.min_tg
-        )
-        self._forget()
-        return Pace(wanted=self.inputs.min_tg, layers=layers, n_bytes=n_bytes, tried=tried)
+        busy = [0.0]
 
-    def _speed(self, offer: _Offer, n_bytes: int) -> Estimate:
-        key = f"{TEST}/{offer.layers}/{n_bytes}"
-        found: Estimate = from_json(Estimate, self.pieces.get(key, partial(self._measured, offer, n_bytes)))
+        def speed(n_bytes: int) -> Estimate:
+            timed = self._timed(offer, n_bytes)
+            busy.append(timed.busy)
+            return timed.speed
+
+        wanted = self.inputs.min_tg
+        n_bytes, tried = most_at_pace(speed, least, min(most, self.budget_bytes), wanted)
+        self._forget()
+        return Pace(wanted=wanted, layers=layers, n_bytes=n_bytes, tried=tried, busy=max(busy))
+
+    def _timed(self, offer: _Offer, n_bytes: int) -> Timed:
+        piece = self.pieces.get(f"{TEST}/{offer.layers}/{n_bytes}", lambda: self._measured(offer, n_bytes))
+        found: Timed = from_json(Timed, piece)
         return found
 
-    def _measured(self, offer: _Offer, n_bytes: int) -> dict[str, Any]:
-        ctx, file = self.ctx, "timed.gguf"
+    def _measured(self, offer: _Offer, n_bytes: int) -> Any:
         base, imatrix = self._base(offer.layers)
         chosen = spread(solve(offer.groups, n_bytes - offer.n_other), offer.groups)
         types = {renumber(name, offer.layers) or name: q for name, q in chosen.items()}
-        asked = DryRunRequest(model=base, ftype=self.ftype, imatrix=imatrix)
-        write_atomic(ctx.folder / "timed.txt", completed(ctx.toolchain, types, asked, cwd=ctx.folder).lines())
-        need_space(ctx.folder, n_bytes, file)
-        request = QuantizeRequest(
-            model=base, output=file, ftype=self.ftype, imatrix=imatrix, tensor_types_file="timed.txt"
-        )
-        tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads)
-        try:
-            done = tools.bench(
-                ctx.toolchain,
-                cwd=ctx.folder,
-                model=file,
-                tests=(TEST,),
-                repetitions=_N_RUNS,
-                threads=self.inputs.n_threads,
-            )
-        finally:
-            (ctx.folder / file).unlink()
-        return dict(to_json(done.speed[0].tokens_per_second))
+        return to_json(self.timer.timed(base, imatrix, types))
 
     def _base(self, layers: tuple[int, ...]) -> tuple[str, str]:
         """The model without these layers and its importance data, by name in the work folder."""
@@ -150,12 +135,13 @@ class _Timed:
         base, imatrix = (f"without-{'-'.join(map(str, layers))}-{what}.gguf" for what in ("base", "imatrix"))
         if not (ctx.folder / base).exists():
             self._forget()
-            cut = Cut(layers=layers, tensors={})
+            need_space(ctx.folder, self.header.file_bytes, base)
             write_with(ctx.find(self.inputs.sensitivity), (), ctx.folder / imatrix, layers)
+            cut = Cut(layers=layers, tensors={})
             write_pruned(ctx.toolchain, self.header, cut, ctx.folder / base, ctx.sha256(self.inputs.base))
         return base, imatrix
 
     def _forget(self) -> None:
-        """Removes what was only timed."""
-        for path in (*self.ctx.folder.glob("without-*.gguf"), self.ctx.folder / "timed.txt"):
-            path.unlink(missing_ok=True)
+        """Removes bases that were only timed."""
+        for path in self.ctx.folder.glob("without-*.gguf"):
+            path.unlink()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lwq import tools
-from lwq.metrics import Damage
-from lwq.requests import TextRequest, Window
-from lwq.steps import Context, Given, Made
+from lwq.files import need_space
+from lwq.metrics import Damage, Perplexity
+from lwq.requests import TextRequest, Window, logits_bytes
+from lwq.steps import Context, Given, Made, from_json, to_json
 
 NAME = "parts"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = True
 _LOGITS = "pruned.logits"
 
@@ -24,7 +26,6 @@ class Inputs:
     """Log-probabilities of the original."""
     text: Given
     n_ctx: int
-    n_chunks: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +43,25 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     if not name:
         return Result(base_file="", prune=None, quant=None)
     base = Made(step=inputs.base.step, key=inputs.base.key, name=name)
-    prune = _damage(ctx, base, ctx.place(inputs.baseline), inputs.n_ctx)
-    window = Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks)
+    pieces = ctx.pieces(base.key)  # rows made of one pruned base share its part
+    prune = from_json(
+        Damage,
+        pieces.get(f"parts {VERSION}/{inputs.baseline.key}", lambda: _measured(ctx, base, inputs)),
+    )
+    scored: Perplexity = ctx.result(inputs.baseline, "perplexity", Perplexity)
+    n_vocab = int(ctx.entries[inputs.baseline.key].result["n_vocab"])
+    stored = logits_bytes(n_vocab, inputs.n_ctx, scored.n_chunks)
+    need_space(ctx.folder, stored, f"the log-probabilities of {base.name}")
+    window = Window(n_ctx=inputs.n_ctx, n_chunks=scored.n_chunks)
     request = TextRequest(model=ctx.place(base), text=ctx.place(inputs.text), window=window, output=_LOGITS)
     ctx.ran(tools.perplexity_base(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads))
     quant = _damage(ctx, inputs.candidate, _LOGITS, inputs.n_ctx)
     (ctx.folder / _LOGITS).unlink()
     return Result(base_file=name, prune=prune, quant=quant)
+
+
+def _measured(ctx: Context, base: Made, inputs: Inputs) -> Any:
+    return to_json(_damage(ctx, base, ctx.place(inputs.baseline), inputs.n_ctx))
 
 
 def _damage(ctx: Context, model: Made, logits: str, n_ctx: int) -> Damage:

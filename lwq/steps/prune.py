@@ -109,9 +109,7 @@ class _Pruning:
                     f"{inputs.imatrix.name}: has data for {strange[0]}, which this model does not have",
                     hint="it was collected from another model; leave --imatrix out to collect it from this one",
                 )
-            windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
-            if len(windows) < 2:
-                raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {n_ctx} tokens; 2 are needed")
+            windows = engine.cut_file(ctx.find(inputs.text), inputs.text.name)
             found = self.pieces.get(f"{self.of}/streams", partial(self._streams, engine, windows))
             engine.set_windows(_in_turn(spread_over(windows, 2 * inputs.n_windows)))
             n_windows = min(inputs.n_windows, len(engine.windows))

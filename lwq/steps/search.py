@@ -16,8 +16,6 @@ from lwq.allocation import Allocation
 from lwq.budget import Budget
 from lwq.damage import TensorDamage, damages, fit_interaction, sum_of, unsure
 from lwq.engine import Engine
-from lwq.errors import ModelError
-from lwq.files import write_atomic
 from lwq.gguf_header import GgufHeader, read_header
 from lwq.gguf_size import planned_tensors
 from lwq.imatrix_io import read_imatrix
@@ -25,12 +23,13 @@ from lwq.importance import importance_rows
 from lwq.knapsack import BudgetError, Group, solve
 from lwq.mixes import Mixer, probed
 from lwq.options import Constraints, check_ties, groups, spread
-from lwq.race import Polish, Runner, difference, entered_as, is_better, proposals, race, reason, rounds_of
+from lwq.pacing import Gate, Timer
+from lwq.race import Polish, Runner, choose, entered_as, proposals, race, reason, rounds_of
 from lwq.requests import DryRunRequest
 from lwq.search_record import Pace, Search, TensorSensitivity, nothing_fits, said
 from lwq.session import Tokens, spread_over
-from lwq.steps import Context, Given, Made, Origin, from_json, to_json
-from lwq.stock import StockMix, is_refused, mix_and_bytes, obstacle, proved
+from lwq.steps import Context, Given, Made, Origin
+from lwq.stock import StockMix, budget_bytes, is_refused, mix_and_bytes, obstacle, settled
 from lwq.tensors import bits_per_weight, tensor_bytes
 
 NAME = "search"
@@ -78,13 +77,13 @@ class Inputs:
 class Result:
     allocation: Allocation | None
     """None where ``optional`` and nothing fits."""
-    tensor_types_file: str | None
-    tensor_bytes: int
-    n_params: int
-    bpw: float
-    plain_imatrix: bool
-    """The stock mix was chosen, with the importance matrix that it always uses."""
     search: Search
+    tensor_types_file: str | None = None
+    tensor_bytes: int = 0
+    n_params: int = 0
+    bpw: float = 0.0
+    plain_imatrix: bool = False
+    """The stock mix was chosen, with the importance matrix that it always uses."""
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
@@ -100,10 +99,8 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     except BudgetError as error:
         if not inputs.optional:
             raise
-        empty = {"tensor_types_file": None, "tensor_bytes": 0, "n_params": 0, "bpw": 0.0, "plain_imatrix": False}
-        nothing = nothing_fits(said(str(inputs.budget), search.paces), search.budget_bytes, error.message, search.paces)
-        result: Result = from_json(Result, {"allocation": None, "search": to_json(nothing), **empty})
-        return result
+        nothing = nothing_fits(said(str(inputs.budget), search.paces), search.stated_bytes, error.message, search.paces)
+        return Result(allocation=None, search=nothing)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,8 +130,26 @@ class _Search:
         self.stock_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
         self.paces: tuple[Pace, ...] = ctx.result(inputs.paced, "paces", tuple[Pace, ...]) if inputs.paced else ()
         within = self.paces[0].limit if self.paces else int
+        self.stated_bytes = budget_bytes(inputs.budget, self.header, self.stock_of)
         self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self.stock_of, self._writable, within)
+        self.ftype = inputs.ftype or self.stock.ftype
+        self.gate = self._gate()
         self.n_done = 0
+
+    def _gate(self) -> Gate | None:
+        """What tells whether a mix is fast enough, where that is asked for and the whole model can be."""
+        inputs, ctx = self.inputs, self.ctx
+        if not inputs.paced or self.paces[0].n_bytes is None:
+            return None
+        found = self._groups(1.0)
+        return Gate(
+            timer=Timer(toolchain=ctx.toolchain, folder=ctx.folder, n_threads=ctx.n_threads, ftype=self.ftype),
+            base=ctx.place(inputs.base),
+            imatrix=ctx.place(inputs.sensitivity),
+            wanted=self.paces[0].wanted,
+            passed=spread(solve(found, self.paces[0].n_bytes - self.other_bytes), found),
+            pieces=ctx.pieces(inputs.paced.key),
+        )
 
     def _writable(self, mix: StockMix) -> bool:
         return all(t.name in self.plain or not is_refused(t.name, mix.types[t.name]) for t in self.targets)
@@ -148,11 +163,7 @@ class _Search:
         with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
             self._probe(engine, engine.cut(ctx.find(inputs.probe_text).read_bytes().decode()))
         with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
-            windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
-            if len(windows) < 2:
-                raise ModelError(
-                    f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens, 2 are needed"
-                )
+            windows = engine.cut_file(ctx.find(inputs.text), inputs.text.name)
             engine.set_windows(spread_over(windows, inputs.n_windows))
             mixer = Mixer(engine, self.importance)
             entered = self._field()
@@ -205,6 +216,8 @@ class _Search:
                 name = f"allocation, exponent {exponent:g}"
                 entered.runners.append(Runner(name=name, types=types))
                 entered.made_of[name] = (chosen, found)
+        if self.gate and self.gate.passed not in seen:
+            entered.runners.append(Runner(name="allocation that was timed", types=self.gate.passed, must_finish=True))
         entered.runners += list(self._rivals())
         return entered
 
@@ -245,17 +258,13 @@ class _Search:
 
     def _finished(self, entered: _Field, polish: Polish | None) -> Result:
         stock = entered.runners[0]
-        best = min(entered.runners[1:], key=lambda r: (bool(r.dropped), r.kld))
-        assert stock.scores
-        assert best.scores
-        gap = difference(best.scores, stock.scores)
-        winner = best if is_better(gap) or stock.obstacle else stock
+        winner, gap = choose(entered.runners, self.gate.too_slow if self.gate else lambda types: "")
         sums = {r.name: sum_of(r.types, self._damages()) for r in entered.runners}
         raced = [r for r in entered.runners if r.scores]
         fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
         search = Search(
             budget=said(str(self.inputs.budget), self.paces),
-            budget_bytes=self.budget_bytes,
+            budget_bytes=self.stated_bytes,
             chosen=winner.name,
             reason=reason(winner, stock, gap, self.stock.n_bytes <= self.budget_bytes),
             stock_difference=None if winner is stock else gap,
@@ -272,24 +281,15 @@ class _Search:
 
     def _written(self, types: Mapping[str, str], search: Search, *, plain: bool) -> Result:
         """The allocation as a tensor-type file that llama-quantize is seen to obey."""
-        ftype = self.inputs.ftype or self.stock.ftype
-        labelled = self.stock_of(ftype)
-        every = tuple((t.name, types.get(t.name, t.target_type)) for t in labelled.plan.tensors)
-        allocation = Allocation(
-            ftype=ftype, types=every, quantizable=tuple(t.name for t in self.targets), pruned_layers=(), n_fallback=0
-        )
-        write_atomic(self.ctx.folder / self.inputs.file, allocation.lines())
-        request = DryRunRequest(
-            model=self.ctx.place(self.inputs.base),
-            ftype=ftype,
-            imatrix=self.ctx.place(self.inputs.imatrix if plain else self.inputs.sensitivity),
-            tensor_types_file=self.inputs.file,
-        )
-        self.ctx.ran(proved(self.ctx.toolchain, allocation, request, cwd=self.ctx.folder))
-        tensors = planned_tensors(self.header, types=dict(every))
+        inputs, ctx = self.inputs, self.ctx
+        imatrix = ctx.place(inputs.imatrix if plain else inputs.sensitivity)
+        request = DryRunRequest(model=ctx.place(inputs.base), ftype=self.ftype, imatrix=imatrix)
+        allocation, obeyed = settled(ctx.toolchain, types, request, inputs.file, cwd=ctx.folder)
+        ctx.ran(obeyed)
+        tensors = planned_tensors(self.header, types=dict(allocation.types))
         return Result(
             allocation=allocation,
-            tensor_types_file=self.inputs.file,
+            tensor_types_file=inputs.file,
             tensor_bytes=sum(t.n_bytes for t in tensors),
             n_params=sum(t.n_elements for t in tensors),
             bpw=bits_per_weight(tensors),

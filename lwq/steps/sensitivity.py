@@ -15,7 +15,6 @@ from lwq import tools
 from lwq.curves import observe_activations, relative_errors, slices
 from lwq.divergence import Floats
 from lwq.engine import Engine
-from lwq.errors import ModelError
 from lwq.frontier import frontier
 from lwq.gguf_header import read_header
 from lwq.imatrix_io import read_imatrix
@@ -82,9 +81,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     importance_rows(entries, read_header(base).tensors)  # of this model, before an entry of it is added
     targets = quantizable(inputs, ctx)
     with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
-        windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())
-        if len(windows) < 2:
-            raise ModelError(f"{inputs.text.name}: has {len(windows)} windows of {inputs.n_ctx} tokens; 2 are needed")
+        windows = engine.cut_file(ctx.find(inputs.text), inputs.text.name)
         engine.set_windows(spread_over(windows, inputs.n_windows))
         output = output_entry(engine, spread_over(windows, _N_OUTPUT), entries)
         write_with(ctx.find(inputs.imatrix), output, ctx.folder / file_of(inputs.imatrix))

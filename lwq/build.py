@@ -13,7 +13,7 @@ from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
 from lwq.files import lock, need_space, os_errors, read_json, write_json
-from lwq.machine import Machine, find_program, look, n_cpus, need_programs
+from lwq.machine import Machine, cpu_features, find_program, look, n_cpus, need_programs
 from lwq.process import run_tool
 from lwq.source_tree import OnProgress, copy_commit, fill_source, quiet
 from lwq.toolchain import (
@@ -41,6 +41,12 @@ BASE_FLAGS: Final = (
     "-DLLAMA_CURL=OFF",
     "-DLLAMA_OPENSSL=OFF",
 )
+_WITHOUT_AMX: Final = tuple(
+    f"-DCMAKE_{language}_FLAGS_RELEASE=-O3 -DNDEBUG -U__AMX_INT8__" for language in ("C", "CXX")
+)
+"""CMake's own flags of a release, and ggml's code for AMX left out: at the pinned commit GCC drops the stores that fill
+its tile configuration, and the first product of quantized weights is an illegal instruction (llama.cpp's pull request
+26954)."""
 _BUILD_BYTES: Final = 2 * 2**30
 _COUNTER: Final = re.compile(r"\[\s*(?:(\d+)/(\d+)|(\d+)%)\]")
 
@@ -100,6 +106,11 @@ def backend_flags(backend: str, machine: Machine) -> tuple[str, ...]:
     return () if machine.system != "Darwin" else ("-DGGML_METAL=OFF",)
 
 
+def cpu_flags(features: tuple[str, ...]) -> tuple[str, ...]:
+    """CMake flags that the features of this machine's CPU, as `machine.cpu_features` names them, make needed."""
+    return _WITHOUT_AMX if "amx_int8" in features else ()
+
+
 def build(
     *, backend: str = "auto", jobs: int | None = None, on_progress: OnProgress = quiet, source: Path | None = None
 ) -> Toolchain:
@@ -132,7 +143,7 @@ def build(
 def make_plan(machine: Machine, backend: str, source: Path) -> Plan:
     """Everything settled before CMake runs."""
     chosen = detect_backend(machine) if backend == "auto" else backend
-    flags = (*BASE_FLAGS, *backend_flags(chosen, machine))
+    flags = (*BASE_FLAGS, *backend_flags(chosen, machine), *cpu_flags(cpu_features()))
     _builder()
     _, compiler, _ = need_programs("cmake", "c++", "git")
     version = run_tool((str(compiler), "--version"), cwd=Path("/")).stdout.splitlines()[0].strip()

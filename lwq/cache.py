@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lwq.errors import FileError
+from lwq.errors import FileError, ToolError
 from lwq.files import lock, os_errors, sha256_file, write_json
 
 SCHEMA = 1
+_SMALL_BYTES = 1 << 20
+"""What is kept of a failed step's own files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,8 @@ class Cache:
 
         ``work`` fills the folder it is given and returns ``result``, ``commands``, ``seconds``,
         ``tool_seconds``, ``finished`` and ``work``; symbolic links it leaves at the top are inputs and dropped,
-        unless the result lists them under ``keep_links``.
+        unless the result lists them under ``keep_links``. When a program failed, the folder stays without its large
+        files until the step is done again or the cache is cleaned: its command can be pasted there.
         """
         key = key_of(value)
         if (entry := self.lookup(step, key)) and not (whole and entry.released):
@@ -101,8 +104,12 @@ class Cache:
             try:
                 facts = dict(work(temporary))
                 self._publish(temporary, step, key, value, facts)
-            finally:
+            except ToolError:
+                _keep_for_a_look(temporary)
+                raise
+            except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
+                raise
         entry = self.lookup(step, key)
         if entry is None:
             raise FileError(
@@ -183,6 +190,14 @@ class Cache:
             else:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _keep_for_a_look(folder: Path) -> None:
+    """Links to inputs and small files stay, large ones, the program's half-made outputs, go."""
+    with os_errors("remove a half-made file", folder):
+        for path in _files(folder):
+            if not path.is_symlink() and path.stat().st_size > _SMALL_BYTES:
+                path.unlink()
 
 
 def _dead(path: Path, used: set[str]) -> bool:

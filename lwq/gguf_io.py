@@ -27,7 +27,7 @@ from lwq.tensors import GGML_TYPES, GGUF_ALIGNMENT, UNQUANTIZED, TensorInfo, ten
 __all__ = [
     "BigArray", "GgufHeader", "MetaEntry", "MetaValue", "RawTensor", "Scalar", "Shard", "check_against",
     "imatrix_kv", "planned_tensors", "predicted_file_bytes", "raw_tensor", "read_array", "read_header",
-    "read_tensor", "shard_paths", "size_label", "tensor_section_sha256", "was_quantized", "write_gguf",
+    "read_rows", "read_tensor", "shard_paths", "size_label", "tensor_section_sha256", "was_quantized", "write_gguf",
 ]  # fmt: skip
 
 _CHUNK: Final = 1 << 22
@@ -55,17 +55,31 @@ def read_tensor(header: GgufHeader, name: str) -> NDArray[np.float32]:
         ModelError: no such tensor, or a type that ``gguf`` cannot dequantize.
     """
     raw = raw_tensor(header, name)
-    shape = tuple(reversed(raw.ne))
-    if raw.ggml_type in _DTYPES:
-        return raw.data.view(_DTYPES[raw.ggml_type]).reshape(shape).astype(np.float32)
+    return _values(header, name, raw.ggml_type, raw.data).reshape(tuple(reversed(raw.ne)))
+
+
+def read_rows(header: GgufHeader, name: str, most: int) -> NDArray[np.float32]:
+    """At most that many of a tensor's rows, from the first on at equal distances, as float32 (rows, ``ne[0]``).
+
+    Raises:
+        ModelError: as for ``read_tensor``.
+    """
+    raw = raw_tensor(header, name)
+    rows = np.ascontiguousarray(raw.data[:: max(1, -(-len(raw.data) // most))])
+    return _values(header, name, raw.ggml_type, rows).reshape(len(rows), raw.ne[0])
+
+
+def _values(header: GgufHeader, name: str, ggml_type: str, data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    if ggml_type in _DTYPES:
+        return data.view(_DTYPES[ggml_type]).astype(np.float32)
     try:
-        values = dequantize(raw.data, GGMLQuantizationType(GGML_TYPES[raw.ggml_type][0]))
+        values = dequantize(data, GGMLQuantizationType(GGML_TYPES[ggml_type][0]))
     except (NotImplementedError, ValueError) as err:
         raise ModelError(
-            f"{header.path}: tensor {name!r} is {raw.ggml_type}, which cannot be dequantized here",
+            f"{header.path}: tensor {name!r} is {ggml_type}, which cannot be dequantized here",
             hint="llama-quantize --allow-requantize FILE OUT F16 can",
         ) from err
-    return np.asarray(values, dtype=np.float32).reshape(shape)
+    return np.asarray(values, dtype=np.float32)
 
 
 def raw_tensor(header: GgufHeader, name: str) -> RawTensor:

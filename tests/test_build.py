@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tiny_llama import SOURCES, commit
 
-from lwq.build import BASE_FLAGS, backend_flags, build, detect_backend, make_plan
+from lwq.build import BASE_FLAGS, backend_flags, build, cpu_flags, detect_backend, make_plan
 from lwq.errors import ToolchainError
 from lwq.machine import Gpu, Machine, look
 from lwq.process import run_tool
@@ -81,6 +81,12 @@ def test_flags_of_each_backend() -> None:
     assert backend_flags("vulkan", VULKAN) == ("-DGGML_VULKAN=ON",)
     assert "-DGGML_METAL=ON" in backend_flags("metal", MAC)
     assert {"-DBUILD_SHARED_LIBS=ON", "-DLLAMA_CURL=OFF", "-DCMAKE_BUILD_TYPE=Release"} <= set(BASE_FLAGS)
+
+
+def test_code_for_amx_is_left_out_where_the_cpu_has_it() -> None:
+    assert cpu_flags(("x86_64", "avx2", "avx512f")) == ()
+    flags = cpu_flags(("x86_64", "amx_bf16", "amx_int8", "amx_tile", "avx2"))
+    assert flags == tuple(f"-DCMAKE_{name}_FLAGS_RELEASE=-O3 -DNDEBUG -U__AMX_INT8__" for name in ("C", "CXX"))
 
 
 @pytest.mark.parametrize("backend", ["metal", "cuda", "vulkan"])

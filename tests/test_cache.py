@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lwq.cache import Cache, canonical, key_of
+from lwq.errors import ToolError
 
 VALUE = {"step": "toy", "version": 1, "tool": {}, "inputs": {"b": 1, "a": "é"}}
 FACTS = {"result": {"x": 1}, "commands": [], "seconds": 1.0, "tool_seconds": 0.5, "finished": "t", "work": 0.0}
@@ -50,6 +51,25 @@ def test_failed_work_leaves_nothing(tmp_path: Path) -> None:
         cache.build("toy", VALUE, fail)
     assert cache.lookup("toy", key_of(VALUE)) is None
     assert [p for p in cache.steps.iterdir() if p.is_dir()] == []
+
+
+def test_folder_of_a_failed_program_stays_for_a_look_until_the_step_is_done(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    (tmp_path / "input.gguf").write_bytes(bytes(3 << 20))
+
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "input.gguf").symlink_to(tmp_path / "input.gguf")
+        (folder / "items.txt").write_text("few", encoding="utf-8")
+        (folder / "half.gguf").write_bytes(bytes(3 << 20))
+        raise ToolError("killed")
+
+    with pytest.raises(ToolError):
+        cache.build("toy", VALUE, fail)
+    (left,) = (p for p in cache.steps.iterdir() if p.is_dir())
+    assert sorted(p.name for p in left.iterdir()) == ["input.gguf", "items.txt"]
+    assert cache.lookup("toy", key_of(VALUE)) is None
+    cache.build("toy", VALUE, lambda folder: FACTS)
+    assert not left.exists()
 
 
 def _die_midway(root: Path) -> None:

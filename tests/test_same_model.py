@@ -34,15 +34,39 @@ def test_other_architecture_and_more_layers_are_not(base: Path, tmp_path: Path) 
     assert "5 layers, the base has 4" in told(base, write_tiny_llama(tmp_path / "more.gguf", n_layer=5))
 
 
-def test_same_shapes_with_another_norm_are_another_model(base: Path, tmp_path: Path) -> None:
-    header = read_header(base)
-    norm = read_tensor(header, "output_norm.weight")
+@pytest.mark.parametrize("ggml_type", ["f32", "q8_0", "q4_0"])
+def test_the_same_weights_in_another_type_are_the_model(base: Path, tmp_path: Path, ggml_type: str) -> None:
+    assert told(base, write_tiny_llama(tmp_path / "typed.gguf", ggml_type=ggml_type)) == ""
+
+
+@pytest.mark.parametrize("ggml_type", ["f16", "q4_0"])
+def test_same_shapes_with_other_weights_are_another_model(base: Path, tmp_path: Path, ggml_type: str) -> None:
+    other = write_tiny_llama(tmp_path / "other.gguf", ggml_type=ggml_type, seed=1)
+    ours, theirs = (read_tensor(read_header(path), "output_norm.weight").tobytes() for path in (base, other))
+    other.write_bytes(other.read_bytes().replace(theirs, ours))
+    expected = f"token_embd.weight is 142 % away from the base's, more than {ggml_type.upper()} explains"
+    assert told(base, other) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "factor", "is_other"),
+    [
+        ("output_norm.weight", "<f4", 1.004, False),
+        ("output_norm.weight", "<f4", 1.02, True),
+        ("token_embd.weight", "<f2", 1.004, False),
+        ("token_embd.weight", "<f2", 1.02, True),
+    ],
+)
+def test_a_little_training_shows_where_the_type_can_hold_it(
+    base: Path, tmp_path: Path, name: str, stored: str, factor: float, is_other: bool
+) -> None:
+    values = read_tensor(read_header(base), name)
     raw = base.read_bytes()
-    at = raw.index(norm.astype("<f4").tobytes())
-    for factor, is_other in ((1.02, False), (1.5, True)):
-        changed = (norm * np.float32(factor)).astype("<f4").tobytes()
-        (tmp_path / "other.gguf").write_bytes(raw[:at] + changed + raw[at + len(changed) :])
-        assert ("output_norm.weight is 50 % away" in told(base, tmp_path / "other.gguf")) is is_other
+    at = raw.index(values.astype(stored).tobytes())
+    changed = (values * np.float32(factor)).astype(stored).tobytes()
+    (tmp_path / "other.gguf").write_bytes(raw[:at] + changed + raw[at + len(changed) :])
+    expected = f"{name} is 2 % away from the base's, more than {'F16' if stored == '<f2' else 'F32'} explains"
+    assert told(base, tmp_path / "other.gguf") == (expected if is_other else "")
 
 
 def test_one_other_token_is_another_vocabulary(base: Path, tmp_path: Path) -> None:

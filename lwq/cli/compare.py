@@ -128,8 +128,8 @@ def eval_command(settings: Settings, /, out: Path | None, as_json: bool, **asked
 def compare_command(settings: Settings, /, out: Path | None, as_json: bool, **asked: Any) -> None:
     """Put GGUFs of one model side by side: types, damage, tasks, speed, and what the differences show.
 
-    Each MODEL must be a file of the base's model (same tokenizer, vocabulary, sizes and norms); one that is not is
-    refused, and the others are measured all the same (exit code 1).
+    Each MODEL must be a file of the base's model (same tokenizer, vocabulary, sizes, norms and embedding); one that is
+    not is refused, and the others are measured all the same (exit code 1).
     """
     _measure(Asked(**asked), settings, out, as_json=as_json)
 

@@ -5,8 +5,8 @@ What slows the machine for a while slows all files of a round alike, so ratios w
 
 from __future__ import annotations
 
+import shutil
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -108,11 +108,12 @@ def _once(row: Row, inputs: Inputs, ctx: Context) -> object:
 def _placed(origin: Origin, ctx: Context) -> Iterator[Path]:
     """A folder with the file (or all shards of it) alone, since files of several people may have one name."""
     paths = ctx.given[origin.sha256] if isinstance(origin, Given) else (ctx.find(origin),)
-    with tempfile.TemporaryDirectory(dir=ctx.folder) as name:
-        folder = Path(name)
-        for link, path in zip((origin.name, *(p.name for p in paths[1:])), paths, strict=True):
-            (folder / link).symlink_to(path)
-        yield folder
+    folder = ctx.folder / "turn"
+    folder.mkdir()
+    for link, path in zip((origin.name, *(p.name for p in paths[1:])), paths, strict=True):
+        (folder / link).symlink_to(path)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _together(runs: Sequence[Benched], busy: float) -> tuple[Speed, ...]:

@@ -146,7 +146,7 @@ def average_difference(
 
     Items are drawn anew within each set, both files' outcomes of an item together. Half an item is added to each way
     in which outcomes can differ, and one to those alike, as Agresti and Min 2005 do, so that files that never differ
-    on few items do not get an interval of no width.
+    on few items do not get an interval of no width; its middle is the difference of the shares so shrunk.
 
     Args:
         a, b: set name → outcome of each item, items in the same order in both.
@@ -156,7 +156,7 @@ def average_difference(
     """
     _check_pairs(a, b)
     rng = rng or np.random.default_rng(0)
-    value, drawn = 0.0, np.zeros(n_resamples)
+    value, centre, drawn = 0.0, 0.0, np.zeros(n_resamples)
     for name, first in a.items():
         steps = np.asarray(first, np.int8) - np.asarray(b[name], np.int8)
         n = len(steps)
@@ -165,9 +165,10 @@ def average_difference(
         counts = rng.multinomial(n, shares, size=n_resamples)
         drawn += ((counts[:, 0] - counts[:, 1]) / n - (shares[0] - shares[1])) / len(a)
         value += (won - lost) / n / len(a)
+        centre += float(shares[0] - shares[1]) / len(a)
     low, high = np.quantile(drawn, _tails(level))
     return Average(
-        value=value, stderr=float(drawn.std()), interval=Interval(low=value + float(low), high=value + float(high))
+        value=value, stderr=float(drawn.std()), interval=Interval(low=centre + float(low), high=centre + float(high))
     )
 
 

@@ -70,8 +70,10 @@ class Planner:
         recipe, stem = self.recipe, self.sources.model.name
         base = self._convert(f"{stem}-{recipe.base_type.upper()}.gguf")
         measures = Measures(recipe=recipe, sources=self.sources, add=self.add, base=base)
+        model = self.sources.model
         for name, other in self.sources.third_party.items():
-            self.add(f"inspect:{name}", inspect, inspect.Inputs(base=base, file=other.given))
+            compared = model.found.given if model.kind == "gguf" else base
+            self.add(f"inspect:{name}", inspect, inspect.Inputs(base=compared, file=other.given))
         logits = measures.baselines()
         rows: dict[str, Origin] = {recipe.base_type.upper(): base}
         made, parts = self._made(base) if recipe.targets else ({}, ())

@@ -81,7 +81,7 @@ class Task(Strict):
         default={},
         description="For other JSONL or Parquet: the names of its columns for `question`, `choices`, `answer`, `id`.",
     )
-    n_items: int = Field(default=750, ge=20, description="Items drawn.")
+    n_items: int = Field(default=750, ge=1, description="Items drawn.")
     seed: int = Field(default=1, ge=0, description="Of the draw.")
     n_ctx: int = Field(default=768, ge=32, description="Context (`-c`), grown where an item needs more.")
     faulty: Literal["refuse", "skip"] = Field(

@@ -11,7 +11,11 @@ from lwq.tensors import TensorInfo, tensor_bytes
 
 _SAME = ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre")
 _SIZES = ("embedding_length", "attention.head_count", "expert_count")
-_TOKENS = "tokenizer.ggml.tokens"
+_TOKENIZERS = ("tokenizer.ggml.bos_token_id", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix")
+"""Compared where both files say: older ones lack them."""
+_LAYER_SIZES = ("feed_forward_length", "attention.head_count_kv", "attention.key_length")
+"""Compared where both files have one number for all layers."""
+_ARRAYS = {"tokenizer.ggml.tokens": "token", "tokenizer.ggml.merges": "merge"}
 _SHARED = ("output_norm.weight", "token_embd.weight")
 """What no removal and no healing of layers changes."""
 _ROWS = 256
@@ -27,16 +31,20 @@ _OTHER = 1.0
 def difference(base: GgufHeader, other: GgufHeader) -> str:
     """The first thing in which a file is not one of the base's model, in words; empty where it is one.
 
-    Layers may be missing: pruned files are files of the model. Looked at: architecture, tokenizer, every token,
-    sizes, and the weights of the last norm and of the token embedding, as far as their types can hold them.
+    Layers may be missing: pruned files are files of the model. Looked at: architecture, tokenizer, every token and
+    merge, sizes, and the weights of the last norm and of the token embedding, as far as their types can hold them.
     """
     for key in _SAME:
         if (ours := base.text(key)) != (theirs := other.text(key)):
             return f"{key} is {theirs!r}, the base has {ours!r}"
     if base.n_vocab != other.n_vocab:
         return f"vocabulary of {other.n_vocab} tokens, the base has {base.n_vocab}"
-    if base.n_vocab and (told := _tokens(base, other)):
+    if told := _arrays(base, other):
         return told
+    for key in (*_TOKENIZERS, *(f"{base.architecture}.{size}" for size in _LAYER_SIZES)):
+        mine, its = base.metadata.get(key), other.metadata.get(key)
+        if isinstance(mine, int) and isinstance(its, int) and mine != its:
+            return f"{key} is {its}, the base has {mine}"
     for size in _SIZES:
         key = f"{base.architecture}.{size}"
         if (mine := base.number(key)) != (its := other.number(key)):
@@ -46,9 +54,17 @@ def difference(base: GgufHeader, other: GgufHeader) -> str:
     return next((told for name in _SHARED if (told := _weights(base, other, name))), "")
 
 
-def _tokens(base: GgufHeader, other: GgufHeader) -> str:
-    pairs = zip(read_array(base, _TOKENS), read_array(other, _TOKENS), strict=True)
-    return next((f"token {i} is {b!r}, the base has {a!r}" for i, (a, b) in enumerate(pairs) if a != b), "")
+def _arrays(base: GgufHeader, other: GgufHeader) -> str:
+    """The first difference of tokens, or of merges where both files have them."""
+    for key, what in _ARRAYS.items():
+        if key in base.metadata and key in other.metadata:
+            ours, theirs = read_array(base, key), read_array(other, key)
+            if len(ours) != len(theirs):
+                return f"{len(theirs):,} {what}s, the base has {len(ours):,}"
+            pairs = enumerate(zip(ours, theirs, strict=True))
+            if told := next((f"{what} {i} is {b!r}, the base has {a!r}" for i, (a, b) in pairs if a != b), ""):
+                return told
+    return ""
 
 
 def _weights(base: GgufHeader, other: GgufHeader, name: str) -> str:

@@ -16,8 +16,8 @@ from lwq.gguf_header import read_header
 from lwq.hub import Source, fetch_model, fetch_text
 from lwq.recipe import Recipe, Task, Text, split_cloze
 from lwq.steps import Given
-from lwq.task_items import Kind, checked
-from lwq.taskdata import kind_of, read_items
+from lwq.task_items import Kind
+from lwq.taskdata import kind_of, usable_items
 from lwq.tensors import FTYPES
 
 T = TypeVar("T")
@@ -209,7 +209,7 @@ def _unlike(name: str, others: tuple[str, ...], taken: Collection[str]) -> str:
 
 
 def _n_items(path: Path, task: Task, kind: Kind) -> int:
-    return len(checked(read_items(path, task.name, task.columns or None), path.name, kind, skip=task.faulty == "skip"))
+    return len(usable_items(path, task.name, kind, task.columns or None, skip=task.faulty == "skip")[0])
 
 
 def _digest(path: Path) -> str:

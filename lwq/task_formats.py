@@ -65,6 +65,15 @@ def render(kind: Kind, items: tuple[Item, ...], where: str = "") -> bytes:
     return b"".join(rows) + (b"\n" if kind == "winogrande" else b"")
 
 
+def unfit(kind: Kind, item: Item) -> str:
+    """Why llama-perplexity's format cannot carry an item, and how to mend it; empty where it can."""
+    try:
+        _WRITERS[kind](0, item)
+    except (_Unfit, UnicodeEncodeError) as error:
+        return str(error)
+    return ""
+
+
 def tool_order(kind: Kind, n: int) -> tuple[int, ...]:
     """Index in the file of each item in the order in which the tool scores and prints all ``n`` of them.
 

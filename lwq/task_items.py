@@ -120,6 +120,8 @@ def _own_faults(item: Item, kind: Kind) -> list[str]:
         found.append("has no answer")
     elif not 0 <= item.answer < n:
         found.append(f"the answer is choice {item.answer} of {n}, counted from 0")
+    if fault := encoding_fault(item.id):
+        found.append(f"the id {fault}")
     found += _text_faults(item)
     if kind == "winogrande" and (blanks := item.question.count("_")) != 1:
         found.append(f"the sentence has {blanks} blanks (_), exactly 1 is needed: {item.question[:60]!r}")

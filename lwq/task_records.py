@@ -101,6 +101,8 @@ def _arc(record: Record, row: int, name: str) -> Item:
         choices, labels = _texts(record["choices"], "text"), _texts(record["choices"], "label")
     key = str(_given(record.get("answerKey"))).strip()
     answer = int(key) - 1 if key.isdecimal() and key not in labels else _index(key, labels)
+    if answer < 0:
+        raise RecordFault(f"the answer {key!r} is none of {', '.join(labels)}")
     return Item(id=_id(record, "id", f"{name}-{row}"), question=question, choices=choices, answer=answer)
 
 
@@ -174,8 +176,10 @@ def _texts(record: Record, key: str) -> tuple[str, ...]:
 
 
 def _given(value: Any) -> Any:
-    if value is None or value == "" or value == -1:  # -1: how tables mark a hidden label
+    if value is None or value == "":
         raise RecordFault("has no answer")
+    if value == -1:
+        raise RecordFault("the answer is -1: hidden (as tables mark it), or out of range")
     return value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,6 +21,8 @@ _N_LINES: Final = 6
 _LABELS: Final = frozenset("0123")
 _LETTERS: Final = frozenset("ABCD")
 _N_MMLU: Final = 6
+_LIST: Final = re.compile(r"\s*\[\s*[\[{\]]")
+"""A JSON list of records, or an empty one; a question of a CSV may begin with a bracket too."""
 _GAPS: Final = frozenset(" \t\n\r,")
 _PAIR: Final = ("index", "sentence", "option1", "option2", "answer")
 _ALIASES: Final = {"choice1": "option1", "choice2": "option2", "qid": "qID", "id": "qID"}
@@ -37,9 +40,9 @@ class Read:
 def read_text(text: str, name: str, columns: Mapping[str, str] | None = None) -> Read:
     """The items of a text, whose line ends are LF; ``columns`` as for :func:`lwq.task_records.item_of`."""
     lines = text.rstrip("\n").split("\n")
-    if columns is None and _has_labels(lines):
+    if columns is None and _has_labels(lines) and not _is_mmlu(text):
         return _six_lines(lines, name)
-    if text.lstrip().startswith("["):
+    if _LIST.match(text):
         return read_records(_listed(text), name, columns)
     filled = [line for line in lines if line.strip()]
     if sum(line.lstrip().startswith("{") for line in filled) * 2 >= len(filled):
@@ -72,6 +75,8 @@ def _json_lines(lines: list[str]) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line)
         except json.JSONDecodeError as error:
             yield number, RecordFault(f"is not JSON: {error.msg} at character {error.pos + 1}")
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+            yield number, RecordFault(f"cannot be read as JSON: {error}")
 
 
 def _listed(text: str) -> Iterator[tuple[int, Any]]:
@@ -82,11 +87,16 @@ def _listed(text: str) -> Iterator[tuple[int, Any]]:
             at += 1
         line, seen = line + text.count("\n", seen, at), at
         if text[at : at + 1] == "]":
+            if behind := text[at + 1 :].strip():
+                yield line, RecordFault(f"has more behind the list: {behind[:60]!r}")
             return
         try:
             value, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
             yield error.lineno, RecordFault(f"is not JSON: {error.msg} at character {error.colno}")
+            return
+        except (ValueError, RecursionError) as error:
+            yield line, RecordFault(f"cannot be read as JSON: {error}")
             return
         yield line, value
 
@@ -116,11 +126,20 @@ def _tables(text: str, lines: list[str], name: str) -> Read:
     if _names(lines[0]):
         return _winogrande(lines, name)
     rows = list(_csv_rows(text))
-    n_mmlu = sum(isinstance(row, list) and len(row) == _N_MMLU and row[-1].strip() in _LETTERS for _, row in rows)
+    n_mmlu = sum(_is_mmlu_row(row) for _, row in rows)
     n_pairs = sum("_" in line and (read_pair(line) is not None or _is_pair(_fields(line))) for line in lines)
     if not n_mmlu and not n_pairs:
         return Read(items=(), faults=((1, f"{_UNKNOWN}: {lines[0][:60]!r}"),))
     return _mmlu(rows, name) if n_mmlu >= n_pairs else _winogrande(lines, name)
+
+
+def _is_mmlu(text: str) -> bool:
+    """Whether all of it is MMLU's CSV: a field with line breaks may hold a line that looks like another format's."""
+    return all(_is_mmlu_row(row) for _, row in _csv_rows(text))
+
+
+def _is_mmlu_row(row: list[str] | csv.Error) -> bool:
+    return isinstance(row, list) and len(row) == _N_MMLU and row[-1].strip() in _LETTERS
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, list[str] | csv.Error]]:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from lwq.errors import FileError, UsageError
 from lwq.files import os_errors
-from lwq.task_formats import is_binary, read_binary
-from lwq.task_items import Item, ItemsError, Kind, draw
+from lwq.task_formats import is_binary, read_binary, unfit
+from lwq.task_items import Item, ItemsError, Kind, draw, faults
 from lwq.task_records import check_columns
 from lwq.task_texts import Read, read_records, read_text
 
@@ -21,10 +21,10 @@ _SPLIT: Final = re.compile(r"_(test|dev|val|validation|train)$")
 
 def kind_of(name: str) -> Kind:
     """The scorer for a set of that name: its own for HellaSwag and WinoGrande, else multiple-choice."""
-    lower = name.lower()
-    if lower.startswith("hellaswag"):
+    letters = re.sub("[^a-z]", "", name.lower())
+    if "hellaswag" in letters:
         return "hellaswag"
-    return "winogrande" if lower.startswith("winogrande") else "multiple-choice"
+    return "winogrande" if "winogrande" in letters else "multiple-choice"
 
 
 def read_items(path: Path, name: str, columns: Mapping[str, str] | None = None) -> tuple[Item, ...]:
@@ -44,6 +44,54 @@ def read_items(path: Path, name: str, columns: Mapping[str, str] | None = None) 
         FileError: the file cannot be opened, or is parquet and pyarrow is not installed.
         UsageError: ``columns`` lacks one that is needed.
     """
+    read = _files(path, name, columns)
+    if told := [f"{where} line {line}: {fault}" for where, one in read.items() for line, fault in one.faults]:
+        raise ItemsError(str(path), tuple(told))
+    return tuple(item for one in read.values() for item in one.items)
+
+
+def usable_items(
+    path: Path, name: str, kind: Kind, columns: Mapping[str, str] | None = None, *, skip: bool = False
+) -> tuple[tuple[Item, ...], int]:
+    """The items that can be scored, and how many lines and items with faults were left out (none without ``skip``).
+
+    A fault is a line that cannot be read, what `lwq.task_items.faults` finds, and what llama-perplexity's format
+    cannot carry.
+
+    Args:
+        path, name, columns: as for `read_items`.
+
+    Raises:
+        ItemsError: all faults of the file, by line; with ``skip`` only if no item is without; WinoGrande's sentences
+            under another scorer.
+        FileError, UsageError: as `read_items`.
+    """
+    read = _files(path, name, columns)
+    items = tuple(item for one in read.values() for item in one.items)
+    places = [where for where, one in read.items() for _ in one.items]
+    if kind == "multiple-choice" and items and all(_is_sentence(item) for item in items):
+        fault = f"{path}: its questions are sentences with a blank (_) for two choices: WinoGrande's"
+        raise ItemsError(str(path), (fault,), hint='call the set winogrande, or give it kind = "winogrande"')
+    bad = faults(items, kind)
+    whole = set(range(len(items))) - {i for i, _ in bad}
+    bad += tuple((i, why) for i in sorted(whole) if (why := unfit(kind, items[i])))
+    kept = tuple(item for i, item in enumerate(items) if i not in {j for j, _ in bad})
+    unread = [(where, line, fault) for where, one in read.items() for line, fault in one.faults]
+    if (bad or unread) and not (skip and kept):
+        order = {where: i for i, where in enumerate(read)}
+        told = unread + [(places[i], items[i].line, f"{fault} ({items[i].id})") for i, fault in bad]
+        told.sort(key=lambda fault: (order[fault[0]], fault[1]))
+        hint = 'mend these lines, or leave such items out: faulty = "skip" (--skip-faulty)'
+        raise ItemsError(str(path), tuple(f"{where} line {line}: {fault}" for where, line, fault in told), hint=hint)
+    return kept, len(unread) + len(items) - len(kept)
+
+
+def _is_sentence(item: Item) -> bool:
+    return len(item.choices) == 2 and item.question.count("_") == 1
+
+
+def _files(path: Path, name: str, columns: Mapping[str, str] | None) -> dict[str, Read]:
+    """What was read of a file, or of each file of a folder, by its place for messages."""
     if columns is not None:
         check_columns(columns)
     if path.is_dir():
@@ -52,21 +100,17 @@ def read_items(path: Path, name: str, columns: Mapping[str, str] | None = None) 
         raw = path.read_bytes()
     where = str(path)
     if raw.startswith(_PARQUET):
-        return _accepted(read_records(_parquet_rows(path), name, columns), where)
-    if is_binary(raw):
-        return read_binary(raw, name, where)
-    text = _decoded(raw, where)
-    if not text.strip():
-        raise ItemsError(where, (f"{where}: is empty",), hint="was it downloaded to its end?")
-    return _accepted(read_text(text, name, columns), where)
-
-
-def _accepted(read: Read, where: str) -> tuple[Item, ...]:
-    if read.faults:
-        raise ItemsError(where, tuple(f"{where} line {line}: {fault}" for line, fault in read.faults))
-    if not read.items:
+        read = read_records(_parquet_rows(path), name, columns)
+    elif is_binary(raw):
+        read = Read(items=read_binary(raw, name, where))
+    else:
+        text = _decoded(raw, where)
+        if not text.strip():
+            raise ItemsError(where, (f"{where}: is empty",), hint="was it downloaded to its end?")
+        read = read_text(text, name, columns)
+    if not read.items and not read.faults:
         raise ItemsError(where, (f"{where}: has no items",), hint="is it the right file?")
-    return read.items
+    return {where: read}
 
 
 def _decoded(raw: bytes, where: str) -> str:
@@ -98,22 +142,33 @@ def _parquet_rows(path: Path) -> list[tuple[int, Any]]:
     try:
         with os_errors("read it", path):
             records = parquet.ParquetFile(path).read().to_pylist()
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise FileError(f"{path}: cannot be read as parquet: {error}", hint="was it downloaded to its end?") from error
     return list(enumerate(records, 1))
 
 
-def _folder(folder: Path, name: str) -> tuple[Item, ...]:
+def _folder(folder: Path, name: str) -> dict[str, Read]:
     """All subjects of MMLU, one CSV file each; a subject is its file's name without ``_test.csv``."""
     files = sorted(folder.glob("*.csv"))
     if not files:
         raise ItemsError(
             str(folder), (f"{folder}: has no *.csv",), hint="name a file, or the folder of MMLU's subjects"
         )
-    found: list[Item] = []
+    found: dict[str, Read] = {}
     for file in files:
-        found += read_items(file, f"{name}-{_SPLIT.sub('', file.stem)}")
-    return tuple(found)
+        found |= _files(file, f"{name}-{_SPLIT.sub('', file.stem)}", None)
+    return found
+
+
+def without_repeats(sets: Mapping[str, tuple[Item, ...]]) -> dict[str, tuple[Item, ...]]:
+    """The sets without items of which an earlier set has question and choices."""
+    seen: set[tuple[str, ...]] = set()
+    found = {}
+    for name, items in sets.items():
+        texts = [(item.question, *sorted(item.choices)) for item in items]
+        found[name] = tuple(item for item, text in zip(items, texts, strict=True) if text not in seen)
+        seen.update(texts)
+    return found
 
 
 def merged(

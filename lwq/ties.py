@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
+import numpy as np
+
 from lwq.metrics import Discordance, Estimate, Interval, discordance, holm, mcnemar
 from lwq.paired import average_difference
 
+_N_EXCHANGES: Final = 99_999
+_ROUNDING: Final = 1e-12
 LEVEL: Final = 0.05
 """An adjusted p below it is called a difference."""
 T = TypeVar("T")
@@ -76,7 +80,8 @@ def ranked(rows: Mapping[str, Outcomes], reference: str | None = None) -> Ties:
     """Rows on the same items against one: the highest average (the first of equals) unless a name is given.
 
     Differences are of averages over sets, their intervals from items drawn anew (each interval for itself); p is
-    McNemar's over the items of all sets together, adjusted by Holm.
+    McNemar's over the items of all sets together where these are of one size, else that of `exchanged_p`, so that it
+    speaks of the same difference; adjusted by Holm.
 
     Raises:
         ValueError: no rows, an empty set, rows on other sets or other numbers of items.
@@ -87,9 +92,38 @@ def ranked(rows: Mapping[str, Outcomes], reference: str | None = None) -> Ties:
     averages = {name: average(row) for name, row in rows.items()}
     base = _chosen(averages, reference)
     others = {name: row for name, row in rows.items() if name != base}
-    found = {name: mcnemar(*_all_items(row, rows[base])) for name, row in others.items()}
+    found = {name: _paired_p(row, rows[base]) for name, row in others.items()}
     intervals = {name: average_difference(row, rows[base]).interval for name, row in others.items()}
     return _ties(base, averages, found, intervals)
+
+
+def of_one_size(row: Outcomes) -> bool:
+    """Whether all sets have equally many items."""
+    return len({len(items) for items in row.values()}) == 1
+
+
+def exchanged_p(a: Outcomes, b: Outcomes) -> float:
+    """Two-sided p of the difference of two averages over sets: each item's two outcomes are exchanged at random.
+
+    (1 + exchanges with a difference at least as large) ÷ (1 + exchanges), 99,999 seeded ones; for sets of one size it
+    is McNemar's but for chance.
+
+    Raises:
+        ValueError: other sets, or other numbers of items.
+    """
+    _all_items(a, b)
+    rng = np.random.default_rng(0)
+    seen, drawn = 0.0, np.zeros(_N_EXCHANGES)
+    for name, items in a.items():
+        pairs = discordance(items, b[name])
+        n_unlike = pairs.first + pairs.second
+        seen += (pairs.first - pairs.second) / len(items)
+        drawn += (2 * rng.binomial(n_unlike, 0.5, size=_N_EXCHANGES) - n_unlike) / len(items)
+    return float(1 + (np.abs(drawn) >= abs(seen) - _ROUNDING).sum()) / (1 + _N_EXCHANGES)
+
+
+def _paired_p(a: Outcomes, b: Outcomes) -> float:
+    return mcnemar(*_all_items(a, b)) if of_one_size(a) else exchanged_p(a, b)
 
 
 def grouped(rows: Mapping[str, Estimate], reference: str | None = None) -> Ties:

@@ -76,3 +76,12 @@ def test_series_of_which_most_windows_are_alike_has_no_upper_end_beyond_floats()
     found = ratio_interval(np.array([0.0] * 9 + [0.003]))
     assert found
     assert 0 <= found.low <= np.exp(0.0003) <= found.high
+
+
+def test_intervals_of_one_small_set_cover_as_they_say() -> None:
+    rng, held, n_runs = np.random.default_rng(3), 0, 600
+    for _ in range(n_runs):
+        steps = rng.choice([1, -1, 0], p=[0.06, 0.04, 0.9], size=50)
+        found = average_difference({"x": steps > 0}, {"x": steps < 0}, n_resamples=499)
+        held += found.interval.low - 1e-9 <= 0.02 <= found.interval.high + 1e-9  # items are whole
+    assert 0.93 <= held / n_runs <= 0.99

@@ -81,3 +81,13 @@ def _tokens(path: Path) -> tuple[object, ...]:
     from lwq.gguf_header import read_array
 
     return read_array(read_header(path), "tokenizer.ggml.tokens")
+
+
+@pytest.mark.parametrize(
+    "key", ["tokenizer.ggml.bos_token_id", "llama.feed_forward_length", "llama.attention.head_count_kv"]
+)
+def test_other_numbers_of_tokenizer_and_layers_are_another_model(base: Path, tmp_path: Path, key: str) -> None:
+    raw, name = base.read_bytes(), key.encode()
+    at = raw.index(name + (4).to_bytes(4, "little")) + len(name) + 4  # a uint32
+    (tmp_path / "other.gguf").write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    assert f"{key} is " in told(base, tmp_path / "other.gguf")

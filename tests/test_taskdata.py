@@ -14,7 +14,7 @@ import pytest
 from lwq.errors import FileError, UsageError
 from lwq.task_formats import render
 from lwq.task_items import Item, ItemsError, Kind
-from lwq.taskdata import kind_of, merged, read_items
+from lwq.taskdata import kind_of, merged, read_items, usable_items, without_repeats
 
 ARC_CHOICES = ("iron, cold", "die Luft", "wood")
 ARC_RELEASED = {
@@ -315,8 +315,13 @@ def test_missing_file_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("HellaSwag", "hellaswag"), ("winogrande_xl", "winogrande"), ("WinoGrande-dev", "winogrande")]
-    + [(name, "multiple-choice") for name in ("arc", "MMLU", "truthfulqa", "my-hellaswag")],
+    [
+        ("HellaSwag", "hellaswag"),
+        ("winogrande_xl", "winogrande"),
+        ("WinoGrande-dev", "winogrande"),
+        ("my-Hella-Swag", "hellaswag"),
+    ]
+    + [(name, "multiple-choice") for name in ("arc", "MMLU", "truthfulqa", "wg")],
 )
 def test_name_tells_the_scorer(name: str, kind: Kind) -> None:
     assert kind_of(name) == kind
@@ -347,3 +352,83 @@ def test_shares_set_the_proportion_and_too_few_items_name_their_set() -> None:
     for shares in ({"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "c": 1.0}):
         with pytest.raises(UsageError, match="shares of a, b"):
             merged(sets, 10, 1, shares)
+
+
+def test_faults_of_reading_and_of_items_are_told_together_in_the_order_of_lines(tmp_path: Path) -> None:
+    records = [{**plain(i), "answer": answer} for i, answer in enumerate((2, -1, "Z", 0, None))]
+    with pytest.raises(ItemsError) as caught:
+        usable_items(jsonl(tmp_path / "f", *records), "x", "multiple-choice")
+    told = [fault.removeprefix(str(tmp_path / "f")) for fault in caught.value.faults]
+    assert told == [
+        " line 1: the answer is choice 2 of 2, counted from 0 (p-0)",
+        " line 2: the answer is -1: hidden (as tables mark it), or out of range",
+        " line 3: the answer is choice 25 of 2, counted from 0 (p-2)",
+        " line 5: has no answer",
+    ]
+    assert "--skip-faulty" in caught.value.hint
+
+
+def test_what_is_left_out_is_what_cannot_be_read_checked_or_written(tmp_path: Path) -> None:
+    lines = [json.dumps(plain(0)), "{not JSON", json.dumps({**plain(2), "answer": None}), json.dumps(plain(3))]
+    items, n_faulty = usable_items(put(tmp_path / "f", "\n".join(lines)), "x", "multiple-choice", skip=True)
+    assert ([item.id for item in items], n_faulty) == (["p-0", "p-3"], 2)
+    awkward = {**WINOGRANDE, "qID": "W-3", "option1": "Ann, or so", "sentence": 'She said "no, so _ won.'}
+    pairs = jsonl(tmp_path / "w", WINOGRANDE, awkward)
+    with pytest.raises(ItemsError, match="line 2: the tool's CSV has no escape for its quotes and commas"):
+        usable_items(pairs, "winogrande", "winogrande")
+    items, n_faulty = usable_items(pairs, "winogrande", "winogrande", skip=True)
+    assert ([item.id for item in items], n_faulty) == (["W-2"], 1)
+
+
+def test_faults_in_a_folder_name_the_file(tmp_path: Path) -> None:
+    put(tmp_path / "algebra_test.csv", csv_of([["q", "a", "a", "c", "d", "A"]]))
+    put(tmp_path / "zoo_test.csv", csv_of([["r", "a", "b", "c", "d", "E"], ["s", "a", "b", "c", "d", "A"]]))
+    with pytest.raises(ItemsError) as caught:
+        usable_items(tmp_path, "mmlu", "multiple-choice")
+    first, second = caught.value.faults
+    assert first.startswith(f"{tmp_path / 'algebra_test.csv'} line 1: choices 0 and 1 are the same")
+    assert second.startswith(f"{tmp_path / 'zoo_test.csv'} line 1: the answer 'E' is none of A, B, C, D")
+
+
+def test_sentences_with_a_blank_are_not_scored_as_questions(tmp_path: Path) -> None:
+    with pytest.raises(ItemsError, match="WinoGrande's") as caught:
+        usable_items(jsonl(tmp_path / "f", WINOGRANDE), "wg", kind_of("wg"))
+    assert "call the set winogrande" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "questions"),
+    [
+        ("[x] is what?,a,b,c,d,A\n", ["[x] is what?"]),
+        ('"a\n1\nb",a,b,c,d,A\nWhat is 1?,a,b,c,d,A\nr,a,b,c,d,B\ns,a,b,c,d,C\n', ["a\n1\nb", "What is 1?", "r", "s"]),
+    ],
+)
+def test_mmlu_that_looks_like_another_format_is_mmlu(tmp_path: Path, text: str, questions: list[str]) -> None:
+    assert [item.question for item in read_items(put(tmp_path / "m", text), "mmlu")] == questions
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("[" * 100_000, "cannot be read as JSON"),
+        ('{"question": "q", "choices": ["a", "b"], "answer": ' + "1" * 5_000 + "}", "cannot be read as JSON"),
+        ('[{"question": "q", "choices": ["a", "b"], "answer": 1}] and more', "has more behind the list: 'and more'"),
+        (
+            '{"id": "a\\ud83d", "question": "q", "choices": ["a", "b"], "answer": 1}',
+            r"the id has the control character",
+        ),
+    ],
+)
+def test_odd_json_is_a_fault_with_a_line(tmp_path: Path, line: str, told: str) -> None:
+    content = line if line.startswith("[{") else f"{json.dumps(plain(0))}\n{json.dumps(plain(1))}\n{line}\n"
+    with pytest.raises(ItemsError, match=rf"line {1 if line.startswith('[{') else 3}: {told}"):
+        usable_items(put(tmp_path / "f", content), "x", "multiple-choice")
+
+
+def test_an_item_that_two_files_of_a_set_have_counts_once() -> None:
+    sets = {name: tuple(Item(id=f"{name}{i}", question=f"{i}", choices=("a", "b"), answer=0) for i in n)
+            for name, n in (("e", range(3)), ("c", range(2, 5)))}  # fmt: skip
+    assert {name: [i.id for i in items] for name, items in without_repeats(sets).items()} == {
+        "e": ["e0", "e1", "e2"],
+        "c": ["c3", "c4"],
+    }

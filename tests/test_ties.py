@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lwq.metrics import Estimate, mcnemar
-from lwq.ties import grouped, pareto_front, ranked
+from lwq.ties import exchanged_p, grouped, pareto_front, ranked
 from tests.test_metrics import pair
 
 
@@ -57,3 +57,30 @@ def test_front_keeps_somebody_and_everybody_else_is_beaten_by_one_who_stays(rows
         for b in found.kept:
             signs = [compare(a, b, c) for c in ("0", "1")]
             assert a is b or not (min(signs) >= 0 and max(signs) > 0)
+
+
+def test_test_and_difference_speak_of_the_same_where_sets_differ_in_size() -> None:
+    a = {"large": [True] * 400 + [False] * 350, "own": [True] * 40 + [False] * 60}
+    b = {"large": [True] * 365 + [False] * 385, "own": [True] * 48 + [False] * 52}
+    found = ranked({"A": a, "B": b})  # over all items A is right more often (35 to 8), on average B
+    (only,) = found.comparisons
+    assert (found.reference, only.name) == ("B", "A")
+    assert only.interval is not None
+    assert only.interval.low < 0 < only.interval.high
+    assert found.tied == (only,)
+    opposite = (
+        {"large": [True] * 75 + [False] * 675, "own": [False] * 20},
+        {"large": [False] * 750, "own": [True] * 2 + [False] * 18},
+    )
+    assert ranked(dict(zip("AB", opposite, strict=True))).tied  # no difference at all: still a row of the paragraph
+
+
+def test_exchanges_are_mcnemar_for_one_set_and_weigh_sets_alike() -> None:
+    for won, lost in ((0, 0), (8, 2), (30, 12)):
+        a, b = pair(20, won, lost, 20)
+        assert exchanged_p({"x": a}, {"x": b}) == pytest.approx(mcnemar(a, b), abs=0.006)
+    small = [True] * 9 + [False], [False] * 10
+    large = [True] * 500 + [False] * 500, [True] * 500 + [False] * 500
+    assert exchanged_p({"s": small[0], "l": large[0]}, {"s": small[1], "l": large[1]}) == pytest.approx(
+        2 / 2**9, abs=0.001
+    )

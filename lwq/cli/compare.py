@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from lwq.speeds import BUSY, busiest
 from lwq.task_sets import files_of, title_of
 from lwq.toolchain import home
 
+_BASE_ROWS = ("F16", "BF16")
 _OPTIONS = (
     click.argument("models", nargs=-1, required=True, metavar="MODEL..."),
     click.option("--base", required=True, metavar="REFERENCE", help="The original: what damage is measured against."),
@@ -37,7 +39,7 @@ _OPTIONS = (
     click.option("--ctx", "n_ctx", type=click.IntRange(32), default=512, show_default=True, help="Tokens of a window."),
     click.option("--chunks", "n_chunks", type=click.IntRange(1), help="Windows of the text; all when absent."),
     click.option("--data", type=click.Path(path_type=Path), help="Folder that holds the task sets; else from the Hub."),
-    click.option("--items", "n_items", type=click.IntRange(20), default=750, show_default=True, help="Of each set."),
+    click.option("--items", "n_items", type=click.IntRange(1), default=750, show_default=True, help="Of each set."),
     click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw of items."),
     click.option("--skip-faulty", is_flag=True, help="Leave out items with faults instead of refusing the set."),
     click.option("--out", type=click.Path(path_type=Path), help="Also write a model card into this folder."),
@@ -97,14 +99,14 @@ def _absolute(reference: str) -> str:
 
 
 def _names(models: tuple[str, ...]) -> list[str]:
-    """Names of rows: stems of the files, told apart where they are alike."""
-    found: list[str] = []
+    """Names of rows: stems of the files, told apart where they are alike, or like the base's own row."""
+    found = list(_BASE_ROWS)
     for model in models:
         stem = Path(model.split("@")[0].rstrip("/")).name.removesuffix(".gguf")
-        clean = "".join(c if c.isalnum() or c in "._+-" else "-" for c in stem).strip("._+-")[:80] or "model"
+        clean = re.sub(r"[^A-Za-z0-9._+-]", "-", stem).strip("._+-")[:80] or "model"
         n = sum(name == clean or name.startswith(f"{clean}-no") for name in found) + 1
         found.append(clean if n == 1 else f"{clean}-no{n}")
-    return found
+    return found[len(_BASE_ROWS) :]
 
 
 @click.command("eval")

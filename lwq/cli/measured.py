@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Source:
             path = Path(self.reference)
             return (*read_recipe(path), path.parent)
         name = Path(self.reference.split("@")[0].rstrip("/")).name.removesuffix(".gguf").replace("==", "-") or "model"
-        clean = "".join(c if c.isalnum() or c in "._+-" else "-" for c in name).strip("._+-")[:90] or "model"
+        clean = re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip("._+-")[:90] or "model"
         here = self.reference if "://" in self.reference else str(Path(self.reference).absolute())
         text = self.text if ":" in self.text else str(Path(self.text).absolute())
         values = {"name": clean, "model": here, "text": text, "types": list(self.types), "base_type": self.base_type}

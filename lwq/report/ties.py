@@ -10,9 +10,10 @@ from lwq.metrics import Estimate, smallest_visible, smallest_visible_unpaired
 from lwq.record import Record
 from lwq.report.markdown import either, plain
 from lwq.report.numerals import fixed
-from lwq.ties import Comparison, Outcomes, Ties, difference_stderr, grouped, ranked, row_discordance
+from lwq.ties import Comparison, Outcomes, Ties, difference_stderr, grouped, of_one_size, ranked, row_discordance
 
 _LEAST_P: Final = 0.001
+_EXCHANGED: Final = "99,999 random exchanges of the two rows' outcomes of each item, as sets differ in size"
 
 
 def of_items(rows: Mapping[str, Outcomes], reference: str | None = None) -> str:
@@ -34,9 +35,10 @@ def of_items(rows: Mapping[str, Outcomes], reference: str | None = None) -> str:
         f"With {per_set}, of which two rows answer {fixed(100 * share, 1)}% differently on average, differences under"
         f" {fixed(100 * seen, 1)} points cannot be seen (power 80 %)."
     )
+    test = "exact McNemar tests over all items" if of_one_size(rows[found.reference]) else _EXCHANGED
     how = (
-        "Intervals are of the averages' differences, from items drawn anew in pairs; p from exact McNemar tests over"
-        " all items, adjusted for the number of rows (Holm)."
+        "Intervals are of the averages' differences, from items drawn anew in pairs; p from"
+        f" {test}, adjusted for the number of rows (Holm)."
     )
     return " ".join((*_sentences(found), power, how))
 

@@ -8,16 +8,17 @@ from lwq.errors import ModelError
 from lwq.gguf_header import read_header
 from lwq.record import FileFacts
 from lwq.same_model import difference
-from lwq.steps import Context, Given, Made, file_facts
+from lwq.steps import Context, Given, Origin, file_facts
 
 NAME = "inspect"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    base: Made
+    base: Origin
+    """The model as it was given, if that was a GGUF, else what it was converted to: types explain distances."""
     file: Given
 
 

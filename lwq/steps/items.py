@@ -12,11 +12,11 @@ from lwq.files import write_atomic
 from lwq.steps import Context, Given, Origin
 from lwq.task_formats import render
 from lwq.task_items import Item, Kind, checked, draw
-from lwq.taskdata import merged, read_items
+from lwq.taskdata import merged, usable_items, without_repeats
 from lwq.vocabulary import Vocabulary, measured
 
 NAME = "items"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 _LEAST_PARALLEL: Final = 4
 _STEP: Final = 256
@@ -47,7 +47,7 @@ class Result:
     n_given: int
     """Items that there were to draw from."""
     n_faulty: int
-    """Items left out before the draw."""
+    """Items left out before the draw: faulty ones, and those that an earlier file of the set has too."""
     ids: tuple[str, ...]
     parts: str
     """What share each of several files has; empty for one."""
@@ -65,8 +65,10 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     """
     read = {file.name: _read(inputs, ctx, file) for file in inputs.files}
     assert len(read) == len(inputs.files), "two files of a set have one name"
-    given = {n: checked(found, n, inputs.kind, skip=inputs.skip_faulty) for n, found in read.items()}
-    items, parts = _drawn(inputs, given)
+    n_faulty = sum(n for _, n in read.values())
+    given = {name: items for name, (items, _) in read.items()}
+    once = without_repeats(given)
+    items, parts = _drawn(inputs, once)
     file = f"{inputs.name}.items"
     write_atomic(ctx.folder / file, render(inputs.kind, items, inputs.name))
     n_parallel = max(_LEAST_PARALLEL, *(len(item.choices) for item in items))
@@ -74,8 +76,8 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     return Result(
         file=file,
         kind=inputs.kind,
-        n_given=sum(map(len, given.values())),
-        n_faulty=sum(map(len, read.values())) - sum(map(len, given.values())),
+        n_given=sum(map(len, once.values())),
+        n_faulty=n_faulty + sum(map(len, given.values())) - sum(map(len, once.values())),
         ids=tuple(item.id for item in items),
         parts=parts,
         n_ctx=n_ctx,
@@ -84,12 +86,13 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     )
 
 
-def _read(inputs: Inputs, ctx: Context, file: Given) -> tuple[Item, ...]:
+def _read(inputs: Inputs, ctx: Context, file: Given) -> tuple[tuple[Item, ...], int]:
     path = ctx.find(file)
     if inputs.cloze:
         make = word_cloze if inputs.cloze == "words" else sentence_cloze
-        return make(path.read_text(encoding="utf-8"), inputs.n_items, inputs.seed)
-    return read_items(path, inputs.name, dict(inputs.columns) or None)
+        made = make(path.read_text(encoding="utf-8"), inputs.n_items, inputs.seed)
+        return checked(made, file.name, inputs.kind), 0
+    return usable_items(path, inputs.name, inputs.kind, dict(inputs.columns) or None, skip=inputs.skip_faulty)
 
 
 def _drawn(inputs: Inputs, given: Mapping[str, tuple[Item, ...]]) -> tuple[tuple[Item, ...], str]:

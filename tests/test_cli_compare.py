@@ -50,6 +50,14 @@ def test_compare_has_a_row_for_each_and_one_refusal_for_a_file_of_another_model(
     assert "other" not in said.out
 
 
+def test_files_are_compared_with_a_quantized_base_as_it_was_given(folder: Path) -> None:
+    for name in ("modèle.gguf", "F16.gguf"):
+        (folder / name).write_bytes((folder / "tiny.gguf").read_bytes())
+    said = lwq("compare", "modèle.gguf", "F16.gguf", "--base", "tiny-Q4_K_M.gguf", *SHORT, "--json", cwd=folder)
+    assert said.code == 0, said.err
+    assert [row["name"] for row in json.loads(said.out)["rows"]] == ["F16", "mod-le", "F16-no2"]
+
+
 def test_eval_with_one_file_more_measures_that_one_only(folder: Path) -> None:
     once = lwq("eval", "tiny-Q4_K_M.gguf", "--base", "tiny.gguf", *SHORT, "--json", cwd=folder)
     assert once.code == 0, once.err

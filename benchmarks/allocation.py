@@ -23,18 +23,18 @@ from statistics import geometric_mean
 import numpy as np
 from watching import carry_out, parser
 
-from lwq.divergence import Scores
-from lwq.engine import Engine
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.gguf_io import read_tensor
-from lwq.imatrix_io import read_imatrix
-from lwq.importance import importance_rows
-from lwq.knapsack import Group, Option, solve
-from lwq.mixes import Mixer
-from lwq.race import difference
-from lwq.session import spread_over
-from lwq.tensors import fits_rows, tensor_bytes
-from lwq.toolchain import find
+from lwq.bits.knapsack import Group, Option, solve
+from lwq.bits.mixes import Mixer
+from lwq.bits.race import difference
+from lwq.engine.engine import Engine
+from lwq.engine.session import spread_over
+from lwq.gguf.data import read_tensor
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
+from lwq.gguf.types import fits_rows, tensor_bytes
+from lwq.llama.toolchain import find
+from lwq.metrics.divergence import Scores
 
 FTYPES = (
     "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",

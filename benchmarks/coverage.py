@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lwq.divergence import Doubles
-from lwq.metrics import Interval
-from lwq.paired import average_difference, mean_interval, ratio_interval
+from lwq.metrics.divergence import Doubles
+from lwq.metrics.paired import average_difference, mean_interval, ratio_interval
+from lwq.metrics.values import Interval
 
 N_WINDOWS = (12, 40, 120)
 N_ITEMS = (100, 750)

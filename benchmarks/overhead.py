@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lwq.toolchain import home
+from lwq.llama.toolchain import home
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.toml"
 SHARED = ("toolchains", "downloads", "hashes.sqlite")

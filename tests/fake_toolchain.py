@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from lwq.toolchain import PROGRAMS, Toolchain
+from lwq.llama.toolchain import PROGRAMS, Toolchain
 
 BEHAVIOURS = {
     "crash": "echo 'about to fall over' >&2; kill -SEGV $$",

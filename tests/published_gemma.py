@@ -6,8 +6,8 @@ of 750 items at a context of 768, in %. ``Q4_K_M-bartowski`` and ``F16`` have al
 
 from __future__ import annotations
 
-from lwq.metrics import Estimate
-from lwq.ties import mean_estimate
+from lwq.metrics.ties import mean_estimate
+from lwq.metrics.values import Estimate
 
 N_ITEMS = 750
 # row: ARC, HellaSwag, MMLU, Truthful QA, WinoGrande, in %

@@ -6,8 +6,8 @@ most rows differ by less than them, and the two smallest files by more.
 
 from __future__ import annotations
 
-from lwq.metrics import Estimate
-from lwq.ties import mean_estimate
+from lwq.metrics.ties import mean_estimate
+from lwq.metrics.values import Estimate
 
 N_ITEMS = 750
 # row: ARC, HellaSwag, MMLU, TruthfulQA, WinoGrande, in %

@@ -1,15 +1,14 @@
-"""Writes tests/golden anew from the sample record: ``python tests/regenerate_golden.py``, then read the diff."""
+"""Writes tests/golden anew from the sample record: ``python -m tests.regenerate_golden``, then read the diff."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import published_gemma
-from published_rows import AVERAGES
-from sample_record import sample_record
-
 from lwq.report.card import card, page
 from lwq.report.ties import of_scores
+from tests import published_gemma
+from tests.published_rows import AVERAGES
+from tests.sample_record import sample_record
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,17 +7,17 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lwq import sources
-from lwq.assemble import assemble
-from lwq.cache import Cache, Entry
-from lwq.execution import Surroundings, execute
-from lwq.finished import Run
-from lwq.pipeline import Machine, Planner
-from lwq.publish import publish_files
-from lwq.recipe_parse import parse_recipe
+from lwq.llama.toolchain import Toolchain
+from lwq.plan import sources
+from lwq.plan.assemble import assemble
+from lwq.plan.execution import Surroundings, execute
+from lwq.plan.finished import Run
+from lwq.plan.planner import Machine, Planner
+from lwq.plan.publish import publish_files
+from lwq.recipe.parse import parse_recipe
 from lwq.report.write import write_report
-from lwq.steps import Step
-from lwq.toolchain import Toolchain
+from lwq.steps.step import Step
+from lwq.store.cache import Cache, Entry
 from tests.tiny_models import write_tiny_llama, write_tiny_text
 
 RECIPE = """

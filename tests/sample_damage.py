@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lwq.metrics import Damage, Estimate
+from lwq.metrics.values import Damage, Estimate
 
 ODD_NAME = "Q4_1|odd *name* <b>&`x`_ $1"
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from sample_damage import damage
-from sample_search import N_LAYER
-
-from lwq.metrics import Estimate
-from lwq.prune_record import HealedSet, HealedTensor, LayerScore, PrunedParts, PruningFacts, RemovedSet
-from lwq.record import Command, Verdict
-from lwq.search_record import Search, SearchCandidate
+from lwq.metrics.values import Estimate
+from lwq.record.prune import HealedSet, HealedTensor, LayerScore, PrunedParts, PruningFacts, RemovedSet
+from lwq.record.record import Command, Verdict
+from lwq.record.search import Search, SearchCandidate
+from tests.sample_damage import damage
+from tests.sample_search import N_LAYER
 
 _NATS = "nats"
 _EDGE = "cannot go: the first and the last layer are barred"

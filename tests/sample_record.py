@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from sample_damage import ODD_NAME, damage
-from sample_pruning import HEALED_BASE, VERDICTS, cut_commands, parts, pruning, weighed
-from sample_search import OTHER_BYTES, OTHER_ELEMENTS, search, sensitivity, tensor_types, typed_tensors
-
-from lwq.metrics import Estimate, Perplexity, Speed, TaskScore
-from lwq.record import (
+from lwq.gguf.statistics import LayerStatistics, TensorStatistics
+from lwq.metrics.speeds import mean
+from lwq.metrics.values import Estimate, Perplexity, Speed, TaskScore
+from lwq.record.record import (
     SCHEMA,
     CardFacts,
     Command,
@@ -27,9 +25,10 @@ from lwq.record import (
     Verdict,
     shares,
 )
-from lwq.search_record import Search
-from lwq.speeds import mean
-from lwq.statistics import LayerStatistics, TensorStatistics
+from lwq.record.search import Search
+from tests.sample_damage import ODD_NAME, damage
+from tests.sample_pruning import HEALED_BASE, VERDICTS, cut_commands, parts, pruning, weighed
+from tests.sample_search import OTHER_BYTES, OTHER_ELEMENTS, search, sensitivity, tensor_types, typed_tensors
 
 STEM = "SmolLM2-135M-Instruct"
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

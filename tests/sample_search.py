@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from lwq.metrics import Estimate
-from lwq.search_record import FrontierPoint, Search, SearchCandidate, Sensitivity, TensorSensitivity
-from lwq.tensors import TensorInfo, tensor_bytes
+from lwq.gguf.types import TensorInfo, tensor_bytes
+from lwq.metrics.values import Estimate
+from lwq.record.search import FrontierPoint, Search, SearchCandidate, Sensitivity, TensorSensitivity
 
 N_LAYER = 30
 OTHER_BYTES = 140544

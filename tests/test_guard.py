@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lwq.toolchain import home
+from lwq.llama.toolchain import home
 
 
 def test_home_of_a_test_is_not_the_users(guarded: Path) -> None:

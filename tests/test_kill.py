@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lwq.toolchain import Toolchain
+from lwq.llama.toolchain import Toolchain
 from tests.run_tiny import RECIPE, write_inputs
 from tests.tiny_models import write_tiny_llama
 

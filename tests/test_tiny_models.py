@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny_models
 
-from lwq.gguf_header import read_header
-from lwq.process import Completed, run_tool
-from lwq.toolchain import Toolchain
+from lwq.gguf.header import read_header
+from lwq.llama.process import Completed, run_tool
+from lwq.llama.toolchain import Toolchain
+from tests import tiny_models
 
 Writer = Callable[[Path], Path]
 WRITERS: dict[str, Writer] = {

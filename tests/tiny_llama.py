@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lwq.files import write_atomic
-from lwq.machine import need_programs
-from lwq.process import run_tool
-from lwq.toolchain import PROGRAMS
+from lwq.llama.machine import need_programs
+from lwq.llama.process import run_tool
+from lwq.llama.toolchain import PROGRAMS
+from lwq.store.files import write_atomic
 
 CMAKE = f"""cmake_minimum_required(VERSION 3.14)
 project(tiny C)

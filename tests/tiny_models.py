@@ -1,7 +1,7 @@
 """Tiny random models that the real tools load: one writer for each architecture the tests need.
 
 Rows are a multiple of 256 by default, so every ggml type fits; ``n_embd=96`` or ``160`` forces fallbacks.
-Written with the ``gguf`` package itself, not with ``lwq``, so that the tests of ``lwq.gguf_io`` read
+Written with the ``gguf`` package itself, not with ``lwq``, so that the tests of ``lwq.gguf`` read
 what somebody else wrote. A model of four layers holds about 3 MB.
 """
 

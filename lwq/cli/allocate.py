@@ -15,22 +15,23 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from lwq.allocation import Allocation
-from lwq.budget import Budget, parse_budget
+from lwq.bits.damage import damages, sum_of
+from lwq.bits.frontier import frontier, totals
+from lwq.bits.knapsack import Group, solve
+from lwq.bits.options import check_ties, groups, spread
+from lwq.bits.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix
 from lwq.cli.measured import CALIBRATION, SOURCE, Measured, Source, measure
 from lwq.cli.progress import showing
 from lwq.cli.pruned_frontier import Offer, show_pruned
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
-from lwq.damage import damages, sum_of
 from lwq.errors import UsageError
-from lwq.files import write_atomic
-from lwq.frontier import frontier, totals
-from lwq.knapsack import Group, solve
-from lwq.options import Constraints, check_ties, groups, spread
-from lwq.recipe_target import Target
-from lwq.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix
-from lwq.tensors import tensor_bytes, type_bpw
+from lwq.gguf.allocation import Allocation
+from lwq.gguf.types import tensor_bytes, type_bpw
+from lwq.recipe.budget import Budget, parse_budget
+from lwq.recipe.constraints import Constraints
+from lwq.recipe.target import Target
+from lwq.store.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

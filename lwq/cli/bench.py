@@ -12,20 +12,21 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from lwq.cache import Cache, Entry, key_of
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import ModelError, UsageError
-from lwq.execution import Surroundings, execute
-from lwq.files import human_bytes, sha256_file
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.metrics import Speed
-from lwq.pipeline import key_value
-from lwq.recipe import Bench
-from lwq.speeds import BUSY, Ratio, ratio_to
-from lwq.steps import Given, Step, bench
-from lwq.toolchain import home
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.llama.toolchain import home
+from lwq.metrics.speeds import BUSY, Ratio, ratio_to
+from lwq.metrics.values import Speed
+from lwq.plan.execution import Surroundings, execute
+from lwq.plan.planner import key_value
+from lwq.recipe.schema import Bench
+from lwq.steps import bench
+from lwq.steps.step import Given, Step
+from lwq.store.cache import Cache, Entry, key_of
+from lwq.store.files import human_bytes, sha256_file
 
 _DEFAULT = ",".join(Bench().tests)
 

@@ -9,7 +9,7 @@ import click
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
-from lwq.files import human_bytes
+from lwq.store.files import human_bytes
 
 
 @click.group("cache")

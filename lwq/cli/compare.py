@@ -13,23 +13,23 @@ from typing import Any
 
 import click
 
-from lwq.assemble import assemble
 from lwq.cli.job import Job, check_writable
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import ModelError
-from lwq.execution import execute
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.pipeline import Planner
-from lwq.publish import publish_files
-from lwq.recipe_parse import parse_recipe
-from lwq.record import Record
-from lwq.same_model import difference
-from lwq.sources import Sources, fetch
-from lwq.speeds import BUSY, busiest
-from lwq.task_sets import files_of, title_of
-from lwq.toolchain import home
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.same_model import difference
+from lwq.llama.toolchain import home
+from lwq.metrics.speeds import BUSY, busiest
+from lwq.plan.assemble import assemble
+from lwq.plan.execution import execute
+from lwq.plan.planner import Planner
+from lwq.plan.publish import publish_files
+from lwq.plan.sources import Sources, fetch
+from lwq.recipe.parse import parse_recipe
+from lwq.record.record import Record
+from lwq.tasks.sets import files_of, title_of
 
 _BASE_ROWS = ("F16", "BF16")
 _OPTIONS = (

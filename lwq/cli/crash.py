@@ -10,8 +10,8 @@ from importlib import metadata
 
 from lwq import __version__
 from lwq.errors import LwqError
-from lwq.files import write_atomic
-from lwq.toolchain import home
+from lwq.llama.toolchain import home
+from lwq.store.files import write_atomic
 
 
 def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:

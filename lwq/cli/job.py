@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lwq import preview, sources
-from lwq.cache import Cache, Entry
 from lwq.cli.settings import Settings
 from lwq.errors import FileError
-from lwq.execution import Surroundings, Watch, execute
-from lwq.files import os_errors
-from lwq.finished import Run
-from lwq.gguf_header import read_header
-from lwq.pipeline import Machine, Planner
-from lwq.recipe import Recipe
-from lwq.recipe_parse import parse_recipe
-from lwq.steps import Step, baseline
-from lwq.toolchain import home
+from lwq.gguf.header import read_header
+from lwq.llama.toolchain import home
+from lwq.plan import preview, sources
+from lwq.plan.execution import Surroundings, Watch, execute
+from lwq.plan.finished import Run
+from lwq.plan.planner import Machine, Planner
+from lwq.recipe.parse import parse_recipe
+from lwq.recipe.schema import Recipe
+from lwq.steps import baseline
+from lwq.steps.step import Step
+from lwq.store.cache import Cache, Entry
+from lwq.store.files import os_errors
 
 _KEPT_BYTES: Final = 4 << 30
 

@@ -10,12 +10,12 @@ import click
 
 from lwq.cli.tables import print_table
 from lwq.errors import UsageError
-from lwq.files import human_bytes
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.imatrix_io import read_imatrix
-from lwq.record import TypeShare, shares
-from lwq.statistics import TensorStatistics, as_printed, layer_statistics, tensor_statistics
-from lwq.tensors import bits_per_weight
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.statistics import TensorStatistics, as_printed, layer_statistics, tensor_statistics
+from lwq.gguf.types import bits_per_weight
+from lwq.record.record import TypeShare, shares
+from lwq.store.files import human_bytes
 
 STATS_HEADS = (
     "Layer", "Tensor", "Σ(Act²)", "Min", "Max", "μ", "σ", "% Active", "N", "Entropy", "E (norm)", "ZD", "CosSim",

@@ -15,16 +15,16 @@ from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import UsageError
-from lwq.execution import execute
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.pipeline import Planner
-from lwq.prune_record import HealedSet
-from lwq.recipe import Recipe
-from lwq.recipe_parse import parse_recipe
-from lwq.search_record import TensorSensitivity
-from lwq.sources import fetch
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.llama.toolchain import home
+from lwq.plan.execution import execute
+from lwq.plan.planner import Planner
+from lwq.plan.sources import fetch
+from lwq.recipe.parse import parse_recipe
+from lwq.recipe.schema import Recipe
+from lwq.record.prune import HealedSet
+from lwq.record.search import TensorSensitivity
 from lwq.steps import heal, sensitivity
-from lwq.toolchain import home
 
 _RECIPE = """
 name = {name}

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import click
 
-from lwq import preview, sources
 from lwq.cli.job import Job, read_recipe
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import DownloadError, LwqError
-from lwq.files import free_bytes, human_bytes
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.pipeline import Planner
-from lwq.toolchain import home
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.llama.toolchain import home
+from lwq.plan import preview, sources
+from lwq.plan.planner import Planner
+from lwq.store.files import free_bytes, human_bytes
 
 
 def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: bool) -> None:

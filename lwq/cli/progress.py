@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lwq.cache import Entry
-from lwq.process import echo
-from lwq.steps import Step
+from lwq.llama.process import echo
+from lwq.steps.step import Step
+from lwq.store.cache import Entry
 
 
 class Progress:

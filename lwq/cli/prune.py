@@ -18,18 +18,19 @@ from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import FileError, UsageError
-from lwq.execution import execute
-from lwq.files import link_or_copy, os_errors, sha256_file
-from lwq.gguf_header import read_header
-from lwq.imatrix_io import read_imatrix
-from lwq.metrics import Estimate
-from lwq.pipeline import Planner
-from lwq.preview import check_targets
-from lwq.prune_record import HealedSet, LayerScore
-from lwq.pruning import check_layers
-from lwq.sources import fetch
-from lwq.steps import Given, cut, prune
-from lwq.toolchain import home
+from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.layers.pruning import check_layers
+from lwq.llama.toolchain import home
+from lwq.metrics.values import Estimate
+from lwq.plan.execution import execute
+from lwq.plan.planner import Planner
+from lwq.plan.preview import check_targets
+from lwq.plan.sources import fetch
+from lwq.record.prune import HealedSet, LayerScore
+from lwq.steps import cut, prune
+from lwq.steps.step import Given
+from lwq.store.files import link_or_copy, os_errors, sha256_file
 
 _HEADS = ("layer", "KLD", "±", "PPL", "attention only", "FFN only", "BI", "LIM", "ZD", "CosSim", "d(1)")
 
@@ -224,7 +225,7 @@ def _numbers(text: str | None) -> tuple[int, ...]:
 def _put_in(
     settings: Settings, base: Path, layers: tuple[int, ...], repairs: Path, out: Path, *, allow_edge: bool
 ) -> None:
-    from lwq.pruned_base import Cut, read_repairs, write_pruned
+    from lwq.layers.pruned_base import Cut, read_repairs, write_pruned
 
     header = read_header(base)
     layers = check_layers(layers, header.n_layer, allow_edge=allow_edge)

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from lwq.bits.damage import TensorDamage
+from lwq.bits.frontier import choices, least_and_most
 from lwq.cli.tables import print_table
-from lwq.damage import TensorDamage
-from lwq.frontier import choices, least_and_most
-from lwq.gguf_header import GgufHeader
-from lwq.lean import lean_candidates
-from lwq.options import Constraints
-from lwq.prune_record import HealedSet
-from lwq.search_record import FrontierPoint
+from lwq.gguf.header import GgufHeader
+from lwq.layers.lean import lean_candidates
+from lwq.recipe.constraints import Constraints
+from lwq.record.prune import HealedSet
+from lwq.record.search import FrontierPoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import click
 
 from lwq.cli.job import read_recipe
 from lwq.errors import FileError
-from lwq.files import write_atomic
+from lwq.store.files import write_atomic
 
 
 @click.group("recipe")
@@ -32,8 +32,8 @@ def check(recipe: Path) -> None:
 @click.option("--markdown", is_flag=True, help="The page docs/recipe.md instead of the JSON Schema.")
 def schema(markdown: bool) -> None:
     """Print the JSON Schema of a recipe."""
-    from lwq.recipe import recipe_schema
-    from lwq.recipe_page import recipe_page
+    from lwq.recipe.page import recipe_page
+    from lwq.recipe.schema import recipe_schema
 
     click.echo(recipe_page() if markdown else json.dumps(recipe_schema(), indent=2), nl=not markdown)
 
@@ -54,7 +54,7 @@ def init_command(model: str, out: Path | None, force: bool) -> None:
         import os
 
         reference = Path(os.path.relpath(Path(model).absolute(), path.parent.absolute())).as_posix()
-    template = resources.files("lwq").joinpath("data/recipe.toml").read_text(encoding="utf-8")
+    template = resources.files("lwq.recipe").joinpath("template.toml").read_text(encoding="utf-8")
     text = template.replace("@NAME@", name).replace("@MODEL@", json.dumps(reference))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import click
 
-from lwq import explain
-from lwq.assemble import assemble
 from lwq.cli.job import Job, check_writable
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
-from lwq.files import lock, write_atomic
-from lwq.publish import publish_files
+from lwq.plan import explain
+from lwq.plan.assemble import assemble
+from lwq.plan.publish import publish_files
+from lwq.store.files import lock, write_atomic
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 MODEL = click.option("--model", metavar="REFERENCE", help="Use this model instead of the recipe's.")

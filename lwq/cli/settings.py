@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lwq.cache import Cache
-    from lwq.pipeline import Machine
-    from lwq.toolchain import Toolchain
+    from lwq.llama.toolchain import Toolchain
+    from lwq.plan.planner import Machine
+    from lwq.store.cache import Cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +22,14 @@ class Settings:
 
     def toolchain(self) -> Toolchain:
         """The llama.cpp to use; starts no process for our own build."""
-        from lwq.toolchain import find
+        from lwq.llama.toolchain import find
 
         return find(Path(self.llama_dir) if self.llama_dir else None)
 
     def machine(self) -> Machine:
         """The toolchain with this machine's threads and processor."""
-        from lwq.machine import cpu_name
-        from lwq.pipeline import Machine
+        from lwq.llama.machine import cpu_name
+        from lwq.plan.planner import Machine
 
         return Machine(toolchain=self.toolchain(), n_threads=self.n_threads(), cpu=cpu_name())
 
@@ -39,13 +39,13 @@ class Settings:
             return self.threads
         import psutil
 
-        from lwq.machine import n_cpus
+        from lwq.llama.machine import n_cpus
 
         return max(1, min(n_cpus(), psutil.cpu_count(logical=False) or n_cpus()))
 
     def cache(self) -> Cache:
         """Finished steps of this user."""
-        from lwq.cache import Cache
-        from lwq.toolchain import home
+        from lwq.llama.toolchain import home
+        from lwq.store.cache import Cache
 
         return Cache(home())

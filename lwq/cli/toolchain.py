@@ -29,7 +29,7 @@ def toolchain_command() -> None:
 @click.pass_obj
 def build(settings: Settings, backend: str, jobs: int | None, source: Path | None) -> None:
     """Fetch, build and install the pinned llama.cpp; a broken-off build goes on."""
-    from lwq.build import build as build_toolchain
+    from lwq.llama.build import build as build_toolchain
 
     with showing(settings.verbosity) as progress:
         progress.n_steps = 1
@@ -67,7 +67,7 @@ def show(settings: Settings, only_bin: bool, as_json: bool) -> None:
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
     """Check what lwq needs: PASS, WARN or FAIL, with the way out on the next line."""
-    from lwq.doctor import doctor as examine
+    from lwq.llama.doctor import doctor as examine
 
     settings: Settings = ctx.obj
     checks = examine(Path(settings.llama_dir) if settings.llama_dir else None)

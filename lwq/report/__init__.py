@@ -1,1 +1,4 @@
-"""Model cards drawn from records: Markdown, HTML, plots and record.json; nothing here runs a tool."""
+"""Draws records: the model card, its page and its figures.
+
+Imports ``record`` and below, so it can neither run a tool nor ask the plan. Start with ``write``, then ``card``.
+"""

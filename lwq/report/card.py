@@ -8,7 +8,7 @@ from html import escape
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lwq.record import Record
+from lwq.record.record import Record
 from lwq.report import (
     commands,
     detail_tables,

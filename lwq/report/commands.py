@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from lwq.record import Command, Record, Row
+from lwq.record.record import Command, Record, Row
 from lwq.report.markdown import code
 
 _PURPOSE: Final = {

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lwq.record import Record, Row
+from lwq.record.record import Record, Row
 from lwq.report.figures import frontier_line, on_frontier
 from lwq.report.labels import Point, place_labels
 from lwq.report.numerals import size_unit

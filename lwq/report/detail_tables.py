@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lwq.metrics import Damage
-from lwq.record import Record, Row, TypeShare
+from lwq.metrics.values import Damage
+from lwq.record.record import Record, Row, TypeShare
 from lwq.report.numerals import count, estimate, fixed, percent, share
 from lwq.report.rows import alike, is_healed, mixture
 from lwq.report.tables import MODEL, Column, Table, columns, conditions, label

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.files import human_bytes
-from lwq.prune_record import PruningFacts
-from lwq.record import Record, Row
+from lwq.gguf.types import split_name
+from lwq.record.prune import PruningFacts
+from lwq.record.record import Record, Row
+from lwq.record.search import FrontierPoint, Sensitivity
 from lwq.report.layer_ranks import barred_layers, first_choices, removable
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import brief, fixed
@@ -21,8 +22,7 @@ from lwq.report.searches import (
     has_gaps,
     most_sensitive,
 )
-from lwq.search_record import FrontierPoint, Sensitivity
-from lwq.tensors import split_name
+from lwq.store.files import human_bytes
 
 _BEYOND: Final = 10
 """How far, as a factor, the predicted frontier is drawn beyond the damage of our files."""

@@ -12,10 +12,10 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lwq.record import Record, Row
+from lwq.gguf.types import known_type, split_name, type_bpw
+from lwq.record.record import Record, Row
 from lwq.report.searches import allocations, alpha_range
 from lwq.report.style import DPI, WIDTH, log_axis
-from lwq.tensors import known_type, split_name, type_bpw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

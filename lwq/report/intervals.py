@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from lwq.divergence import Doubles
-from lwq.metrics import Interval
-from lwq.paired import MIN_WINDOWS, block_stderr, mean_interval, ratio_interval
-from lwq.record import Record, Row
+from lwq.metrics.divergence import Doubles
+from lwq.metrics.paired import MIN_WINDOWS, block_stderr, mean_interval, ratio_interval
+from lwq.metrics.values import Interval
+from lwq.record.record import Record, Row
 from lwq.report.numerals import fixed
 from lwq.report.rows import alike, tensor_bytes
 from lwq.report.tables import MODEL, Column, Table, columns, label

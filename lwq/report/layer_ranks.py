@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.prune_record import LayerScore, PruningFacts
+from lwq.record.prune import LayerScore, PruningFacts
 
 MEASURED: Final = "measured KLD"
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from lwq.metrics import Estimate
-from lwq.record import Record, Row, TextFacts
+from lwq.metrics.values import Estimate
+from lwq.record.record import Record, Row, TextFacts
 from lwq.report.rows import alike, text_of
 
 if TYPE_CHECKING:

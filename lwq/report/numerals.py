@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from lwq.metrics import Estimate
+from lwq.metrics.values import Estimate
 
 GIB: Final = 1 << 30
 MIB: Final = 1 << 20

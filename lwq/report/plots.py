@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lwq.record import Record, Row, TypeShare
+from lwq.record.record import Record, Row, TypeShare
 from lwq.report import damage_plots, heat_maps, prune_plots
 from lwq.report.figures import compared, figure_texts, floor_in_view, front
 from lwq.report.labels import Point, place_labels

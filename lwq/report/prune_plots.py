@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from lwq.files import write_atomic
-from lwq.prune_record import LayerScore
-from lwq.record import Record
+from lwq.record.prune import LayerScore
+from lwq.record.record import Record
 from lwq.report.layer_ranks import MEASURED, barred_layers, indices, rankings, removable
 from lwq.report.style import COLOURS, DPI, INK, OTHER, WIDTH, grid, log_axis, saved, styled
+from lwq.store.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from lwq.prune_record import HealedSet, LayerScore, PruningFacts, RemovedSet
-from lwq.record import Record
+from lwq.record.prune import HealedSet, LayerScore, PruningFacts, RemovedSet
+from lwq.record.record import Record
 from lwq.report.layer_ranks import barred_layers
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import NOT_MEASURED, brief, count, estimate, fixed

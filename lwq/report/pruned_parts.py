@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lwq.prune_record import PrunedParts
-from lwq.record import Record, Row
+from lwq.record.prune import PrunedParts
+from lwq.record.record import Record, Row
 from lwq.report.markdown import plain
 from lwq.report.numerals import count, estimate
 from lwq.report.rows import alike

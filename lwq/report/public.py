@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from lwq.record import Command, Record, Row
+from lwq.record.record import Command, Record, Row
 
 _LOCAL: Final = re.compile(r"(?:/|~[\w.-]*/|\.{1,2}/|[A-Za-z]:[\\/])")
 _QUOTED: Final = re.compile(r"""("|')((?:(?!\1)[^\n\\]|\\.)*)\1""")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from lwq.errors import FileError
-from lwq.record import SCHEMA, Record
+from lwq.record.record import SCHEMA, Record
 
 _ADAPTER: Final = TypeAdapter(Record)
 

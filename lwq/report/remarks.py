@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from lwq.record import Record, Row
+from lwq.record.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import count, estimate, fixed
 from lwq.report.rows import alike, base_row, chosen_on, healed_on, is_healed, layers, n_scored, text_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lwq.record import Record, Row, TextFacts
-from lwq.search_record import Search
+from lwq.record.record import Record, Row, TextFacts
+from lwq.record.search import Search
 
 
 def alike(rows: Iterable[Row]) -> tuple[tuple[Row, ...], ...]:

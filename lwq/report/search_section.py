@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from lwq.record import Record, Row
+from lwq.metrics.speeds import BUSY
+from lwq.record.record import Record, Row
+from lwq.record.search import Pace, Search, SearchCandidate, Sensitivity
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import NOT_MEASURED, brief, count, estimate, fixed, mib
 from lwq.report.rows import is_removal, is_stock_mix, searched, text_of
 from lwq.report.searches import most_sensitive
 from lwq.report.tables import Column, Table, columns, label
-from lwq.search_record import Pace, Search, SearchCandidate, Sensitivity
-from lwq.speeds import BUSY
 
 N_LISTED: Final = 10
 _REMOVALS: Final = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.record import Record, Row
+from lwq.record.record import Record, Row
+from lwq.record.search import Search, SearchCandidate, TensorSensitivity
 from lwq.report.rows import is_stock_mix, searched
-from lwq.search_record import Search, SearchCandidate, TensorSensitivity
 
 N_DRAWN: Final = 4
 """Rows at most whose allocation is drawn."""

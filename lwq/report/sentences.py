@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from lwq.files import human_bytes
-from lwq.fronts import NAMES
-from lwq.metrics import Estimate
-from lwq.record import Record, Row
+from lwq.metrics.fronts import NAMES
+from lwq.metrics.values import Estimate
+from lwq.record.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import fixed
 from lwq.report.rows import base_row, chosen_on, text_of
+from lwq.store.files import human_bytes
 
 _RULES: Final = {
     "pareto": "A file is kept if no other of ours is at least as good by {over}, and better by one of them. Differences"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from lwq.metrics import Speed
-from lwq.record import Record, Row
+from lwq.metrics.speeds import BUSY, Ratio, busiest, ratio_to
+from lwq.metrics.values import Speed
+from lwq.record.record import Record, Row
 from lwq.report.markdown import either, plain
 from lwq.report.numerals import NOT_MEASURED, estimate, fixed, gib, parameters, share
 from lwq.report.rows import base_row
 from lwq.report.tables import MODEL, Table, columns, label
-from lwq.speeds import BUSY, Ratio, busiest, ratio_to
 
 LOAD_MEANING: Final = (
     "Load is the time from opening the file until the first token can be computed, the median of the rounds; after the"

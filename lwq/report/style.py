@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from lwq.record import Row
+from lwq.record.record import Row
 
 DPI: Final = 200
 WIDTH: Final = 7.0

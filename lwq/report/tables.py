@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.record import Record, Row
+from lwq.record.record import Record, Row
 from lwq.report.markdown import plain
 from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
 from lwq.report.rows import alike, base_row, chosen_on, how_made, removal

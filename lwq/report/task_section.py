@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lwq.metrics import Estimate, TaskScore
-from lwq.record import Record, TaskSet
+from lwq.metrics.values import Estimate, TaskScore
+from lwq.record.record import Record, TaskSet
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import NOT_MEASURED, count, percent
 from lwq.report.tables import MODEL, Column, Table, columns, label

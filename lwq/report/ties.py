@@ -6,11 +6,20 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Final
 
-from lwq.metrics import Estimate, smallest_visible, smallest_visible_unpaired
-from lwq.record import Record
+from lwq.metrics.ties import (
+    Comparison,
+    Outcomes,
+    Ties,
+    difference_stderr,
+    grouped,
+    of_one_size,
+    ranked,
+    row_discordance,
+)
+from lwq.metrics.values import Estimate, smallest_visible, smallest_visible_unpaired
+from lwq.record.record import Record
 from lwq.report.markdown import either, plain
 from lwq.report.numerals import fixed
-from lwq.ties import Comparison, Outcomes, Ties, difference_stderr, grouped, of_one_size, ranked, row_discordance
 
 _LEAST_P: Final = 0.001
 _EXCHANGED: Final = "99,999 random exchanges of the two rows' outcomes of each item, as sets differ in size"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lwq.files import os_errors, write_atomic
-from lwq.record import Record
+from lwq.record.record import Record
 from lwq.report.card import card, page
 from lwq.report.public import publishable
 from lwq.report.record_json import record_to_json
+from lwq.store.files import os_errors, write_atomic
 
 
 def write_report(record: Record, folder: Path, *, figures: bool = True) -> Path:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq import tools
-from lwq.allocation import Allocation
+from lwq.bits.stock import proved
 from lwq.errors import ModelError, ToolError
-from lwq.files import write_atomic
-from lwq.gguf_header import read_header
-from lwq.gguf_size import planned_tensors
-from lwq.pruning import check_layers, prune_obstacle
-from lwq.requests import DryRunRequest
-from lwq.steps import Context, Made, Origin
-from lwq.stock import proved
-from lwq.tensors import bits_per_weight
-from lwq.transcripts import DryRun
+from lwq.gguf.allocation import Allocation
+from lwq.gguf.header import read_header
+from lwq.gguf.size import planned_tensors
+from lwq.gguf.types import bits_per_weight
+from lwq.layers.pruning import check_layers, prune_obstacle
+from lwq.llama import tools
+from lwq.llama.requests import DryRunRequest
+from lwq.llama.transcripts import DryRun
+from lwq.steps.step import Context, Made, Origin
+from lwq.store.files import write_atomic
 
 NAME = "allocate"
 VERSION = 1

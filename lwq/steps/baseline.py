@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lwq import tools
+from lwq.engine.vocabulary import Vocabulary
 from lwq.errors import ToolchainError, UsageError
-from lwq.files import need_space
-from lwq.gguf_header import read_header
-from lwq.metrics import Perplexity
-from lwq.requests import TextRequest, Window, logits_bytes
-from lwq.steps import Context, Given, Made
-from lwq.vocabulary import Vocabulary
+from lwq.gguf.header import read_header
+from lwq.llama import tools
+from lwq.llama.requests import TextRequest, Window, logits_bytes
+from lwq.metrics.values import Perplexity
+from lwq.steps.step import Context, Given, Made
+from lwq.store.files import need_space
 
 NAME = "baseline"
 VERSION = 1

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lwq import tools
-from lwq.machine import busy_share
-from lwq.metrics import Speed
-from lwq.requests import Benched, Ran
-from lwq.speeds import mean
-from lwq.steps import Context, Given, Origin, from_json, to_json
+from lwq.llama import tools
+from lwq.llama.machine import busy_share
+from lwq.llama.requests import Benched, Ran
+from lwq.metrics.speeds import mean
+from lwq.metrics.values import Speed
+from lwq.steps.step import Context, Given, Origin, from_json, to_json
 
 NAME = "bench"
 VERSION = 2

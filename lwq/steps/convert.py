@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lwq import converter, tools
 from lwq.errors import ModelError
-from lwq.files import need_space
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.gguf_io import was_quantized
-from lwq.gguf_scan import scan_f16_range
-from lwq.record import FileFacts, TypeShare, shares
-from lwq.requests import QuantizeRequest
-from lwq.steps import Context, Given, file_facts
+from lwq.gguf.data import was_quantized
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.scan import scan_f16_range
+from lwq.llama import converter, tools
+from lwq.llama.requests import QuantizeRequest
+from lwq.record.record import FileFacts, TypeShare, shares
+from lwq.steps.step import Context, Given, file_facts
+from lwq.store.files import need_space
 
 NAME = "convert"
 VERSION = 1

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq.engine import Engine
+from lwq.bits.mixes import probed
+from lwq.engine.engine import Engine
 from lwq.errors import ModelError
-from lwq.files import need_space
-from lwq.gguf_header import read_header
-from lwq.mixes import probed
-from lwq.prune_record import HealedSet, RemovedSet
-from lwq.pruned_base import Cut, cut_command, prove, read_repairs, write_pruned
-from lwq.pruning import check_layers
-from lwq.record import FileFacts
-from lwq.steps import Context, Given, Made, file_facts
+from lwq.gguf.header import read_header
+from lwq.layers.pruned_base import Cut, cut_command, prove, read_repairs, write_pruned
+from lwq.layers.pruning import check_layers
+from lwq.record.prune import HealedSet, RemovedSet
+from lwq.record.record import FileFacts
+from lwq.steps.step import Context, Given, Made, file_facts
+from lwq.store.files import need_space
 
 NAME = "cut"
 VERSION = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq import tools
-from lwq.metrics import Damage
-from lwq.steps import Context, Made, Origin
+from lwq.llama import tools
+from lwq.metrics.values import Damage
+from lwq.steps.step import Context, Made, Origin
 
 NAME = "evaluate"
 VERSION = 2

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lwq.cache import key_of
-from lwq.engine import Engine
+from lwq.bits.mixes import probed
+from lwq.engine.engine import Engine
+from lwq.engine.session import Tokens, spread_over
 from lwq.errors import ModelError
-from lwq.files import link_or_copy
-from lwq.gguf_header import read_header
-from lwq.gguf_io import write_gguf
-from lwq.mending import Mender
-from lwq.mixes import probed
-from lwq.prune_record import HealedSet, RemovedSet
-from lwq.pruning import check_layers
-from lwq.session import Tokens, spread_over
-from lwq.steps import Context, Given, Made, from_json, to_json
+from lwq.gguf.data import write_gguf
+from lwq.gguf.header import read_header
+from lwq.layers.mending import Mender
+from lwq.layers.pruning import check_layers
+from lwq.record.prune import HealedSet, RemovedSet
+from lwq.steps.step import Context, Given, Made, from_json, to_json
+from lwq.store.cache import key_of
+from lwq.store.files import link_or_copy
 
 NAME = "heal"
 VERSION = 1

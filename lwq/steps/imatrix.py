@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq import tools
-from lwq.requests import TextRequest, Window
-from lwq.steps import Context, Given, Made
+from lwq.llama import tools
+from lwq.llama.requests import TextRequest, Window
+from lwq.steps.step import Context, Given, Made
 
 NAME = "imatrix"
 VERSION = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lwq.errors import ModelError
-from lwq.gguf_header import read_header
-from lwq.record import FileFacts
-from lwq.same_model import difference
-from lwq.steps import Context, Given, Origin, file_facts
+from lwq.gguf.header import read_header
+from lwq.gguf.same_model import difference
+from lwq.record.record import FileFacts
+from lwq.steps.step import Context, Given, Origin, file_facts
 
 NAME = "inspect"
 VERSION = 3

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.cloze import sentence_cloze, word_cloze
+from lwq.engine.vocabulary import Vocabulary, measured
 from lwq.errors import ToolchainError
-from lwq.files import write_atomic
-from lwq.steps import Context, Given, Origin
-from lwq.task_formats import render
-from lwq.task_items import Item, Kind, checked, draw
-from lwq.taskdata import merged, usable_items, without_repeats
-from lwq.vocabulary import Vocabulary, measured
+from lwq.steps.step import Context, Given, Origin
+from lwq.store.files import write_atomic
+from lwq.tasks.cloze import sentence_cloze, word_cloze
+from lwq.tasks.files import merged, usable_items, without_repeats
+from lwq.tasks.formats import render
+from lwq.tasks.items import Item, Kind, checked, draw
 
 NAME = "items"
 VERSION = 2

@@ -9,33 +9,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lwq import tools
-from lwq.allocation import Allocation
-from lwq.budget import Budget
-from lwq.damage import damages
-from lwq.divergence import Floats
-from lwq.engine import Engine
+from lwq.bits.damage import damages
+from lwq.bits.knapsack import BudgetError
+from lwq.bits.mixes import Mixer, probed
+from lwq.bits.output_importance import output_entry, write_with
+from lwq.bits.race import difference, is_better
+from lwq.bits.stock import mix_and_bytes, settled
+from lwq.engine.engine import Engine
+from lwq.engine.session import spread_over
 from lwq.errors import ModelError
-from lwq.files import link_or_copy
-from lwq.gguf_header import read_header
-from lwq.gguf_size import planned_tensors
-from lwq.imatrix_io import read_imatrix
-from lwq.importance import importance_rows
-from lwq.knapsack import BudgetError
-from lwq.lean import Lean, lean_candidates, score_lean, verdict
-from lwq.metrics import Estimate
-from lwq.mixes import Mixer, probed
-from lwq.options import Constraints
-from lwq.output_importance import output_entry, write_with
-from lwq.prune_record import HealedSet
-from lwq.pruned_base import Cut, cut_command, prove, read_repairs, write_pruned
-from lwq.race import difference, is_better
-from lwq.requests import DryRunRequest, TextRequest, Window
-from lwq.search_record import Search, SearchCandidate, TensorSensitivity
-from lwq.session import spread_over
-from lwq.steps import Context, Given, Made, Origin
-from lwq.stock import mix_and_bytes, settled
-from lwq.tensors import bits_per_weight, renumber
+from lwq.gguf.allocation import Allocation
+from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
+from lwq.gguf.size import planned_tensors
+from lwq.gguf.types import bits_per_weight, renumber
+from lwq.layers.lean import Lean, lean_candidates, score_lean, verdict
+from lwq.layers.pruned_base import Cut, cut_command, prove, read_repairs, write_pruned
+from lwq.llama import tools
+from lwq.llama.requests import DryRunRequest, TextRequest, Window
+from lwq.metrics.divergence import Floats
+from lwq.metrics.values import Estimate
+from lwq.recipe.budget import Budget
+from lwq.recipe.constraints import Constraints
+from lwq.record.prune import HealedSet
+from lwq.record.search import Search, SearchCandidate, TensorSensitivity
+from lwq.steps.step import Context, Given, Made, Origin
+from lwq.store.files import link_or_copy
 
 NAME = "lean"
 VERSION = 1

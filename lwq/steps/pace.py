@@ -11,23 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lwq.budget import Budget
-from lwq.damage import TensorDamage, damages
-from lwq.files import need_space
-from lwq.frontier import choices, least_and_most
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.knapsack import Group, solve
-from lwq.metrics import Estimate
-from lwq.options import Constraints, spread
-from lwq.output_importance import write_with
-from lwq.pacing import TEST, Timed, Timer
-from lwq.prune_record import HealedSet
-from lwq.pruned_base import Cut, write_pruned
-from lwq.search_record import Pace, TensorSensitivity
-from lwq.speeds import most_at_pace
-from lwq.steps import Context, Made, Origin, from_json, to_json
-from lwq.stock import mix_and_bytes
-from lwq.tensors import renumber
+from lwq.bits.damage import TensorDamage, damages
+from lwq.bits.frontier import choices, least_and_most
+from lwq.bits.knapsack import Group, solve
+from lwq.bits.options import spread
+from lwq.bits.output_importance import write_with
+from lwq.bits.pacing import TEST, Timed, Timer
+from lwq.bits.stock import mix_and_bytes
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.types import renumber
+from lwq.layers.pruned_base import Cut, write_pruned
+from lwq.metrics.speeds import most_at_pace
+from lwq.metrics.values import Estimate
+from lwq.recipe.budget import Budget
+from lwq.recipe.constraints import Constraints
+from lwq.record.prune import HealedSet
+from lwq.record.search import Pace, TensorSensitivity
+from lwq.steps.step import Context, Made, Origin, from_json, to_json
+from lwq.store.files import need_space
 
 NAME = "pace"
 VERSION = 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lwq import tools
-from lwq.files import need_space
-from lwq.metrics import Damage, Perplexity
-from lwq.requests import TextRequest, Window, logits_bytes
-from lwq.steps import Context, Given, Made, from_json, to_json
+from lwq.llama import tools
+from lwq.llama.requests import TextRequest, Window, logits_bytes
+from lwq.metrics.values import Damage, Perplexity
+from lwq.steps.step import Context, Given, Made, from_json, to_json
+from lwq.store.files import need_space
 
 NAME = "parts"
 VERSION = 3

@@ -12,26 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from lwq.budget import Budget
-from lwq.cuts import Cuts, Removal, grow
-from lwq.damage import damages
-from lwq.divergence import Floats
-from lwq.engine import ENDS, Engine
+from lwq.bits.damage import damages
+from lwq.bits.mixes import probed
+from lwq.bits.options import groups
+from lwq.bits.stock import mix_and_bytes
+from lwq.engine.engine import ENDS, Engine
+from lwq.engine.session import Tokens, spread_over
 from lwq.errors import ModelError
-from lwq.gguf_header import GgufHeader
-from lwq.gguf_io import read_tensor
-from lwq.imatrix_io import read_imatrix
-from lwq.importance import importance_rows
-from lwq.layer_scores import StreamStatistics, lowest, nearest_run, weights_above
-from lwq.mixes import probed
-from lwq.options import Constraints, groups
-from lwq.prune_record import LayerScore, RemovedSet
-from lwq.pruning import check_layers, without_layers
-from lwq.search_record import TensorSensitivity
-from lwq.session import Tokens, spread_over
-from lwq.statistics import layer_statistics, tensor_statistics
-from lwq.steps import Context, Given, Made, Origin
-from lwq.stock import mix_and_bytes
+from lwq.gguf.data import read_tensor
+from lwq.gguf.header import GgufHeader
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
+from lwq.gguf.statistics import layer_statistics, tensor_statistics
+from lwq.layers.cuts import Cuts, Removal, grow
+from lwq.layers.pruning import check_layers, without_layers
+from lwq.layers.scores import StreamStatistics, lowest, nearest_run, weights_above
+from lwq.metrics.divergence import Floats
+from lwq.recipe.budget import Budget
+from lwq.recipe.constraints import Constraints
+from lwq.record.prune import LayerScore, RemovedSet
+from lwq.record.search import TensorSensitivity
+from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "prune"
 VERSION = 2

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from lwq import generation, tools
-from lwq.allocation import Allocation
-from lwq.files import need_space
-from lwq.gguf_header import read_header
-from lwq.gguf_io import check_against
-from lwq.gguf_parse import Scalar
-from lwq.gguf_size import imatrix_kv, planned_tensors, predicted_file_bytes
-from lwq.imatrix_io import read_imatrix
-from lwq.record import FileFacts
-from lwq.requests import QuantizeRequest
-from lwq.steps import Context, Made, Origin, file_facts
+from lwq.engine import generation
+from lwq.gguf.allocation import Allocation
+from lwq.gguf.data import check_against
+from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.parse import Scalar
+from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
+from lwq.llama import tools
+from lwq.llama.requests import QuantizeRequest
+from lwq.record.record import FileFacts
+from lwq.steps.step import Context, Made, Origin, file_facts
+from lwq.store.files import need_space
 
 NAME = "quantize"
 VERSION = 1

@@ -12,25 +12,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from lwq.allocation import Allocation
-from lwq.budget import Budget
-from lwq.damage import TensorDamage, damages, fit_interaction, sum_of, unsure
-from lwq.engine import Engine
-from lwq.gguf_header import GgufHeader, read_header
-from lwq.gguf_size import planned_tensors
-from lwq.imatrix_io import read_imatrix
-from lwq.importance import importance_rows
-from lwq.knapsack import BudgetError, Group, solve
-from lwq.mixes import Mixer, probed
-from lwq.options import Constraints, check_ties, groups, spread
-from lwq.pacing import Gate, Timer
-from lwq.race import Polish, Runner, choose, entered_as, proposals, race, reason, rounds_of
-from lwq.requests import DryRunRequest
-from lwq.search_record import Pace, Search, TensorSensitivity, nothing_fits, said
-from lwq.session import Tokens, spread_over
-from lwq.steps import Context, Given, Made, Origin
-from lwq.stock import StockMix, budget_bytes, is_refused, mix_and_bytes, obstacle, settled
-from lwq.tensors import bits_per_weight, tensor_bytes
+from lwq.bits.damage import TensorDamage, damages, fit_interaction, sum_of, unsure
+from lwq.bits.knapsack import BudgetError, Group, solve
+from lwq.bits.mixes import Mixer, probed
+from lwq.bits.options import check_ties, groups, spread
+from lwq.bits.pacing import Gate, Timer
+from lwq.bits.race import Polish, Runner, choose, entered_as, proposals, race, reason, rounds_of
+from lwq.bits.stock import StockMix, budget_bytes, is_refused, mix_and_bytes, obstacle, settled
+from lwq.engine.engine import Engine
+from lwq.engine.session import Tokens, spread_over
+from lwq.gguf.allocation import Allocation
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
+from lwq.gguf.size import planned_tensors
+from lwq.gguf.types import bits_per_weight, tensor_bytes
+from lwq.llama.requests import DryRunRequest
+from lwq.recipe.budget import Budget
+from lwq.recipe.constraints import Constraints
+from lwq.record.search import Pace, Search, TensorSensitivity, nothing_fits, said
+from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "search"
 VERSION = 2

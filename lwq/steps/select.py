@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq.fronts import Point, front, point, reason
-from lwq.metrics import Damage, Speed, TaskScore
-from lwq.record import FileFacts, Selection, Verdict
-from lwq.steps import Context, Made
+from lwq.metrics.fronts import Point, front, point, reason
+from lwq.metrics.values import Damage, Speed, TaskScore
+from lwq.record.record import FileFacts, Selection, Verdict
+from lwq.steps.step import Context, Made
 
 NAME = "select"
 VERSION = 2

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from lwq import tools
-from lwq.curves import observe_activations, relative_errors, slices
-from lwq.divergence import Floats
-from lwq.engine import Engine
-from lwq.frontier import frontier
-from lwq.gguf_header import read_header
-from lwq.imatrix_io import read_imatrix
-from lwq.importance import importance_rows
-from lwq.metrics import Estimate
-from lwq.mixes import Mixer, probed
-from lwq.options import NEED_IMPORTANCE, Constraints, legal_types
-from lwq.output_importance import output_entry, write_with
-from lwq.product import Product
-from lwq.requests import DryRunRequest
-from lwq.search_record import FrontierPoint, TensorSensitivity
-from lwq.session import Tokens, spread_over
-from lwq.steps import Context, Given, Made, Origin
-from lwq.tensors import TensorInfo, type_bpw
+from lwq.bits.curves import observe_activations, relative_errors, slices
+from lwq.bits.frontier import frontier
+from lwq.bits.mixes import Mixer, probed
+from lwq.bits.output_importance import output_entry, write_with
+from lwq.engine.engine import Engine
+from lwq.engine.product import Product
+from lwq.engine.session import Tokens, spread_over
+from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
+from lwq.gguf.types import TensorInfo, type_bpw
+from lwq.llama import tools
+from lwq.llama.requests import DryRunRequest
+from lwq.metrics.divergence import Floats
+from lwq.metrics.values import Estimate
+from lwq.recipe.constraints import NEED_IMPORTANCE, Constraints, legal_types
+from lwq.record.search import FrontierPoint, TensorSensitivity
+from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "sensitivity"
 VERSION = 2

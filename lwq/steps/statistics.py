@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq.imatrix_io import read_imatrix
-from lwq.statistics import LayerStatistics, TensorStatistics, layer_statistics, tensor_statistics
-from lwq.steps import Context, Made
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.statistics import LayerStatistics, TensorStatistics, layer_statistics, tensor_statistics
+from lwq.steps.step import Context, Made
 
 NAME = "statistics"
 VERSION = 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq import tools
-from lwq.metrics import TaskScore
-from lwq.requests import TaskRequest
-from lwq.steps import Context, Made, Origin
-from lwq.task_formats import tool_order
+from lwq.llama import tools
+from lwq.llama.requests import TaskRequest
+from lwq.metrics.values import TaskScore
+from lwq.steps.step import Context, Made, Origin
+from lwq.tasks.formats import tool_order
 
 NAME = "tasks"
 VERSION = 2

@@ -1,0 +1,154 @@
+"""What a type costs a tensor on the spot: the relative error of its product with real activations, type by type.
+
+e(q) is the mean over tokens of |Q x − W x|² ÷ |W x|², Q the stored form in type q, computed by the kernel that will
+run: unlike the error of the weights alone it holds what the kernel loses by quantizing x (which decides above 5 bpw)
+and the correlations of the channels. A sample of rows and tokens is enough for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from lwq.engine.engine import Engine
+from lwq.engine.ggml import Bytes
+from lwq.engine.graph import read_node
+from lwq.engine.product import Product
+from lwq.engine.session import Tokens
+from lwq.errors import ModelError
+from lwq.gguf.data import read_tensor
+from lwq.metrics.divergence import Floats
+
+N_ROWS: Final = 256
+N_TOKENS: Final = 128
+N_EXPERTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Rows of one matrix (of an expert, say), what multiplies them, and its importance row."""
+
+    rows: Floats
+    activations: Floats | None
+    importance: Floats | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activations:
+    """What enters a multiplication: float32 (tokens, channels), by expert where tokens choose."""
+
+    by_expert: Mapping[int, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a tensor's activations come from: the node, and which experts each token chose."""
+
+    node: int
+    chosen: int | None = None
+    n_used: int = 1
+
+
+def observe_activations(engine: Engine, windows: Tokens, names: Iterable[str]) -> dict[str, Activations]:
+    """A sample of what enters the multiplication by each tensor; tensors that only look rows up are not in it."""
+    sources = _sources(engine, frozenset(names))
+    addresses = {a for s in sources.values() for a in (s.node, s.chosen) if a is not None}
+    shapes = {a: engine.ggml.shape(a) for a in addresses}
+    each = max(1, N_TOKENS // max(1, len(windows)))
+    caught: dict[int, list[Bytes]] = {}
+
+    def keep(address: int, data: Bytes) -> None:
+        n_tokens = shapes[address][-1] if len(shapes[address]) > 1 else 1
+        rows = data.reshape(n_tokens, -1)
+        caught.setdefault(address, []).append(rows[:: max(1, n_tokens // each)].copy())
+
+    for tokens in windows:
+        engine.observe(tokens, addresses, keep)
+    return {name: _activations(source, caught, shapes) for name, source in sources.items()}
+
+
+def _sources(engine: Engine, wanted: frozenset[str]) -> dict[str, _Source]:
+    assert engine.graph
+    computed = {node.address for node in engine.graph.nodes}
+    found = {}
+    for node in engine.graph.nodes:
+        if node.op not in engine.ggml.products or (name := read_node(node.src[0]).name) not in wanted:
+            continue
+        source = _Source(node.src[1])
+        if len(node.src) > 2:
+            source = _Source(node.src[1], engine.ggml.whole(node.src[2]), engine.ggml.shape(node.src[2])[0])
+        if {source.node, source.chosen} <= computed | {None}:
+            found[name] = source
+    return found
+
+
+def _activations(
+    source: _Source, caught: Mapping[int, Sequence[Bytes]], shapes: Mapping[int, tuple[int, ...]]
+) -> Activations:
+    n_channels = shapes[source.node][0]
+    values = np.concatenate(caught[source.node]).view(np.float32)
+    if source.chosen is None:
+        return Activations(by_expert={0: values.reshape(-1, n_channels)})
+    experts = np.concatenate(caught[source.chosen]).view(np.int32)[:, : source.n_used]
+    tokens = values.reshape(len(experts), -1, n_channels)
+    each = np.broadcast_to(tokens, (len(experts), source.n_used, n_channels)).reshape(-1, n_channels)
+    who = experts.reshape(-1)
+    return Activations(by_expert={int(e): np.ascontiguousarray(each[who == e]) for e in np.unique(who)})
+
+
+def slices(engine: Engine, name: str, activations: Activations | None, importance: Floats | None) -> tuple[Slice, ...]:
+    """Strided rows of a tensor with what multiplies them; of experts, the few that saw most tokens.
+
+    Raises:
+        ModelError: values that are not finite.
+    """
+    values = read_tensor(engine.header, name)
+    if not np.isfinite(values).all():
+        raise ModelError(f"{engine.path.name}: {name} has values that are not finite", hint="the model is broken")
+    stack = values.reshape(-1, *values.shape[-2:])
+    seen = activations.by_expert if activations else {}
+    experts = sorted(seen, key=lambda e: (-len(seen[e]), e))[:N_EXPERTS] or range(min(N_EXPERTS, len(stack)))
+    return tuple(
+        Slice(
+            rows=np.ascontiguousarray(stack[e][:: max(1, stack.shape[1] // N_ROWS)][:N_ROWS]),
+            activations=seen.get(e),
+            importance=None if importance is None else importance[e],
+        )
+        for e in experts
+    )
+
+
+def relative_errors(
+    engine: Engine, product: Product, pieces: Sequence[Slice], base_type: str, types: Iterable[str]
+) -> dict[str, float]:
+    """Type → e(q) over all slices, weighted by their numbers of tokens; 0 for a tensor of zeros."""
+    ggml = engine.ggml
+    right = [
+        None if p.activations is None else product.of(base_type, ggml.quantize(p.rows, base_type, None), p.activations)
+        for p in pieces
+    ]
+    found = {}
+    for q in types:
+        errors = [_errors(engine, product, p, base, q) for p, base in zip(pieces, right, strict=True)]
+        found[q] = float(np.concatenate(errors).mean(dtype=np.float64)) if sum(map(len, errors)) else 0.0
+    return found
+
+
+def _errors(engine: Engine, product: Product, piece: Slice, base: Floats | None, ggml_type: str) -> Floats:
+    """The relative error of each token, or of each row where none is multiplied."""
+    data = engine.ggml.quantize(piece.rows, ggml_type, piece.importance, engine.n_threads)
+    if base is None or piece.activations is None:
+        return _looked_up(engine, piece, data, ggml_type)
+    return product.errors(base, product.of(ggml_type, data, piece.activations))
+
+
+def _looked_up(engine: Engine, piece: Slice, data: Bytes, ggml_type: str) -> Floats:
+    """Relative squared error of each row that is only looked up, weighted by importance where there is any."""
+    back = engine.ggml.dequantize(data, ggml_type, piece.rows.shape[1])
+    weights = piece.importance if piece.importance is not None else np.ones(piece.rows.shape[1], np.float32)
+    energy = (piece.rows**2 * weights).sum(axis=1)
+    error = ((piece.rows - back) ** 2 * weights).sum(axis=1)
+    return np.asarray(error[energy > 0] / energy[energy > 0])

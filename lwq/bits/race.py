@@ -1,0 +1,251 @@
+"""Mixes measured against each other on the same windows: a race that drops losers, and swaps that keep the size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from lwq.bits.knapsack import Group, Option
+from lwq.bits.mixes import Mixer
+from lwq.metrics.divergence import Doubles, Scores, stderr
+from lwq.metrics.values import Estimate
+from lwq.record.search import SearchCandidate
+
+LOST: Final = 3.5
+"""A runner this many standard errors behind the best is dropped (p < .01 with the eight pieces of two windows)."""
+SURE: Final = 1.96
+_SWAP_SURE: Final = 1.64
+
+
+@dataclass(slots=True, kw_only=True)
+class Runner:
+    """A mix in the race, and its scores so far."""
+
+    name: str
+    types: Mapping[str, str]
+    unweighted: frozenset[str] = frozenset()
+    must_finish: bool = False
+    """Never dropped: the stock mix, which the winner is compared with."""
+    obstacle: str = ""
+    """Why it cannot be chosen (too large, against a constraint): it is measured for comparison and drops nobody."""
+    scores: Scores | None = None
+    dropped: str = ""
+
+    @property
+    def kld(self) -> float:
+        return self.scores.mean_kld if self.scores else float("inf")
+
+
+def difference(a: Scores, b: Scores) -> Estimate:
+    """Mean KLD of ``a`` less that of ``b``, paired over the pieces of windows that both have."""
+    n = min(len(a.kld), len(b.kld))
+    pieces: Doubles = _first(a, n).pieces() - _first(b, n).pieces()
+    error = stderr(pieces)
+    return Estimate(value=float(pieces.mean()), stderr=error if np.isfinite(error) else None, unit="nats")
+
+
+def _first(scores: Scores, n: int) -> Scores:
+    return Scores(kld=scores.kld[:n], nll=scores.nll[:n])
+
+
+def is_better(gap: Estimate, sure: float = SURE) -> bool:
+    """Whether a difference is below zero by more than its error allows."""
+    return gap.stderr is not None and gap.value + sure * gap.stderr < 0
+
+
+def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]], told: Callable[[], None]) -> None:
+    """Scores the runners on growing sets of windows; who is surely behind the best is dropped between rounds."""
+    for windows in rounds:
+        running = [r for r in runners if not r.dropped]
+        for runner in running:
+            mixer.put(runner.types, runner.unweighted)
+            found = mixer.engine.score(windows=windows)
+            runner.scores = runner.scores.with_more(found) if runner.scores else found
+            told()
+        best = min((r for r in running if not r.obstacle), key=lambda r: r.kld, default=None)
+        if best is None or not best.scores:
+            continue
+        for runner in running:
+            if runner is best or runner.must_finish or not runner.scores:
+                continue
+            if is_better(difference(best.scores, runner.scores), LOST):
+                runner.dropped = f"behind {best.name} after {len(runner.scores.kld)} windows"
+
+
+def choose(runners: Sequence[Runner], too_slow: Callable[[Mapping[str, str]], str]) -> tuple[Runner, Estimate]:
+    """Who ships, and the KLD of the best but the stock mix less that of the stock mix (the first of the runners).
+
+    The stock mix ships unless another is surely better, or something stands against it.
+
+    Args:
+        too_slow: what stands against a winner's types after all; then it is chosen anew. Not all may be too slow.
+    """
+    stock, *others = runners
+    while True:  # one fewer each time
+        best = min(others, key=lambda r: (bool(r.dropped), r.kld))
+        assert stock.scores
+        assert best.scores
+        gap = difference(best.scores, stock.scores)
+        winner = best if is_better(gap) or stock.obstacle else stock
+        if not (why := too_slow(winner.types)):
+            return winner, gap
+        if winner is stock:
+            stock.obstacle = why
+        else:
+            winner.dropped = why
+            others.remove(winner)
+
+
+def rounds_of(n_windows: int) -> list[range]:
+    """Windows in growing sets: two, as many again, then all that are left."""
+    edges = sorted({min(2, n_windows), min(4, n_windows), n_windows})
+    return [range(a, b) for a, b in zip([0, *edges], edges, strict=False) if b > a]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """One group a type up, another a type down, together within the budget."""
+
+    up: tuple[str, str]
+    """(group, new type)."""
+    down: tuple[str, str]
+    predicted: float
+    """Predicted change of the sum of damages; what the best allocation left is ≥ 0."""
+    at_stake: float
+    """Damage of the two groups as they are: how wrong the prediction could be."""
+
+
+def proposals(chosen: Mapping[str, str], groups: Iterable[Group], spare_bytes: int, n: int) -> list[Swap]:
+    """The ``n`` swaps whose predicted loss is least beside what is at stake; deterministic."""
+    ups, downs = [], []
+    for group in groups:
+        here = next(o for o in group.options if o.label == chosen[group.name])
+        above = [o for o in group.options if o.n_bytes > here.n_bytes and o.damage < here.damage]
+        below = [o for o in group.options if o.n_bytes < here.n_bytes]
+        if above:
+            ups.append((group, here, min(above, key=lambda o: (o.n_bytes, o.label))))
+        if below:
+            downs.append((group, here, max(below, key=lambda o: (o.n_bytes, -o.damage, o.label))))
+    found = []
+    for high, was, more in ups:
+        for low, had, less in downs:
+            if low is not high and _grown(was, more) + _grown(had, less) <= spare_bytes:
+                change = more.damage - was.damage + less.damage - had.damage
+                found.append(
+                    Swap(
+                        up=(high.name, more.label),
+                        down=(low.name, less.label),
+                        predicted=change,
+                        at_stake=was.damage + had.damage,
+                    )
+                )
+    found.sort(key=lambda s: (s.predicted / max(s.at_stake, 1e-12), s.up, s.down))
+    return _each_once(found)[:n]
+
+
+def _grown(before: Option, after: Option) -> int:
+    return after.n_bytes - before.n_bytes
+
+
+def _each_once(swaps: Iterable[Swap]) -> list[Swap]:
+    """Swaps that share no group with one before them."""
+    used: set[str] = set()
+    kept = []
+    for swap in swaps:
+        if not {swap.up[0], swap.down[0]} & used:
+            used |= {swap.up[0], swap.down[0]}
+            kept.append(swap)
+    return kept
+
+
+@dataclass(slots=True, kw_only=True)
+class Polish:
+    """Swaps tried one after another on a mix that is in place; those that surely lower the KLD stay."""
+
+    mixer: Mixer
+    groups: Mapping[str, Group]
+    chosen: dict[str, str]
+    scores: Scores
+    """Of the mix that is in place, on all windows of the engine."""
+    told: Callable[[], None] = field(default=lambda: None)
+    n_tried: int = 0
+    n_kept: int = 0
+
+    def run(self, swaps: Iterable[Swap], spare_bytes: int) -> int:
+        """Tries each; returns the bytes that are spare afterwards."""
+        engine = self.mixer.engine
+        engine.settle()
+        for swap in swaps:
+            grown = self._bytes_of(swap.up) + self._bytes_of(swap.down)
+            if grown <= spare_bytes and self._try(swap):
+                spare_bytes -= grown
+            self.told()
+        return spare_bytes
+
+    def _bytes_of(self, change: tuple[str, str]) -> int:
+        options = {o.label: o for o in self.groups[change[0]].options}
+        return options[change[1]].n_bytes - options[self.chosen[change[0]]].n_bytes
+
+    def _types(self, changes: Mapping[str, str]) -> dict[str, str]:
+        return {member: label for name, label in changes.items() for member in self.groups[name].members}
+
+    def _try(self, swap: Swap) -> bool:
+        """Two windows first; the rest only if those do not show a loss."""
+        engine, now = self.mixer.engine, self.scores
+        changes = self._types(dict((swap.up, swap.down)))
+        before = {name: self.mixer.now[name] for name in changes}
+        self._swap({name: (q, True) for name, q in changes.items()})
+        self.n_tried += 1
+        n = min(2, len(engine.windows))
+        found = engine.score(*changes, windows=range(n))
+        if not is_better(difference(now, found), _SWAP_SURE) and n < len(engine.windows):
+            found = found.with_more(engine.score(*changes, windows=range(n, len(engine.windows))))
+        if len(found.kld) == len(engine.windows) and is_better(difference(found, now), _SWAP_SURE):
+            self.chosen |= dict((swap.up, swap.down))
+            self.n_kept += 1
+            engine.settle()
+            self.scores = found
+            return True
+        self._swap(before)
+        return False
+
+    def _swap(self, types: Mapping[str, tuple[str, bool]]) -> None:
+        for name, (ggml_type, weighted) in types.items():
+            self.mixer.engine.swap(name, ggml_type, self.mixer.stored(name, ggml_type, weighted))
+            self.mixer.now[name] = (ggml_type, weighted)
+
+
+def entered_as(runner: Runner, winner: Runner, n_bytes: int, predicted: float) -> SearchCandidate:
+    """A runner as the record has it."""
+    assert runner.scores
+    verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
+    if runner.obstacle:
+        verdict = f"{runner.obstacle}; shown for comparison"
+    return SearchCandidate(
+        name=runner.name,
+        n_bytes=n_bytes,
+        predicted_kld=predicted,
+        kld=runner.scores.estimate(),
+        n_windows=len(runner.scores.kld),
+        verdict=verdict,
+    )
+
+
+def reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
+    """Why the winner ships, in a sentence: by how much it is better than the stock mix, with what confidence."""
+    error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
+    if winner is stock:
+        return (
+            f"The stock mix was not surely beaten: the best other candidate differs from it by {gap.value:+.6f}{error}"
+            " nats of KLD on the selection text, and ties go to the stock mix."
+        )
+    share = 100 * (1 - winner.kld / stock.kld) if stock.kld > 0 else 0.0
+    where = "below" if share >= 0 else "above"
+    size = "of that size" if fits else "next to that size, which is larger than the budget,"
+    return (
+        f"Its KLD on the selection text is {abs(share):.0f} % {where} that of the {stock.name} mix {size}"
+        f" ({gap.value:+.6f}{error} nats, paired)."
+    )

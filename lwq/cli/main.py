@@ -1,0 +1,129 @@
+"""The ``lwq`` command: options, output and exit codes; the only place that prints or exits."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from lwq import __version__
+from lwq.errors import Interrupted, LwqError
+
+# command -> (module in lwq.cli, its one line in `lwq --help`); modules are imported when called
+COMMANDS = {
+    "init": ("recipe", "Write a commented recipe for a model."),
+    "plan": ("run", "Show steps, sizes, disk and time of a recipe; run nothing costly."),
+    "run": ("run", "Carry out a recipe and write its model card."),
+    "sensitivity": ("measured", "Measure how much each tensor of a model matters."),
+    "allocate": ("allocate", "Choose types within budgets, by predicted damage."),
+    "prune-scores": ("prune", "Measure what removing each layer of a model costs."),
+    "prune": ("prune", "Write a model without some layers, healed."),
+    "bench": ("bench", "Tokens per second of GGUFs, measured in turns."),
+    "eval": ("compare", "Measure PPL, KLD and task scores of GGUFs."),
+    "compare": ("compare", "Put GGUFs of one model side by side."),
+    "why": ("run", "Say why a step of a recipe is done, or would run again."),
+    "stats": ("look", "Print the statistics of an importance matrix."),
+    "inspect": ("look", "Print types, sizes and bits per weight of a GGUF."),
+    "card": ("card", "Write the model card again from a record."),
+    "recipe": ("recipe", "Check a recipe; print the schema."),
+    "toolchain": ("toolchain", "Build, show or examine the pinned llama.cpp."),
+    "cache": ("cache", "List finished steps; remove what no recipe needs."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"lwq.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], list(COMMANDS), n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Perhaps you meant {near[0]!r}.", ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LWQ"})
+@click.version_option(__version__, "-V", "--version", prog_name="lwq")
+@click.option("-q", "--quiet", count=True, help="Only results and errors.")
+@click.option("-v", "--verbose", count=True, help="Also the command lines of the tools.")
+@click.option("--llama-dir", metavar="DIR", help="Use this llama.cpp instead of the pinned build.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the tools; one per core when absent.")
+@click.pass_context
+def cli(ctx: click.Context, quiet: int, verbose: int, llama_dir: str | None, threads: int | None) -> None:
+    """Layer-wise quantization for llama.cpp, by measurement.
+
+    Every option can be set in the environment: LWQ_LLAMA_DIR, LWQ_THREADS, …; LWQ_HOME moves the cache.
+    Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted.
+    """
+    from lwq.cli.settings import Settings
+
+    ctx.obj = Settings(verbosity=verbose - quiet, llama_dir=llama_dir, threads=threads)
+
+
+def main() -> NoReturn:
+    """Entry point: runs a command and turns what went wrong into a message and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _interrupted)
+    sys.unraisablehook = _unraisable
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result: Any = cli.main(args=arguments, prog_name="lwq", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except LwqError as error:
+        return _fail(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        from lwq.cli.crash import write_crash_log
+
+        return _fail(write_crash_log(error, arguments))
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: LwqError) -> int:
+    click.echo(f"lwq: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    return error.exit_code
+
+
+def _interrupted(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted("interrupted", hint="finished steps are kept; the same command goes on from there")
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interruption that fell into a callback, where Python drops exceptions, comes again a moment later."""
+    if isinstance(unraisable.exc_value, Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    else:
+        sys.__unraisablehook__(unraisable)

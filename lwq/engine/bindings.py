@@ -1,0 +1,87 @@
+"""llama.cpp's libraries in this process, checked to be of the pin; the only importer of ``llama_cpp``."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lwq.errors import ToolchainError
+from lwq.llama.toolchain import BINDINGS_VERSION, COMMIT, Toolchain
+
+_kept: list[Any] = []  # callbacks that native code calls for as long as the process lives
+
+
+def load_bindings(toolchain: Toolchain) -> ModuleType:
+    """The ``llama_cpp`` module, working on the toolchain's own libraries.
+
+    Structures are laid out for one commit: bindings and libraries of different ones would read each
+    other's memory wrongly, so that is refused.
+
+    Raises:
+        ToolchainError: another version of the bindings, libraries of another commit, or libraries that
+            were loaded before from elsewhere.
+    """
+    version = metadata.version("llama_cpp_python")
+    if version != BINDINGS_VERSION:
+        raise ToolchainError(
+            f"llama-cpp-python {version} is installed, but {BINDINGS_VERSION} is laid out for llama.cpp {COMMIT[:12]}",
+            hint=f"CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install llama-cpp-python=={BINDINGS_VERSION}",
+        )
+    if not COMMIT.startswith(toolchain.commit[:12]) or toolchain.commit == "unknown":
+        raise ToolchainError(
+            f"{toolchain.lib_dir}: its libraries are of llama.cpp {toolchain.commit}, the bindings of {COMMIT[:12]}",
+            hint="use the pinned build (`lwq toolchain build`, no --llama-dir) for what runs in process",
+        )
+    first = "llama_cpp" not in sys.modules
+    if first:
+        os.environ["LLAMA_CPP_LIB_PATH"] = str(toolchain.lib_dir)
+    import llama_cpp
+
+    _check_libraries(llama_cpp, toolchain)
+    if first:
+        _silence(llama_cpp)
+    module: ModuleType = llama_cpp
+    return module
+
+
+def _check_libraries(llama_cpp: Any, toolchain: Toolchain) -> None:
+    """Every library of llama.cpp in this process is the toolchain's own, and of the pinned commit.
+
+    ``LD_LIBRARY_PATH`` goes before the place that is written in libllama, so its libggml can be another's.
+    """
+    library = llama_cpp.llama_cpp._lib
+    for loaded in sorted({Path(library._name).resolve(), *_mapped_libraries()}):
+        if loaded.parent != toolchain.lib_dir.resolve():
+            raise ToolchainError(
+                f"{loaded.name} was loaded from {loaded.parent}, not from {toolchain.lib_dir}",
+                hint="start a new process without LD_LIBRARY_PATH; one process works with one llama.cpp",
+            )
+    library.ggml_commit.restype = ctypes.c_char_p
+    commit = library.ggml_commit().decode("utf-8", "replace")
+    if not commit or not COMMIT.startswith(commit):
+        raise ToolchainError(
+            f"{toolchain.lib_dir}: its libggml says that it is of {commit or 'no commit'}, expected {COMMIT[:12]}",
+            hint="`lwq toolchain build` makes the pinned one",
+        )
+
+
+def _mapped_libraries() -> set[Path]:
+    """Files of llama.cpp's libraries in this process's memory, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    files = {line.split(maxsplit=5)[5] for line in lines if line.count("/lib")}
+    return {Path(file) for file in files if Path(file).name.startswith(("libllama", "libggml"))}
+
+
+def _silence(llama_cpp: Any) -> None:
+    """Native log lines go nowhere; errors come back as results."""
+    callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    _kept.append(callback)
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))

@@ -1,0 +1,214 @@
+"""One model in this process: windows scored against its own first state, tensors swapped and put back.
+
+Swapped tensors are held in their ggml type, so the kernels that run are those that will run on the written file:
+what they lose by quantizing activations on the way is measured too. Weights lie where llama.cpp put them (CPU, CUDA
+or Metal memory) and are written through the same calls everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lwq.engine.ggml import Bytes, Tensor
+from lwq.engine.replay import Kept, Replay
+from lwq.engine.session import Tokens
+from lwq.errors import ModelError
+from lwq.gguf.types import GGML_TYPES, split_name
+from lwq.llama.toolchain import Toolchain
+from lwq.metrics.divergence import Doubles, Floats, Scores, token_kld
+
+ENDS: Final = {
+    "attention": ("attn_output", "ssm_out", "shortconv.out_proj"),
+    "ffn": ("ffn_down", "ffn_down_exps", "ffn_down_shexp", "ffn_down_chexps"),
+}
+"""What writes to the residual stream, by part of a layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """A tensor as it was loaded."""
+
+    ggml_type: int
+    nb: tuple[int, ...]
+    data: Bytes
+
+
+class Engine(Replay):
+    """A loaded model, the windows it is scored on, and what it said of them when they were set."""
+
+    def __init__(
+        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, scored: range | None = None
+    ) -> None:
+        super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, scored=scored)
+        self.windows: Tokens = np.empty((0, n_ctx), np.int32)
+        self._base: list[Floats] = []
+        self.kept: list[Kept] = []
+        self._originals: dict[str, _Original] = {}
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def set_windows(self, windows: Tokens, scored: range | None = None) -> None:
+        """Scores from here on are against what the model says now, of these windows.
+
+        Args:
+            scored: other positions that are scored from here on.
+
+        Raises:
+            ModelError: logits that are not finite.
+        """
+        self.scored = self.scored if scored is None else scored
+        self.windows, self._base = windows, []
+        self.find_graph(windows)
+        self.kept = []
+        for tokens in windows:
+            logits = self._keep_states(tokens)
+            if not np.isfinite(logits).all():
+                raise ModelError(f"{self.path.name}: its logits are not finite", hint="the model itself is broken")
+            self._base.append(logits)
+
+    def settle(self) -> None:
+        """Later scores start from the residual streams of the weights as they are now (the base stays)."""
+        self.kept = []
+        for tokens in self.windows:
+            self._keep_states(tokens)
+
+    def _keep_states(self, tokens: Tokens) -> Floats:
+        assert self.graph
+        kept = self.keep(tokens, self.graph.boundaries)
+        if len(kept.states) < len(self.graph.boundaries):  # another graph: nothing known of it, so no short cut
+            self.graph.boundaries.clear()
+        self.kept.append(kept)
+        return self._decoded()
+
+    # tensors
+
+    def place(self, name: str) -> int:
+        """The layer whose start a change of this tensor reaches: −1 the whole model, n_layer the output only."""
+        layer = split_name(name)[0]
+        if layer is not None:
+            return layer
+        return self.header.n_layer if name.startswith("output") else -1
+
+    def swap(self, name: str, ggml_type: str, data: Bytes) -> None:
+        """Puts a tensor's stored form in place of what is there; the first original is kept for ``restore``.
+
+        Raises:
+            ModelError: the graph does not read such a tensor, the bytes are not a whole one of that type, or they
+                would not fit in the memory of the original.
+        """
+        number, n_weights, n_bytes = GGML_TYPES[ggml_type]
+        for address in self._addresses(name):
+            tensor = Tensor.from_address(address)
+            if data.nbytes * n_weights != math.prod(tensor.ne) * n_bytes:
+                raise ModelError(f"{name}: {data.nbytes} bytes are not such a tensor in {ggml_type}")
+            if name not in self._originals:
+                self._originals[name] = _Original(tensor.type, tuple(tensor.nb), self.ggml.read(address))
+            if data.nbytes > self._originals[name].data.nbytes:
+                raise ModelError(f"{name}: {ggml_type} takes more bytes than the type it was loaded in")
+            row = tensor.ne[0] // n_weights * n_bytes
+            tensor.type = number
+            tensor.nb[:] = (n_bytes, row, row * tensor.ne[1], row * tensor.ne[1] * tensor.ne[2])
+            self.ggml.write(address, data)
+
+    def restore(self, *names: str) -> None:
+        """These tensors as they were loaded, bit for bit; all that were swapped when none is named."""
+        for name in names or tuple(self._originals):
+            original = self._originals.pop(name, None)
+            for address in self._addresses(name) if original else ():
+                assert original
+                tensor = Tensor.from_address(address)
+                tensor.type, tensor.nb[:] = original.ggml_type, original.nb
+                self.ggml.write(address, original.data)
+
+    def skip_layer(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
+        """Makes a layer (or only its ``attention`` or ``ffn``) add nothing; the tensors swapped for zeros.
+
+        A pre-norm layer is the identity then, and so is one whose outputs pass a norm. ``restore`` undoes it.
+        """
+        assert self.graph
+        ends = tuple(f"blk.{layer}.{end}." for part in parts for end in ENDS[part])
+        names = tuple(n for n in self.graph.weights if n.startswith(ends))
+        for name in names:
+            _, tensor = self.header.find(name)
+            self.swap(name, tensor.ggml_type, np.zeros(tensor.n_bytes, np.uint8))
+        return names
+
+    def is_identity(self, layer: int) -> bool:
+        """Whether what leaves a layer is, bit for bit, what enters it, with the weights as they are now."""
+        assert self.graph
+        if not {layer - 1, layer} <= set(self.graph.boundaries):
+            return False
+        kept, ends = self.kept[0], self.graph.boundaries
+        self.enter(kept.inputs, layer - 1, kept.states[layer - 1])
+        self.advance(ends[layer - 1] + 1, ends[layer] + 1)
+        rows = self.ggml.read(self.graph.nodes[ends[layer]].address).reshape(-1, kept.row_bytes(layer - 1, self.n_ctx))
+        entered = kept.states[layer - 1].reshape(self.n_ctx, -1)
+        return np.array_equal(rows, entered if len(rows) == self.n_ctx else entered[np.array(self.scored)])
+
+    def _addresses(self, name: str) -> tuple[int, ...]:
+        assert self.graph, "set_windows first"
+        found = self.graph.weights.get(name)
+        if found is None:
+            raise ModelError(f"{name}: is in the file, but its graph does not read it", hint="leave it as it is")
+        return found
+
+    # scores
+
+    def logits(self, window: int, first_layer: int) -> Floats:
+        """Logits of a window, shape (scored tokens, n_vocab), if nothing changed below ``first_layer``."""
+        assert self.graph
+        below = [b for b in self.graph.boundaries if b < first_layer]
+        if below:
+            return self._replay(window, max(below))
+        self._decode(self.windows[window])
+        return self._decoded()
+
+    def _replay(self, window: int, boundary: int) -> Floats:
+        assert self.graph
+        kept = self.kept[window]
+        self.enter(kept.inputs, boundary, kept.states[boundary])
+        self.advance(self.graph.boundaries[boundary] + 1, len(self.graph.nodes))
+        return self.result()
+
+    def score(self, *changed: str, windows: Sequence[int] | None = None) -> Scores:
+        """KLD and likelihood of every scored token, given which tensors changed since ``settle``.
+
+        Raises:
+            ModelError: the changed model's logits are not finite.
+        """
+        first = min((self.place(name) for name in changed), default=-1)
+        kld, nll = [], []
+        for w in range(len(self.windows)) if windows is None else windows:
+            found, likelihood = self._window_scores(w, self.logits(w, first))
+            kld.append(found)
+            nll.append(likelihood)
+        scores = Scores(kld=np.array(kld), nll=np.array(nll))
+        if not np.isfinite(scores.kld).all():
+            what = ", ".join(changed[:3]) or "this change"
+            raise ModelError(f"{self.path.name}: logits are not finite after {what}", hint="keep a finer type there")
+        return scores
+
+    def score_from(self, layer: int, states: Sequence[Bytes]) -> Scores:
+        """Scores of all windows, if these residual streams left a layer."""
+        assert self.graph
+        found = []
+        for w, state in enumerate(states):
+            self.enter(self.kept[w].inputs, layer, state)
+            self.advance(self.graph.boundaries[layer] + 1, len(self.graph.nodes))
+            found.append(self._window_scores(w, self.result()))
+        return Scores(kld=np.array([kld for kld, _ in found]), nll=np.array([nll for _, nll in found]))
+
+    def _window_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:
+        kld, partition = token_kld(self._base[w], logits, self.n_threads)
+        following = self.windows[w][np.array(self.scored) + 1]
+        return kld, partition - logits[np.arange(self.n_scored), following]

@@ -1,0 +1,124 @@
+"""A loaded model whose graph can be computed in parts: put a residual stream back, go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lwq.engine.ggml import Bytes
+from lwq.engine.graph import Graph, read_graph, read_inputs
+from lwq.engine.session import Session, Tokens
+from lwq.llama.machine import available_memory_bytes
+from lwq.llama.toolchain import Toolchain
+from lwq.metrics.divergence import Floats
+
+_STATE_SHARE: Final = 0.4
+"""Share of the free memory that kept residual streams may fill."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Of one window: what llama.cpp set for it, and the residual stream at the end of some layers."""
+
+    inputs: dict[int, Bytes]
+    states: dict[int, Bytes]
+
+    def row_bytes(self, layer: int, n_ctx: int) -> int:
+        """Bytes of one token's stream."""
+        return len(self.states[layer]) // n_ctx
+
+
+class Replay(Session):
+    """A session that knows its graph."""
+
+    def __init__(
+        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, scored: range | None = None
+    ) -> None:
+        super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, scored=scored)
+        self.graph: Graph | None = None
+        self._backend: int | None = None
+
+    def close(self) -> None:
+        """Frees all native memory."""
+        if self.graph:
+            self.graph.free(self.ggml)
+        if self._backend:
+            self.ggml.lib.ggml_backend_free(self._backend)
+        super().close()
+
+    def find_graph(self, windows: Tokens) -> None:
+        """Reads the graph that llama.cpp builds for these windows, with as many boundaries as memory allows."""
+        if self.graph:
+            self.graph.free(self.ggml)
+        addresses: list[int] = []
+
+        def listen(address: int, ask: bool) -> bool:
+            addresses.append(address)
+            return not ask
+
+        self._listener = listen
+        self._decode(windows[0])
+        self._listener = None
+        self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
+        self.graph.keep_boundaries(self.ggml, self._states_that_fit(len(windows)))
+
+    def _states_that_fit(self, n_windows: int) -> int:
+        """Number of residual streams of one window for which there is room."""
+        stream = self.n_ctx * 4 * (self.header.number(f"{self.header.architecture}.embedding_length") or 1)
+        return int(available_memory_bytes() * _STATE_SHARE) // (stream * max(1, n_windows))
+
+    def keep(self, tokens: Tokens, layers: Iterable[int]) -> Kept:
+        """A window computed by llama.cpp, with the residual streams behind these layers (ends of the graph's parts)."""
+        assert self.graph
+        wanted = {self.graph.nodes[self.graph.boundaries[layer]].address: layer for layer in layers}
+        kept = Kept(inputs={}, states={})
+
+        def listen(address: int, ask: bool) -> bool:
+            if ask:
+                return address in wanted
+            if not kept.states and self.graph:  # later, they may be overwritten
+                kept.inputs.update(read_inputs(self.ggml, self.graph))
+            kept.states[wanted[address]] = self.ggml.read(address)
+            return True
+
+        self._listener = listen
+        self._decode(tokens)
+        self._listener = None
+        return kept
+
+    def streams(self, tokens: Tokens) -> list[Floats]:
+        """The residual stream that enters each layer, and the one that leaves the last: (tokens, n_embd) each.
+
+        Only positions that are scored leave the last layer; score them all where that matters.
+        """
+        assert self.graph
+        kept = self.keep(tokens, self.graph.boundaries)
+        return [kept.states[layer].view(np.float32).reshape(self.n_ctx, -1) for layer in sorted(kept.states)]
+
+    def decoded(self, tokens: Tokens) -> Floats:
+        """Logits of a window, shape (scored tokens, n_vocab), all layers computed by llama.cpp."""
+        self._decode(tokens)
+        return self._decoded()
+
+    def enter(self, inputs: Mapping[int, Bytes], layer: int, state: Bytes) -> None:
+        """Puts back what a window's graph is given, and the residual stream behind a layer."""
+        assert self.graph
+        for address, data in inputs.items():
+            self.ggml.write(address, data)
+        self.ggml.write(self.graph.nodes[self.graph.boundaries[layer]].address, state)
+
+    def advance(self, start: int, stop: int) -> None:
+        """Computes the graph's nodes from ``start`` up to, not with, ``stop``."""
+        assert self.graph
+        if self._backend is None:
+            self._backend = self.ggml.backend(self.graph.nodes[start].address, self.n_threads)
+        self.ggml.compute(self._backend, self.graph.part(self.ggml, start, stop))
+
+    def result(self) -> Floats:
+        """The logits that the graph holds now, shape (scored tokens, n_vocab)."""
+        assert self.graph
+        return self.ggml.read(self.graph.result()).view(np.float32).reshape(self.n_scored, self.n_vocab)

@@ -1,0 +1,140 @@
+"""One loaded model: a text cut into windows, a window computed, its nodes listened to."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lwq.engine.bindings import load_bindings
+from lwq.engine.ggml import Bytes, Ggml
+from lwq.errors import ModelError
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.llama.toolchain import Toolchain
+from lwq.metrics.divergence import Floats
+
+Tokens = NDArray[np.int32]
+OnCaught = Callable[[int, Bytes], None]
+_LOAD_WITHOUT_MMAP: Final = 0
+
+
+def spread_over(windows: Tokens, n: int) -> Tokens:
+    """``n`` windows evenly from those of a text (all where it has fewer)."""
+    n = min(n, len(windows))
+    return windows[[int((i + 0.5) * len(windows) / n) for i in range(n)]]
+
+
+class Session:
+    """A model in this process. Use it as a context manager: native memory is its own.
+
+    Args:
+        n_ctx: tokens of a window.
+        scored: positions of a window whose predictions are wanted; its second half, as in llama-perplexity,
+            when None.
+
+    Raises:
+        ModelError: llama.cpp cannot load or run the file.
+    """
+
+    def __init__(
+        self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, scored: range | None = None
+    ) -> None:
+        self.llama = load_bindings(toolchain)
+        self.ggml = Ggml(self.llama.llama_cpp._lib)
+        self.header: GgufHeader = read_header(path)
+        self.path, self.n_ctx, self.n_threads = path, n_ctx, n_threads
+        self.scored = range(n_ctx // 2, n_ctx - 1) if scored is None else scored
+        self._listener: Callable[[int, bool], bool] | None = None
+        self._load()
+
+    @property
+    def n_scored(self) -> int:
+        """Scored tokens of a window."""
+        return len(self.scored)
+
+    def _load(self) -> None:
+        llama = self.llama
+        parameters = llama.llama_model_default_params()
+        parameters.load_mode = _LOAD_WITHOUT_MMAP  # mapped pages could not be written
+        parameters.use_extra_bufts = False  # repacked weights could not be read back
+        self.model = llama.llama_model_load_from_file(str(self.path).encode(), parameters)
+        if not self.model:
+            raise ModelError(f"{self.path.name}: llama.cpp cannot load it", hint="`lwq inspect` shows what it is")
+        options = llama.llama_context_default_params()
+        options.n_ctx = options.n_batch = options.n_ubatch = self.n_ctx
+        options.n_threads = options.n_threads_batch = self.n_threads
+        options.n_seq_max = 1
+        self._callback = type(options.cb_eval)(self._on_node)  # kept: native code calls it
+        options.cb_eval = self._callback
+        self.context = llama.llama_init_from_model(self.model, options)
+        if not self.context:
+            llama.llama_model_free(self.model)
+            raise ModelError(f"{self.path.name}: llama.cpp cannot run it with windows of {self.n_ctx} tokens")
+        self.vocab = llama.llama_model_get_vocab(self.model)
+        self.n_vocab = llama.llama_vocab_n_tokens(self.vocab)
+        self.batch = llama.llama_batch_init(self.n_ctx, 0, 1)
+
+    def close(self) -> None:
+        """Frees all native memory."""
+        self.llama.llama_batch_free(self.batch)
+        self.llama.llama_free(self.context)
+        self.llama.llama_model_free(self.model)
+
+    def cut(self, text: str) -> Tokens:
+        """All whole windows of a text, shape (windows, n_ctx), cut as llama-perplexity cuts them.
+
+        It drops one newline at the end (common/arg.cpp), and no carriage returns.
+        """
+        raw = text.removesuffix("\n").encode()
+        found = (ctypes.c_int32 * (len(raw) + 16))()
+        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), found, len(found), True, False)
+        windows = np.array(found[: n // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)
+        if self.llama.llama_vocab_get_add_bos(self.vocab) and len(windows):
+            windows[:, 0] = self.llama.llama_vocab_bos(self.vocab)
+        return windows
+
+    def cut_file(self, path: Path, name: str) -> Tokens:
+        """The same of a text file, which ``name`` calls in errors.
+
+        Raises:
+            ModelError: fewer than two windows.
+        """
+        windows = self.cut(path.read_bytes().decode())
+        if len(windows) < 2:
+            raise ModelError(f"{name}: has {len(windows)} windows of {self.n_ctx} tokens, 2 are needed")
+        return windows
+
+    def _on_node(self, address: int, ask: bool, _: Any) -> bool:
+        return self._listener(address, ask) if self._listener else False
+
+    def observe(self, tokens: Tokens, addresses: Iterable[int], on_caught: OnCaught) -> None:
+        """Computes a window and hands over the results of these nodes of ``graph``."""
+        wanted = frozenset(addresses)
+
+        def listen(address: int, ask: bool) -> bool:
+            if ask:
+                return address in wanted
+            on_caught(address, self.ggml.read(address))
+            return True
+
+        self._listener = listen
+        self._decode(tokens)
+        self._listener = None
+
+    def _decode(self, tokens: Tokens) -> None:
+        llama, batch = self.llama, self.batch
+        llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
+        batch.n_tokens = self.n_ctx
+        for i, token in enumerate(tokens.tolist()):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
+            batch.logits[i] = i in self.scored
+        if llama.llama_decode(self.context, batch):
+            raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens")
+
+    def _decoded(self) -> Floats:
+        rows = (self.llama.llama_get_logits_ith(self.context, i) for i in self.scored)
+        return np.stack([np.ctypeslib.as_array(row, (self.n_vocab,)) for row in rows])

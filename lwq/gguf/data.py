@@ -1,0 +1,208 @@
+"""Reading, checking and writing the tensors of a GGUF; the only importer of ``gguf``.
+
+The header is read by ``gguf_header`` (fast and strict), sizes are predicted by ``gguf_size``; this
+module adds the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+from gguf.quants import dequantize
+from gguf.utility import size_label as gguf_size_label
+from numpy.typing import NDArray
+
+from lwq.errors import ModelError
+from lwq.gguf.header import GgufHeader, read_array, read_header, shard_paths
+from lwq.gguf.parse import BigArray, MetaEntry, MetaValue, Scalar, Shard
+from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
+from lwq.gguf.types import GGML_TYPES, GGUF_ALIGNMENT, UNQUANTIZED, TensorInfo, tensor_bytes
+
+__all__ = [
+    "BigArray", "GgufHeader", "MetaEntry", "MetaValue", "RawTensor", "Scalar", "Shard", "check_against",
+    "imatrix_kv", "planned_tensors", "predicted_file_bytes", "raw_tensor", "read_array", "read_header",
+    "read_rows", "read_tensor", "shard_paths", "size_label", "tensor_section_sha256", "was_quantized", "write_gguf",
+]  # fmt: skip
+
+_CHUNK: Final = 1 << 22
+_DTYPES: Final = {
+    "f32": np.float32, "f16": np.float16, "f64": np.float64,
+    "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
+}  # fmt: skip
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawTensor:
+    """Tensor data as stored: one row of bytes for each row of ``ne[0]`` weights."""
+
+    ggml_type: str
+    ne: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+
+def read_tensor(header: GgufHeader, name: str) -> NDArray[np.float32]:
+    """The tensor's values as float32, dequantized, in numpy order (row length last).
+
+    Raises:
+        ModelError: no such tensor, or a type that ``gguf`` cannot dequantize.
+    """
+    raw = raw_tensor(header, name)
+    return _values(header, name, raw.ggml_type, raw.data).reshape(tuple(reversed(raw.ne)))
+
+
+def read_rows(header: GgufHeader, name: str, most: int) -> NDArray[np.float32]:
+    """At most that many of a tensor's rows, from the first on at equal distances, as float32 (rows, ``ne[0]``).
+
+    Raises:
+        ModelError: as for ``read_tensor``.
+    """
+    raw = raw_tensor(header, name)
+    rows = np.ascontiguousarray(raw.data[:: max(1, -(-len(raw.data) // most))])
+    return _values(header, name, raw.ggml_type, rows).reshape(len(rows), raw.ne[0])
+
+
+def _values(header: GgufHeader, name: str, ggml_type: str, data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    if ggml_type in _DTYPES:
+        return data.view(_DTYPES[ggml_type]).astype(np.float32)
+    try:
+        values = dequantize(data, GGMLQuantizationType(GGML_TYPES[ggml_type][0]))
+    except (NotImplementedError, ValueError) as err:
+        raise ModelError(
+            f"{header.path}: tensor {name!r} is {ggml_type}, which cannot be dequantized here",
+            hint="llama-quantize --allow-requantize FILE OUT F16 can",
+        ) from err
+    return np.asarray(values, dtype=np.float32)
+
+
+def raw_tensor(header: GgufHeader, name: str) -> RawTensor:
+    """The tensor's bytes as stored, mapped from the file (read-only, nothing copied)."""
+    shard, tensor = header.find(name)
+    n_rows = tensor.n_elements // tensor.ne[0] if tensor.n_elements else 0
+    row_bytes = tensor_bytes(tensor.ne[:1], tensor.ggml_type)
+    if tensor.n_bytes == 0:
+        data = np.empty((n_rows, row_bytes), dtype=np.uint8)
+    else:
+        at = shard.data_offset + tensor.offset
+        data = np.memmap(shard.path, dtype=np.uint8, mode="r", offset=at, shape=(n_rows, row_bytes))
+    return RawTensor(ggml_type=tensor.ggml_type, ne=tensor.ne, data=data)
+
+
+def was_quantized(header: GgufHeader) -> bool:
+    """Whether any tensor is stored in a quantized ggml type."""
+    return any(t.ggml_type not in UNQUANTIZED for t in header.tensors)
+
+
+def tensor_section_sha256(path: Path) -> str:
+    """sha256 of the tensor data alone (all shards in order), so that metadata may differ."""
+    digest = hashlib.sha256()
+    for shard in read_header(path).shards:
+        with shard.path.open("rb") as file:
+            file.seek(shard.data_offset)
+            while piece := file.read(_CHUNK):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def size_label(tensors: Iterable[TensorInfo], *, of_experts: bool = True) -> str:
+    """What ``general.size_label`` says of a model with these tensors: ``1.1B``, or ``8x7B`` where there are experts.
+
+    Args:
+        of_experts: False says ``47B`` of the latter.
+
+    Source: gguf-py/gguf/gguf_writer.py ``get_total_parameter_count``, utility.py ``size_label``.
+    """
+    total = shared = of_one = n_counted = n_tensors = 0
+    for tensor in tensors:
+        shape, n = tuple(reversed(tensor.ne)), tensor.n_elements
+        total += n
+        if "_exps." in tensor.name and len(shape) >= 3:
+            n_experts = shape[-2 if ".bias" in tensor.name else -3]
+            of_one, n_counted, n_tensors = of_one + n // n_experts, n_counted + n_experts, n_tensors + 1
+        else:
+            shared += n
+    count = n_counted // n_tensors if of_experts and n_tensors else 0
+    return str(gguf_size_label(total, shared, of_one, count))
+
+
+def check_against(path: Path, planned: Sequence[TensorInfo], *, file_bytes: int) -> GgufHeader:
+    """The header of a file just written, which holds these tensors in these types and no more.
+
+    Args:
+        planned: as ``planned_tensors`` gives them; order does not matter.
+        file_bytes: as ``predicted_file_bytes`` gives them.
+
+    Raises:
+        ModelError: any difference; the first few are named.
+    """
+    header = read_header(path)
+    want = {t.name: (t.ggml_type, t.ne) for t in planned}
+    have = {t.name: (t.ggml_type, t.ne) for t in header.tensors}
+    faults = [f"{name} is missing" for name in want if name not in have]
+    faults += [f"{name} was not planned" for name in have if name not in want]
+    faults += [
+        f"{name} is {have[name][0]} {have[name][1]}, planned {want[name][0]} {want[name][1]}"
+        for name in want
+        if name in have and have[name] != want[name]
+    ]
+    if header.file_bytes != file_bytes:
+        faults.append(f"the file has {header.file_bytes} bytes, predicted {file_bytes}")
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ModelError(
+            f"{path}: not as planned: {'; '.join(faults[:5])}{more}",
+            hint="delete it and run again; if it comes out the same, the plan is wrong: please report it",
+        )
+    return header
+
+
+def write_gguf(
+    path: Path,
+    metadata: Mapping[str, MetaValue | Sequence[Scalar]],
+    tensors: Mapping[str, Array | RawTensor],
+) -> None:
+    """Writes a GGUF: whole numbers as uint32 (negative: int32), floats as float32, tensors in order.
+
+    The caller gives ``path`` a temporary name and renames it: this writes in place.
+    """
+    writer = GGUFWriter(path, arch="")
+    writer.kv_data[0].clear()  # the architecture comes with the metadata, and an imatrix has none
+    alignment = metadata.get("general.alignment", GGUF_ALIGNMENT)
+    writer.data_alignment = alignment if isinstance(alignment, int) else GGUF_ALIGNMENT
+    for key, value in metadata.items():
+        _add_value(writer, key, value)
+    for name, tensor in tensors.items():
+        if isinstance(tensor, RawTensor):
+            number = GGMLQuantizationType(GGML_TYPES[tensor.ggml_type][0])
+            shape = (*reversed(tensor.ne[1:]), tensor.data.shape[-1])
+            writer.add_tensor(name, np.asarray(tensor.data).reshape(shape), raw_dtype=number)
+        else:
+            writer.add_tensor(name, tensor)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+def _add_value(writer: GGUFWriter, key: str, value: MetaValue | Sequence[Scalar]) -> None:
+    if isinstance(value, str):
+        writer.add_key_value(key, value, GGUFValueType.STRING)  # add_string drops an empty one
+    elif isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        (writer.add_uint32 if value >= 0 else writer.add_int32)(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, BigArray):
+        raise TypeError(f"{key}: read the array with read_array first")
+    else:
+        writer.add_array(key, list(value))

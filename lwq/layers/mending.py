@@ -1,0 +1,224 @@
+"""Healing in process: repairs fitted on one text, kept only where they lower the measured KLD on another.
+
+From the layer before the first cut to the end, layer by layer: the streams of the whole model are the aim, those of the
+cut and so far repaired model the state. A layer's repair is fitted from both (``healing``), put in place, and stays if
+the KLD on the engine's windows falls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from lwq.bits.race import difference, is_better
+from lwq.engine.engine import Engine
+from lwq.engine.ggml import Bytes
+from lwq.engine.graph import read_node
+from lwq.engine.replay import Kept
+from lwq.engine.session import Tokens
+from lwq.gguf.data import read_tensor
+from lwq.layers.healing import WIDEST, Method, Sums, repaired, token_weights
+from lwq.metrics.divergence import Floats, Scores
+from lwq.metrics.values import Estimate
+from lwq.record.prune import HealedSet, HealedTensor
+
+RIDGES: Final = (0.1, 0.3, 1.0)
+"""Tried at the first layer; behind it, half and twice the best so far."""
+_SURE: Final = 1.64
+"""Standard errors by which the KLD must fall for a repair to stay."""
+_IN_VAIN: Final = 3
+"""Layers in a row without gain after which the rest is left as it is."""
+_NOT_CUT: Final = "the graph of this architecture cannot be cut between layers"
+_NONE_BEFORE: Final = "no layer stays before the cut, where repairs start"
+_NO_PLACE: Final = "no ffn_down adds to the residual stream by itself (experts, or a norm behind it)"
+_VAIN: Final = "no repair lowered the KLD"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Place:
+    """One kept layer whose ``ffn_down`` adds to the stream and nothing else."""
+
+    layer: int
+    tensor: str
+    weight: Floats
+    product: int
+    """Index of the node that multiplies by it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Flow:
+    """Windows on their way through the layers."""
+
+    kept: Sequence[Kept]
+    states: list[Bytes]
+
+
+@dataclass(slots=True, kw_only=True)
+class Mender:
+    """Heals sets of removed layers of one engine, whose windows judge.
+
+    Args:
+        fit: windows on which repairs are fitted, shape (windows, n_ctx).
+        published: ReplaceMe alone: transforms of the layers before cuts, all tokens alike; for comparison.
+    """
+
+    engine: Engine
+    fit: Tokens
+    published: bool = False
+    told: Callable[[], None] = field(default=lambda: None)
+
+    def heal(self, layers: tuple[int, ...]) -> tuple[HealedSet, dict[str, Floats]]:
+        """What healing brings to a model without these layers, and the repaired tensors; the engine is as before."""
+        engine = self.engine
+        engine.restore()
+        first = min(layers) - 1
+        aims = self._aims(first)
+        names = [name for layer in layers for name in engine.skip_layer(layer)]
+        before = engine.score(*names)
+        try:
+            if not aims:
+                return _healed(layers, before, before, (), _NONE_BEFORE if first < 0 else _NOT_CUT), {}
+            return self._repaired(layers, before, aims, first)
+        finally:
+            engine.restore()
+
+    def _aims(self, first: int) -> list[Kept]:
+        """Streams of the whole model on the fitting text, from the layer before the first that may be repaired."""
+        graph, wanted = self.engine.graph, range(max(first, 0) - 1, self.engine.header.n_layer - 1)
+        if first < 0 or graph is None or not set(wanted) <= set(graph.boundaries):
+            return []
+        return [self.engine.keep(tokens, wanted) for tokens in self.fit]
+
+    def _repaired(
+        self, layers: tuple[int, ...], before: Scores, aims: list[Kept], first: int
+    ) -> tuple[HealedSet, dict[str, Floats]]:
+        engine, now = self.engine, before
+        fit, judged = (_Flow(kept=k, states=[w.states[first - 1] for w in k]) for k in (aims, engine.kept))
+        tensors: dict[str, Floats] = {}
+        accepted: list[HealedTensor] = []
+        ridges: tuple[float, ...] = RIDGES
+        in_vain, tried = 0, False
+        for layer in (i for i in range(first, engine.header.n_layer - 1) if i not in layers):
+            if layer + 1 in layers:
+                ridges, in_vain = RIDGES, 0
+            passed = self.published and layer + 1 not in layers
+            place = self._place(layer) if in_vain < _IN_VAIN and not passed else None
+            tried = tried or place is not None
+            found = self._try(place, self._sums(place, fit, _end(layer, layers)), judged, ridges) if place else None
+            gain = difference(found[0], now) if found else None
+            if place and found and gain and is_better(gain, _SURE):
+                now, (method, ridge), tensors[place.tensor] = found
+                self._put(place.tensor, tensors[place.tensor])
+                accepted.append(_accepted(place.tensor, method, ridge, now, gain))
+                ridges, in_vain = (ridge / 2, ridge * 2), 0
+            elif place:
+                engine.restore(place.tensor)
+                in_vain += 1
+            self._forward(layer, fit)
+            self._forward(layer, judged)
+            self.told()
+        note = "" if accepted else _VAIN if tried else _NO_PLACE
+        return _healed(layers, before, now, tuple(accepted), note), tensors
+
+    # one layer
+
+    def _place(self, layer: int) -> _Place | None:
+        """Where a layer can be repaired: its ffn_down's product reaches the stream through additions alone."""
+        engine, tensor = self.engine, f"blk.{layer}.ffn_down.weight"
+        assert engine.graph
+        nodes, end = engine.graph.nodes, engine.graph.boundaries[layer]
+        at = next(
+            (
+                i
+                for i in range(engine.graph.boundaries[layer - 1], end)
+                if nodes[i].op in engine.ggml.products and read_node(nodes[i].src[0]).name == tensor
+            ),
+            None,
+        )
+        if at is None:
+            return None
+        carrying = {nodes[at].address}
+        for node in nodes[at + 1 : end + 1]:
+            if carrying & {*node.src, node.view_src}:
+                if engine.ggml.lib.ggml_op_name(node.op) != b"ADD":
+                    return None
+                carrying.add(node.address)
+        if nodes[end].address not in carrying:
+            return None
+        return _Place(layer=layer, tensor=tensor, weight=read_tensor(engine.header, tensor), product=at)
+
+    def _sums(self, place: _Place, flow: _Flow, end: int) -> Sums:
+        """Sums over the fitting text for a repair that aims at the whole model's stream behind layer ``end``."""
+        engine = self.engine
+        assert engine.graph
+        sums = Sums.empty(*reversed(place.weight.shape))
+        last = engine.graph.boundaries[place.layer]
+        for window, state in zip(flow.kept, flow.states, strict=True):
+            engine.enter(window.inputs, place.layer - 1, state)
+            engine.advance(engine.graph.boundaries[place.layer - 1] + 1, place.product)
+            h = self._rows(engine.graph.nodes[place.product].src[1])
+            engine.advance(place.product, last + 1)
+            aim = window.states[end].view(np.float32).reshape(engine.n_ctx, -1)
+            weights = np.full(len(aim), 1 / aim.size, np.float32) if self.published else token_weights(aim)
+            sums.add(h, aim - self._rows(engine.graph.nodes[last].address), weights)
+        return sums
+
+    def _rows(self, address: int) -> Floats:
+        return self.engine.ggml.read(address).view(np.float32).reshape(self.engine.n_ctx, -1)
+
+    def _try(
+        self, place: _Place, sums: Sums, judged: _Flow, ridges: Sequence[float]
+    ) -> tuple[Scores, tuple[Method, float], Floats]:
+        """The best of the repairs, by measured KLD."""
+        method: Method = "transform" if self.published or len(sums.hh) > WIDEST else "refit"
+        found = []
+        for ridge in ridges:
+            values = repaired(place.weight, sums, method, ridge)
+            self._put(place.tensor, values)
+            ends = list(self._states(place.layer, judged))
+            found.append((self.engine.score_from(place.layer, ends), (method, ridge), values))
+        return min(found, key=lambda f: f[0].mean_kld)
+
+    def _put(self, tensor: str, values: Floats) -> None:
+        ggml_type = self.engine.header.find(tensor)[1].ggml_type
+        self.engine.swap(tensor, ggml_type, self.engine.ggml.quantize(values, ggml_type, None, self.engine.n_threads))
+
+    def _states(self, layer: int, flow: _Flow) -> Iterator[Bytes]:
+        engine = self.engine
+        assert engine.graph
+        ends = engine.graph.boundaries
+        for window, state in zip(flow.kept, flow.states, strict=True):
+            engine.enter(window.inputs, layer - 1, state)
+            engine.advance(ends[layer - 1] + 1, ends[layer] + 1)
+            yield engine.ggml.read(engine.graph.nodes[ends[layer]].address)
+
+    def _forward(self, layer: int, flow: _Flow) -> None:
+        flow.states = list(self._states(layer, flow))
+
+
+def _end(layer: int, gone: Sequence[int]) -> int:
+    """The last of the removed layers right behind a kept one; the layer itself where none is."""
+    while layer + 1 in gone:
+        layer += 1
+    return layer
+
+
+def _accepted(tensor: str, method: str, ridge: float, now: Scores, gain: Estimate) -> HealedTensor:
+    return HealedTensor(tensor=tensor, method=method, ridge=ridge, kld=now.estimate(), gain=gain)
+
+
+def _healed(
+    layers: tuple[int, ...], before: Scores, after: Scores, tensors: tuple[HealedTensor, ...], note: str
+) -> HealedSet:
+    return HealedSet(
+        layers=layers,
+        file="",
+        before=before.estimate(),
+        after=after.estimate(),
+        gain=difference(after, before),
+        tensors=tensors,
+        note=note,
+    )

@@ -1,0 +1,185 @@
+"""What this machine has: programs (and the packages that bring them), CPU features, GPUs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lwq.errors import ToolchainError, ToolError
+from lwq.llama.process import run_tool
+
+DEBIAN_PACKAGES: Final = {
+    "git": "git",
+    "cmake": "cmake",
+    "make": "make",
+    "cc": "build-essential",
+    "c++": "build-essential",
+    "ninja": "ninja-build",
+    "ccache": "ccache",
+    "nvcc": "nvidia-cuda-toolkit",
+    "glslc": "glslc libvulkan-dev spirv-headers",
+}
+_BREW_PACKAGES: Final = {"cmake": "cmake", "ninja": "ninja", "ccache": "ccache"}
+_COMPILER_VARIABLES: Final = {"cc": "CC", "c++": "CXX", "nvcc": "CUDACXX"}
+_ALSO_NAMED: Final = {"cc": ("gcc", "clang"), "c++": ("g++", "clang++"), "ninja": ("ninja-build",), "make": ("gmake",)}
+_ISA_PREFIXES: Final = ("sse", "ssse", "avx", "amx", "bmi", "fma", "f16c", "gfni", "vaes", "sha", "popcnt", "movbe")
+_PROBE_STALL_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One NVIDIA GPU as nvidia-smi reports it."""
+
+    name: str
+    compute_capability: str
+    """``9.0``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What decides the backend."""
+
+    system: str
+    """``Linux`` or ``Darwin``."""
+    architecture: str
+    has_nvcc: bool = False
+    gpus: tuple[Gpu, ...] = ()
+    has_nvidia_device: bool = False
+    has_glslc: bool = False
+    has_vulkan_headers: bool = False
+    has_vulkan_device: bool = False
+
+
+def find_program(name: str) -> Path | None:
+    """Absolute path of a program: what ``CC``, ``CXX`` or ``CUDACXX`` say, else the first on PATH."""
+    given = os.environ.get(_COMPILER_VARIABLES.get(name, ""), "")
+    names = (given,) if given else (name, *_ALSO_NAMED.get(name, ()))
+    for candidate in names:
+        found = shutil.which(candidate)
+        if found:
+            return Path(found).absolute()
+    if name == "nvcc":
+        usual = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"
+        return usual if os.access(usual, os.X_OK) else None
+    return None
+
+
+def need_programs(*names: str) -> tuple[Path, ...]:
+    """Absolute paths of programs; one error names all that are missing and how to install them."""
+    found = {name: find_program(name) for name in names}
+    missing = tuple(name for name, path in found.items() if path is None)
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ToolchainError(f"{', '.join(missing)}: {verb} not installed (not on PATH)", hint=how_to_install(missing))
+    return tuple(path for path in found.values() if path is not None)
+
+
+def how_to_install(names: tuple[str, ...]) -> str:
+    """The command that installs programs on this system."""
+    if sys.platform == "darwin":
+        brewed = " ".join(_BREW_PACKAGES[name] for name in names if name in _BREW_PACKAGES)
+        return f"brew install {brewed}" if brewed else "xcode-select --install"
+    packages = dict.fromkeys(DEBIAN_PACKAGES.get(name, name) for name in names)
+    return f"sudo apt-get install {' '.join(packages)}"
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+    """What ``-march=native`` can make use of: a build is only good for CPUs with the same list.
+
+    On systems without /proc/cpuinfo the name of the architecture alone.
+    """
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return (platform.machine(),)
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            arm = name.strip() == "Features"
+            features = {word for word in value.split() if arm or word.startswith(_ISA_PREFIXES)}
+            return (platform.machine(), *sorted(features))
+    return (platform.machine(),)
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system tells it; never a host name."""
+    if sys.platform == "darwin":
+        sysctl = Path("/usr/sbin/sysctl")
+        return run_tool((str(sysctl), "-n", "machdep.cpu.brand_string"), cwd=Path("/")).stdout.strip()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def n_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def look() -> Machine:
+    """This machine."""
+    sdk = os.environ.get("VULKAN_SDK")
+    include = Path(sdk) / "include" if sdk else Path("/usr/include")
+    return Machine(
+        system=platform.system(),
+        architecture=platform.machine(),
+        has_nvcc=find_program("nvcc") is not None,
+        gpus=nvidia_gpus(),
+        has_nvidia_device=Path("/dev/nvidia0").exists(),
+        has_glslc=find_program("glslc") is not None,
+        has_vulkan_headers=(include / "vulkan" / "vulkan.h").is_file(),
+        has_vulkan_device=any(Path("/dev/dri").glob("renderD*")),
+    )
+
+
+def nvidia_gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs that the driver can use now; none where there is no driver."""
+    smi = find_program("nvidia-smi")
+    if smi is None:
+        return ()
+    query = (str(smi), "--query-gpu=name,compute_cap", "--format=csv,noheader")
+    try:
+        done = run_tool(query, cwd=Path("/"), stall_seconds=_PROBE_STALL_SECONDS, check=False)
+    except (ToolError, ToolchainError):
+        return ()
+    return parse_gpus(done.stdout) if done.returncode == 0 else ()
+
+
+def parse_gpus(text: str) -> tuple[Gpu, ...]:
+    """GPUs in ``nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader``."""
+    rows = (line.rpartition(",") for line in text.splitlines() if "," in line)
+    return tuple(
+        Gpu(name=name.strip(), compute_capability=capability.strip())
+        for name, _, capability in rows
+        if capability.strip().replace(".", "").isdigit()
+    )
+
+
+def available_memory_bytes() -> int:
+    """Memory that a new allocation can have without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def busy_share() -> float:
+    """Share of this process's CPUs in use for half a second in which nothing of ours runs."""
+    import psutil
+
+    shares = psutil.cpu_percent(interval=_LOOK_SECONDS, percpu=True)
+    if hasattr(os, "sched_getaffinity"):
+        ours = [shares[cpu] for cpu in os.sched_getaffinity(0) if cpu < len(shares)]
+        shares = ours or shares
+    return statistics.fmean(shares) / 100

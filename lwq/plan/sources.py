@@ -1,0 +1,231 @@
+"""What a recipe needs from outside, fetched and hashed: the model, the texts, other people's files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from lwq.errors import DownloadError, FileError, LwqError
+from lwq.gguf.header import read_header
+from lwq.gguf.types import FTYPES
+from lwq.plan.hub import Source, fetch_model, fetch_text
+from lwq.recipe.schema import Recipe, Task, Text, split_cloze
+from lwq.steps.step import Given
+from lwq.store.files import os_errors, sha256_file
+from lwq.tasks.files import kind_of, usable_items
+from lwq.tasks.items import Kind
+
+T = TypeVar("T")
+OnNote = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A given file (or the files of a model) with its content hash and a label that tells no local path."""
+
+    given: Given
+    paths: tuple[Path, ...]
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The original model."""
+
+    kind: Literal["gguf", "hf-folder"]
+    found: Found
+    name: str
+    """Stem for file names."""
+    licence: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Everything given, checked as far as possible without a tool."""
+
+    model: Model
+    texts: dict[str, Found]
+    third_party: dict[str, Found]
+    tasks: dict[str, tuple[Found, ...]]
+
+    def given(self) -> dict[str, tuple[Path, ...]]:
+        """Paths by content hash."""
+        sets = (found for files in self.tasks.values() for found in files)
+        all_found = (self.model.found, *self.texts.values(), *self.third_party.values(), *sets)
+        return {found.given.sha256: found.paths for found in all_found}
+
+
+def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
+    """All sources of a recipe whose paths start at ``folder``.
+
+    Raises:
+        LwqError: the one thing that is wrong, or a list of all that are.
+    """
+    folder = folder.absolute()
+    faults: list[LwqError] = []
+
+    def attempt(what: Callable[[], T]) -> T | None:
+        try:
+            return what()
+        except LwqError as error:
+            faults.append(error)
+            return None
+
+    source = attempt(partial(_source, recipe, folder, home, on_note))
+    texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
+    others = {t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party}
+    tasks = {t.name: attempt(partial(_task, t, folder, home)) for t in recipe.tasks}
+    attempt(lambda: _check_disjoint({role: found for role, found in texts.items() if found}))
+    if faults:
+        raise _joined(faults)
+    assert source is not None
+    model = _model(source, recipe, home, on_note)
+    return Sources(
+        model=model,
+        texts={r: f for r, f in texts.items() if f},
+        third_party=_named({n: f for n, f in others.items() if f}, model, recipe),
+        tasks={n: f for n, f in tasks.items() if f},
+    )
+
+
+def _joined(faults: list[LwqError]) -> LwqError:
+    if len(faults) == 1:
+        return faults[0]
+    lines = "\n".join(f"  {fault.message}" + (f" ({fault.hint})" if fault.hint else "") for fault in faults)
+    kind = DownloadError if all(isinstance(fault, DownloadError) for fault in faults) else FileError
+    return kind(f"{len(faults)} things are missing or wrong:\n{lines}")
+
+
+def _source(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Source:
+    """The model's files; a GGUF's header is whole."""
+    source = fetch_model(recipe.model, recipe_dir=folder, home=home, on_progress=on_note)
+    if source.kind == "gguf":
+        read_header(source.files[0])
+    return source
+
+
+def _model(source: Source, recipe: Recipe, home: Path, on_note: OnNote) -> Model:
+    name = recipe.model_name or _stem(source)
+    found = _found(source, home, on_note)
+    return Model(kind=source.kind, found=found, name=name, licence=source.licence)
+
+
+def _stem(source: Source) -> str:
+    """``SmolLM2-135M-Instruct.Q4_1.gguf`` → ``SmolLM2-135M-Instruct``: no shard number, no type label."""
+    name = source.name
+    if source.kind == "hf-folder":
+        return name
+    name = name.removesuffix(".gguf")
+    shard = name.rpartition("-00001-of-")[0]
+    name = shard or name
+    head, _, label = name.replace("-", ".").rpartition(".")
+    return name[: len(head)] if label.upper() in FTYPES and head else name
+
+
+def _found(source: Source, home: Path, on_note: OnNote) -> Found:
+    """Content hash of a model: of the file, or of the list of its files' hashes."""
+    memo = home / "hashes.sqlite"
+    hashes = []
+    for path in source.files:
+        if path.stat().st_size > 2**30:
+            on_note(f"hashing {path.name}")
+        hashes.append((path.name, sha256_file(path, memo=memo)))
+    digest = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
+    paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
+    return Found(given=Given(sha256=digest, name=source.name), paths=paths, label=source.label)
+
+
+def _other(name: str, reference: str, folder: Path, home: Path, on_note: OnNote) -> Found:
+    source = fetch_model(reference, recipe_dir=folder, home=home, on_progress=on_note)
+    if source.kind != "gguf" or len(source.files) != 1:
+        raise FileError(f"third_party {name}: {reference} is not one GGUF file", hint="name a single .gguf file")
+    read_header(source.files[0])
+    return _found(source, home, on_note)
+
+
+def _named(others: dict[str, Found], model: Model, recipe: Recipe) -> dict[str, Found]:
+    """Other people's files under names that are neither each other's nor those of files that the recipe makes."""
+    made = (recipe.base_type.upper(), *(t.name for t in recipe.targets))
+    taken = {*(f"{model.name}-{name}.gguf" for name in made)}
+    if model.found.given.sha256 not in {found.given.sha256 for found in others.values()}:
+        taken.add(model.found.given.name)
+    named = {}
+    for row, found in others.items():
+        name = _unlike(found.given.name, (f"{row}.gguf", f"{row}-{found.given.name}"), taken)
+        named[row] = replace(found, given=replace(found.given, name=name))
+        taken.add(name)
+    return named
+
+
+def _text(role: str, text: Text, folder: Path, home: Path) -> Found:
+    path, label = fetch_text(text.text, recipe_dir=folder, home=home)
+    with os_errors("read the text", path):
+        raw = path.read_bytes()
+    try:
+        decoded = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{role} text {path}: is not UTF-8: {error}", hint="convert it, `iconv -t UTF-8`") from None
+    if not decoded.strip():
+        raise FileError(f"{role} text {path}: is empty", hint="give a text of at least two windows")
+    need = 2 * text.n_ctx if text.n_chunks is None else max(2, text.n_chunks) * text.n_ctx
+    if len(raw) < need:
+        raise FileError(
+            f"{role} text {path}: has {len(raw):,} bytes, so at most as many tokens; {need:,} tokens are needed",
+            hint="give a longer text, or lower n_ctx or n_chunks",
+        )
+    given = Given(sha256=hashlib.sha256(raw).hexdigest(), name=f"{role}.txt")
+    return Found(given=given, paths=(path,), label=label)
+
+
+def _task(task: Task, folder: Path, home: Path) -> tuple[Found, ...]:
+    """The files of a task set, read once to find their faults; their names differ."""
+    files, items = list[Found](), 0
+    for reference in task.file:
+        cloze, text = split_cloze(reference)
+        path, label = fetch_text(text, recipe_dir=folder, home=home, folders=not cloze)
+        with os_errors("read the task data", path):
+            digest = _digest(path)
+        if alike := next((f for f in files if f.given.sha256 == digest), None):
+            raise FileError(f"task set {task.name}: {label} and {alike.label} are the same", hint="name each file once")
+        name = _unlike(path.name, (f"{path.parent.name}-{path.name}",), {f.given.name for f in files})
+        files.append(Found(given=Given(sha256=digest, name=name), paths=(path,), label=label))
+        kind = task.kind or kind_of(task.name)
+        items += task.n_items if cloze else _n_items(path, task, kind)
+    if items < task.n_items:
+        hint = f"set n_items = {items}, or give more data"
+        raise FileError(f"task set {task.name}: has {items} items, {task.n_items} are wanted", hint=hint)
+    return tuple(files)
+
+
+def _unlike(name: str, others: tuple[str, ...], taken: Collection[str]) -> str:
+    """The name, or the first of the others that is not taken yet, or one with a number."""
+    numbered = (f"{n}-{name}" for n in count(2))
+    return next(found for found in chain((name, *others), numbered) if found not in taken)
+
+
+def _n_items(path: Path, task: Task, kind: Kind) -> int:
+    return len(usable_items(path, task.name, kind, task.columns or None, skip=task.faulty == "skip")[0])
+
+
+def _digest(path: Path) -> str:
+    """Content hash of a file, or of the list of a folder's files."""
+    if path.is_file():
+        return sha256_file(path)
+    each = sorted((p.relative_to(path).as_posix(), sha256_file(p)) for p in path.rglob("*") if p.is_file())
+    return hashlib.sha256(repr(each).encode()).hexdigest()
+
+
+def _check_disjoint(texts: dict[str, Found]) -> None:
+    roles = sorted(texts)
+    for i, first in enumerate(roles):
+        for second in roles[i + 1 :]:
+            if texts[first].given.sha256 == texts[second].given.sha256:
+                raise FileError(
+                    f"{first} and {second} text have the same content ({texts[first].label}, {texts[second].label})",
+                    hint="calibration, selection and evaluation must be disjoint",
+                )

@@ -1,0 +1,80 @@
+"""docs/recipe.md, from the schema itself: one page that cannot disagree with the code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from lwq.recipe.schema import Bench, Card, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe.target import Target
+
+_HEAD = """# The recipe
+
+A recipe is a TOML file that says what to make: a model, three disjoint texts, and the files. Strings with
+backslashes go in 'single quotes'. Unknown keys are mistakes; all mistakes are told at once, before anything runs:
+`lwq recipe check FILE`. `lwq init MODEL` writes a recipe to start from, `lwq recipe schema` prints a JSON Schema
+for editors. This page is written by `lwq recipe schema --markdown`.
+"""
+_SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("Top level", Recipe),
+    ("[calibration], [selection], [evaluation]", Text),
+    ("[[targets]]", Target),
+    ("[[third_party]]", ThirdParty),
+    ("[[tasks]]", Task),
+    ("[bench]", Bench),
+    ("[sensitivity]", SensitivityOptions),
+    ("[pruning]", Pruning),
+    ("[select]", Select),
+    ("[card]", Card),
+)
+_TABLES = (
+    *("calibration", "selection", "evaluation", "targets", "third_party", "tasks", "bench"),
+    "sensitivity",
+    "select",
+    "card",
+)
+
+
+def recipe_page() -> str:
+    """The page, in Markdown."""
+    return _HEAD + "".join(_section(title, model) for title, model in _SECTIONS)
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    schema = model.model_json_schema()
+    about = (model.__doc__ or "").strip().splitlines()[0]
+    lines = [f"\n## `{title}`" if title[0] == "[" else f"\n## {title}", "", about, ""]
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        default = "required" if field.default is PydanticUndefined else _default(field.default)
+        kind = "table" if model is Recipe and name in _TABLES else _kind(schema["properties"][name])
+        about = (field.description or "").replace("|", "\\|")
+        lines.append(f"| `{name}` | {kind} | {default} | {about} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    if value is None or value == "" or value == ():
+        return "–"
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`".replace("'", '"')
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        kinds = [_kind(s) for s in schema["anyOf"] if s.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema['items']).replace('list of ', 'lists of ').removesuffix('s')}s"
+    return {"string": "text", "integer": "whole number", "number": "number", "boolean": "true/false"}.get(
+        schema.get("type", ""), "table"
+    )

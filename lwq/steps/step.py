@@ -1,0 +1,168 @@
+"""Steps: each module does one thing, with typed inputs and a typed result.
+
+A step module has ``NAME``, ``VERSION``, ``Inputs``, ``Result`` and ``run(inputs, ctx) -> Result``.
+Everything in ``Inputs`` is in the step's key; ``Context`` holds what cannot change a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lwq.bits.stock import OfFtype, stock_mix
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.types import bits_per_weight
+from lwq.llama.toolchain import Toolchain
+from lwq.record.record import FileFacts, shares
+from lwq.store.cache import Entry
+from lwq.store.pieces import Pieces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A file that the user gave, by its content."""
+
+    sha256: str
+    name: str
+    """Bare name under which tools see it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A file that an earlier step made."""
+
+    step: str
+    key: str
+    name: str
+
+
+Origin = Given | Made
+
+
+class ToolRun(Protocol):
+    """What every function of ``lwq.llama.tools`` returns besides its own result."""
+
+    @property
+    def argv(self) -> tuple[str, ...]: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """Where a step works and with what; nothing here may change a result."""
+
+    folder: Path
+    """Empty folder for the outputs, and for links to the inputs under their public names."""
+    toolchain: Toolchain
+    n_threads: int
+    progress: Callable[[int, int], None]
+    """Told (done, total) in the step's own units."""
+    entries: Mapping[str, Entry]
+    """Finished steps by key."""
+    given: Mapping[str, tuple[Path, ...]]
+    """Given files by content hash (all shards of a split model, all files of a folder)."""
+    key: str = ""
+    """The key of the step that runs."""
+    pieces_folder: Path | None = None
+    commands: list[tuple[str, ...]] = field(default_factory=list)
+    tool_seconds: float = 0.0
+
+    def place(self, origin: Origin) -> str:
+        """Link an input into the work folder under its public name, which is returned."""
+        link = self.folder / origin.name
+        if not link.is_symlink():
+            link.symlink_to(self.find(origin))
+        return origin.name
+
+    def find(self, origin: Origin) -> Path:
+        """Where an input really is."""
+        if isinstance(origin, Given):
+            return self.given[origin.sha256][0]
+        return self.entries[origin.key].path(origin.name)
+
+    def result(self, made: Made, name: str, kind: type[Any]) -> Any:
+        """A typed part of an earlier step's result."""
+        return from_json(kind, self.entries[made.key].result[name])
+
+    def sha256(self, made: Made) -> str:
+        """Content hash of a file that an earlier step made."""
+        return str(self.entries[made.key].outputs[made.name]["sha256"])
+
+    def pieces(self, key: str = "") -> Pieces:
+        """Finished pieces of this step's measurements, or of another step's; they outlive a killed run."""
+        return Pieces((self.pieces_folder or self.folder) / f"{(key or self.key)[:24]}.jsonl")
+
+    def stock_mixes(self, base: Origin, imatrix: Origin) -> OfFtype:
+        """The stock mix of any ftype for a base, with its importance matrix."""
+        header, model, matrix = read_header(self.find(base)), self.place(base), self.place(imatrix)
+        return lambda ftype: stock_mix(self.toolchain, header, ftype, cwd=self.folder, model=model, imatrix=matrix)
+
+    def ran(self, run: ToolRun) -> None:
+        """Keep the command and the time of a tool's run."""
+        self.commands.append(run.argv)
+        self.tool_seconds += run.seconds
+
+
+class StepModule(Protocol):
+    """The shape of a module in ``lwq.steps``."""
+
+    NAME: str
+    VERSION: int
+    USES_TOOLS: bool
+    Inputs: type[Any]
+    Result: type[Any]
+
+    def run(self, inputs: Any, ctx: Context) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One unit of work in a plan: a module, its inputs, and the label a user sees."""
+
+    label: str
+    module: StepModule
+    inputs: Any
+    key_value: Mapping[str, Any]
+    key: str
+
+    def result_of(self, entry: Entry) -> Any:
+        """The typed result that an entry of this step holds."""
+        return from_json(self.module.Result, entry.result)
+
+
+def file_facts(header: GgufHeader) -> FileFacts:
+    """Sizes, types and classes of a GGUF."""
+    return FileFacts(
+        file_bytes=header.file_bytes,
+        architecture=header.architecture,
+        n_layer=header.n_layer,
+        n_params=header.n_params,
+        bpw=bits_per_weight(header.tensors),
+        types=shares(header.tensors, lambda t: t.ggml_type),
+        classes=shares(header.tensors, lambda t: t.tensor_class),
+    )
+
+
+def to_json(value: Any) -> Any:
+    """A frozen dataclass as JSON values."""
+    return _plain(dataclasses.asdict(value))
+
+
+def from_json(kind: type[Any], value: Any) -> Any:
+    """JSON values as the dataclass that ``to_json`` came from; unknown shapes raise."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_python(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,4 @@
+"""What lies on this machine's disk: files written in one move, hashes, locks and room; finished steps; finished pieces.
+
+Imports nothing but ``errors``. Start with ``files`` (every write of lwq goes through it), then ``cache``.
+"""

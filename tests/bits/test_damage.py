@@ -1,0 +1,145 @@
+"""Predicted damage: measured where it was measured, between and beyond as the model says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lwq.bits.damage import Interaction, TensorDamage, damages, fit_interaction, sum_of, unsure
+from lwq.metrics.values import Estimate
+from lwq.record.search import TensorSensitivity
+
+MODEST = settings(max_examples=60, deadline=None)
+TYPES = ("q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "q8_0")
+ERRORS = {"q2_K": 1e-1, "q3_K": 1e-2, "q4_K": 1e-3, "q5_K": 1e-4, "q6_K": 1e-5, "q8_0": 1e-6}
+
+
+def tensor(probes: dict[str, float], errors: dict[str, float] | None = None, name: str = "t") -> TensorDamage:
+    return TensorDamage(name=name, errors=ERRORS if errors is None else errors, probes=probes)
+
+
+def measured(name: str, errors: dict[str, float], probe: str, kld: float) -> TensorSensitivity:
+    return TensorSensitivity(
+        tensor=name,
+        layer=0,
+        tensor_class="x",
+        n_elements=1,
+        probe_type=probe,
+        kld=Estimate(value=kld),
+        alpha=0.0,
+        errors=tuple(errors.items()),
+    )
+
+
+@MODEST
+@given(probes=st.dictionaries(st.sampled_from(TYPES), st.floats(0, 10), min_size=1))
+def test_a_measured_probe_wins_over_any_prediction(probes: dict[str, float]) -> None:
+    damage = tensor(probes)
+    assert {q: damage.predicted(q) for q in probes} == probes
+
+
+def test_one_probe_gives_one_alpha_for_all_types() -> None:
+    damage = tensor({"q3_K": 0.02})  # alpha = 0.02 / 1e-2 = 2
+    assert [damage.predicted(q) for q in TYPES] == pytest.approx([2 * ERRORS[q] for q in TYPES])
+
+
+def test_alpha_is_interpolated_in_log_error_and_stays_beyond() -> None:
+    # alpha 4 at e = 1e-2, 1 at e = 1e-4; halfway in log e, at 1e-3, their geometric mean 2
+    damage = tensor({"q3_K": 4e-2, "q5_K": 1e-4})
+    assert damage.alpha("q4_K") == pytest.approx(2)
+    assert damage.predicted("q4_K") == pytest.approx(2e-3)
+    assert damage.predicted("q2_K") == pytest.approx(4e-1)
+    assert [damage.predicted(q) for q in ("q6_K", "q8_0")] == pytest.approx([1e-5, 1e-6])
+
+
+@MODEST
+@given(
+    low=st.floats(1e-6, 1e-3), high=st.floats(1e-6, 1e-3), wide=st.floats(1, 6), at=st.floats(0, 1)
+)  # fmt: skip
+def test_alpha_between_two_probes_is_between_theirs(low: float, high: float, wide: float, at: float) -> None:
+    errors = {"q4_K": 1e-6, "q3_K": 1e-6 * 10 ** (wide * at), "q2_K": 1e-6 * 10**wide}
+    damage = tensor({"q4_K": low, "q2_K": high}, errors)
+    first, last = low / errors["q4_K"], high / errors["q2_K"]
+    expected = math.exp(math.log(first) * (1 - at) + math.log(last) * at)
+    assert damage.alpha("q3_K") == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_tensor_of_zeros_is_not_damaged() -> None:
+    damage = tensor({"q3_K": 0.0}, dict.fromkeys(TYPES, 0.0))
+    assert [damage.predicted(q) for q in TYPES] == [0.0] * len(TYPES)
+
+
+def test_a_probe_below_zero_counts_as_nothing() -> None:
+    damage = tensor({"q3_K": -1e-5})
+    assert damage.predicted("q3_K") == 0
+    assert 0 <= damage.predicted("q4_K") < 1e-12  # still finite: alpha is taken from a negligible damage
+
+
+def test_without_probes_nothing_is_predicted() -> None:
+    assert [tensor({}).predicted(q) for q in TYPES] == [0.0] * len(TYPES)
+
+
+def test_a_type_without_a_curve_counts_as_the_nearest_in_size() -> None:
+    damage = tensor({"q3_K": 0.01})
+    assert damage.predicted_or_near("q5_0") == damage.predicted("q5_K")  # both 5.5 bpw
+    assert damage.predicted_or_near("iq2_xxs") == damage.predicted("q2_K")
+    assert damage.predicted_or_near("f16") == 0
+    assert tensor({"q4_0": 0.3}).predicted_or_near("q4_0") == 0.3  # measured, though its error is not known
+    assert tensor({}, {}).predicted_or_near("q4_K") == 0
+
+
+@MODEST
+@given(
+    scale=st.floats(0.01, 100),
+    exponent=st.floats(0.3, 3),
+    sums=st.lists(st.floats(1e-6, 10), min_size=2, max_size=8).filter(lambda x: max(x) > 1.5 * min(x)),
+)
+def test_fit_recovers_scale_and_exponent_of_exact_data(scale: float, exponent: float, sums: list[float]) -> None:
+    found = fit_interaction(sums, [scale * s**exponent for s in sums])
+    assert found.exponent == pytest.approx(exponent, rel=1e-6)
+    assert [found.of(s) for s in sums] == pytest.approx([scale * s**exponent for s in sums], rel=1e-6)
+    assert found.scale == pytest.approx(scale, rel=1e-4)  # sums near 1e-6 extrapolate far to 1
+
+
+def test_one_mix_fixes_the_scale_alone_and_none_nothing() -> None:
+    one = fit_interaction([0.5], [0.8])
+    assert (one.scale, one.exponent) == (pytest.approx(1.6), 1.0)
+    assert fit_interaction([0.5, 0.5], [0.8, 0.2]).exponent == 1.0  # nothing to tell an exponent from
+    assert fit_interaction([], []) == fit_interaction([0.0, 1.0], [1.0, 0.0]) == Interaction()
+
+
+def test_no_damage_stays_none_in_a_mix() -> None:
+    assert Interaction(scale=2.0, exponent=0.5).of(0.0) == 0.0
+    assert Interaction(scale=2.0, exponent=0.5).of(9.0) == 6.0
+
+
+def test_further_probes_join_the_first_and_replace_it_at_the_same_type() -> None:
+    found = damages(
+        [measured("a", ERRORS, "q3_K", 0.1), measured("b", ERRORS, "q3_K", 0.2)],
+        {("a", "q2_K"): 0.7, ("a", "q3_K"): 0.3, ("gone", "q2_K"): 1.0},
+    )
+    assert {name: dict(d.probes) for name, d in found.items()} == {"a": {"q3_K": 0.3, "q2_K": 0.7}, "b": {"q3_K": 0.2}}
+    assert dict(found["a"].errors) == ERRORS
+
+
+def test_a_mix_sums_the_damages_of_tensors_that_are_known() -> None:
+    known = {"a": tensor({"q3_K": 0.02}), "b": tensor({"q3_K": 0.01})}
+    # a: measured 0.02; b: alpha 1 · 1e-3; norms are not measured; f16 costs nothing
+    assert sum_of({"a": "q3_K", "b": "q4_K", "norm": "f32"}, known) == pytest.approx(0.021)
+    assert sum_of({"a": "f16", "b": "f16"}, known) == 0
+
+
+def test_the_most_unsure_are_large_and_far_from_a_probe() -> None:
+    known = {
+        "far": tensor({"q3_K": 0.01}),  # alpha 1: q5_K 1e-4, two decades off: 1e-4 · 2 ln 10
+        "near": tensor({"q4_K": 0.001}),  # q5_K 1e-4, one decade off
+        "sure": tensor({"q5_K": 5.0}),
+        "heavy": tensor({"q4_K": 1.0}),  # alpha 1000: q5_K 0.1
+    }
+    types = dict.fromkeys(("sure", "near", "far", "heavy", "norm"), "q5_K")
+    assert unsure(types, known, 9) == [("heavy", "q5_K"), ("far", "q5_K"), ("near", "q5_K")]
+    assert unsure(types, known, 1) == [("heavy", "q5_K")]
+    assert unsure({"far": "f16"}, known, 9) == []  # no curve, nothing to probe

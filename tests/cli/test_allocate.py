@@ -1,0 +1,154 @@
+"""`lwq sensitivity` and `lwq allocate` as a user meets them, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lwq.gguf.header import read_header
+from lwq.llama.toolchain import Toolchain
+from tests.cli.test_main import Said, lwq
+from tests.run_tiny import write_inputs
+
+pytestmark = pytest.mark.tools
+RECIPE = """
+name = "budgets"
+model = "tiny.gguf"
+[calibration]
+text = "calibration.txt"
+n_ctx = 96
+n_chunks = 6
+[selection]
+text = "selection.txt"
+n_ctx = 96
+n_chunks = 4
+[evaluation]
+text = "evaluation.txt"
+n_ctx = 96
+n_chunks = 4
+[[targets]]
+budget = ["Q4_K_M", "5.5 bpw"]
+[sensitivity]
+n_windows = 2
+n_selection_windows = 3
+[bench]
+tests = []
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("budgets")
+    write_inputs(folder)
+    (folder / "budgets.toml").write_text(RECIPE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def folder(shared: Path, tools_home: Path) -> Path:
+    """One measurement serves all tests of this module: steps and pieces stay in a home that they share."""
+    for name in ("steps", "pieces", "ledger"):
+        (shared / "home" / name).mkdir(parents=True, exist_ok=True)
+        (tools_home / name).symlink_to(shared / "home" / name)
+    return shared
+
+
+def allocate(folder: Path, *arguments: str) -> Said:
+    said = lwq("allocate", "budgets.toml", *arguments, cwd=folder)
+    assert said.code == 0, said.err
+    return said
+
+
+def test_sensitivity_prints_the_loudest_tensors_and_measures_only_once(folder: Path) -> None:
+    said = lwq("sensitivity", "budgets.toml", "--top", "3", cwd=folder)
+    assert said.code == 0, said.err
+    rows = [line.split() for line in said.out.splitlines() if re.match(r"(blk|token_embd|output)\S+ ", line)]
+    assert len(rows) == 3
+    klds = [float(row[2]) for row in rows]
+    assert klds == sorted(klds, reverse=True)
+    assert klds[0] > 0
+    again = lwq("sensitivity", "budgets.toml", "--json", cwd=folder)
+    assert "✓" not in again.err
+    found = json.loads(again.out)
+    assert {t["tensor"] for t in found["tensors"]} >= {"token_embd.weight", "blk.3.ffn_down.weight"}
+    assert found["output_tensor"] == "token_embd.weight"
+
+
+def test_allocation_keeps_to_each_budget_and_is_predicted_better_than_stock(folder: Path) -> None:
+    found = json.loads(allocate(folder, "--json").out)
+    assert [one["budget"] for one in found] == ["the size of stock Q4_K_M", "5.5 bpw"]
+    for one in found:
+        assert one["bpw"] <= 5.5 or "stock" in one["budget"]
+        assert one["n_bytes"] <= max(one["stock"]["n_bytes"], 5.5 / 8 * one["n_bytes"] * 8 / one["bpw"])
+    first = found[0]
+    assert first["n_bytes"] <= first["stock"]["n_bytes"]
+    assert first["predicted_kld"] <= first["stock"]["predicted_kld"]
+
+
+def test_constraints_of_the_command_line_are_obeyed(folder: Path) -> None:
+    options = ("--budget", "5 bpw", "--types", "k", "--min", "ffn_down=q5_k", "--fix", "attn_v=q8_0")
+    types = json.loads(allocate(folder, *options, "--tie", "ffn_gate,ffn_up", "--json").out)[0]["types"]
+    for layer in range(4):
+        assert types[f"blk.{layer}.ffn_gate.weight"] == types[f"blk.{layer}.ffn_up.weight"]
+        assert types[f"blk.{layer}.attn_v.weight"] == "q8_0"
+        assert types[f"blk.{layer}.ffn_down.weight"] in ("q5_K", "q6_K", "q8_0")
+    assert set(types.values()) <= {"q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "q8_0"}
+
+
+def test_frontier_falls_as_the_budget_grows_and_has_the_stock_mixes(folder: Path) -> None:
+    points = json.loads(allocate(folder, "--frontier", "--json").out)
+    ours = [(p["n_bytes"], p["predicted_kld"]) for p in points if p["name"] == "allocation"]
+    assert len(ours) > 8
+    assert ours == sorted(ours)
+    assert [k for _, k in ours] == sorted((k for _, k in ours), reverse=True)
+    assert {"stock Q4_K_M", "stock Q6_K"} <= {p["name"] for p in points}
+
+
+def test_explain_names_the_chosen_type_and_what_the_next_bits_buy(folder: Path) -> None:
+    out = allocate(folder, "--budget", "Q4_K_M", "--explain", "blk.1.ffn_up.weight").out
+    chosen = re.search(r"within the size of stock Q4_K_M: (\S+);", out)
+    assert chosen
+    row = next(line for line in out.splitlines() if line.startswith(f"{chosen[1]} "))
+    assert row.endswith("chosen")
+    assert "measured" in out
+    assert "predicted" in out
+
+
+def test_printed_command_writes_a_file_of_the_predicted_size(folder: Path, toolchain: Toolchain) -> None:
+    found = json.loads(allocate(folder, "--budget", "Q4_K_M", "--json").out)[0]
+    said = allocate(folder, "--budget", "Q4_K_M", "--out", "written")
+    command = shlex.split(said.out.splitlines()[-1])
+    assert command[0] == "llama-quantize"
+    subprocess.run([str(toolchain.program(command[0])), *command[1:]], cwd=folder, check=True, capture_output=True)
+    header = read_header(folder / command[-2])
+    assert sum(t.n_bytes for t in header.tensors) == found["n_bytes"]
+    assert {t.name: t.ggml_type for t in header.tensors if t.name in found["types"]} == found["types"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--budget", "Q4_K_X"), "is no budget"),
+        (("--budget", "0.9 bpw"), "is no budget"),
+        (("--budget", "1 MiB", "--explain", "blk.9.ffn_up.weight"), "no tensor"),
+        (("--budget", "10 KiB"), "leaves nothing for tensors"),
+        (("--budget", "1.2 bpw"), "the smallest allowed types take"),
+        (("--budget", "Q4_K_M", "--types", "q4k"), "perhaps you meant"),
+        (("--budget", "Q4_K_M", "--min", "ffn_down"), "'ffn_down' is not PATTERN=TYPE\n"),
+    ],
+)
+def test_bad_input_is_told_with_the_way_out(folder: Path, arguments: tuple[str, ...], told: str) -> None:
+    said = lwq("allocate", "budgets.toml", *arguments, cwd=folder)
+    assert said.code in (1, 2)
+    assert told in said.err
+
+
+def test_a_model_needs_a_budget_or_the_frontier(folder: Path) -> None:
+    said = lwq("allocate", "tiny.gguf", cwd=folder)
+    assert said.code == 2
+    assert "--frontier" in said.err

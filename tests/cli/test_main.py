@@ -1,0 +1,179 @@
+"""The command as a user meets it: output, exit codes, clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.run_tiny import RECIPE, write_inputs
+from tests.tiny_models import write_split_llama, write_tiny_gemma3
+
+pytestmark = pytest.mark.tools
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+def lwq(*arguments: str, cwd: Path, **environment: str) -> Said:
+    command = [sys.executable, "-m", "lwq", *arguments]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=300)
+    assert "Traceback" not in done.stderr
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tools_home: Path) -> Path:
+    write_inputs(tmp_path)
+    (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+def test_run_then_look_at_what_it_made(folder: Path) -> None:
+    said = lwq("run", "tiny.toml", cwd=folder)
+    assert said.code == 0
+    assert said.out == "card: reports/tiny/README.md\n"
+    assert "steps run" in said.err
+    report = folder / "reports" / "tiny"
+    plan = lwq("plan", "tiny.toml", cwd=folder)
+    assert plan.out.count("done in") == 33
+    assert "nothing to do" in plan.out
+    stats = json.loads(lwq("stats", str(report / "imatrix.gguf"), "--json", cwd=folder).out)
+    assert len(stats["layers"]) == 4
+    assert "Σ(Act²)" in lwq("stats", str(report / "imatrix.gguf"), "--sort", "zd", cwd=folder).out
+    seen = json.loads(lwq("inspect", str(report / "tiny-pruned.gguf"), "--json", cwd=folder).out)
+    assert (seen["layers"], seen["lwq.pruned_layers"]) == (3, "2")
+    card = (report / "README.md").read_bytes()
+    (report / "README.md").unlink()
+    assert lwq("card", str(report), cwd=folder).code == 0
+    assert (report / "README.md").read_bytes() == card
+    assert lwq("why", "quantize", "tiny.toml", cwd=folder).out.count("nothing changed") == 3
+    assert "steps," in lwq("cache", "list", cwd=folder).out
+    assert "0 entries" in lwq("cache", "gc", cwd=folder).out
+
+
+def test_plan_before_anything_ran_tells_sizes_and_runs_nothing(folder: Path, tools_home: Path) -> None:
+    said = lwq("plan", "tiny.toml", "--json", cwd=folder)
+    found = json.loads(said.out)
+    assert [f["name"] for f in found["files"]] == ["Q4_K_M", "hand", "pruned"]
+    assert not any(step["done"] for step in found["steps"])
+    assert not list(tools_home.glob("steps/*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        (("tiny.gguf", "absent.gguf"), 1, "absent.gguf: no such model"),
+        (("tiny.gguf", "."), 1, "a folder without config.json"),
+        (("tiny.gguf", "cut.gguf"), 1, "cut.gguf"),
+        (("tiny.gguf", "text.gguf"), 1, "text.gguf"),
+        (("tiny.gguf", "alien.gguf"), 1, "alien"),
+        (('"evaluation.txt"', '"empty.txt"'), 1, "empty.txt: is empty"),
+        (('"evaluation.txt"', '"short.txt"'), 1, "short.txt"),
+        (("n_chunks = 5", "n_chunks = 60"), 1, "60"),
+        (("Q4_K_M", "Q4_K_L"), 2, "perhaps you meant 'Q4_K_"),
+        (('ftype = "Q3_K_M"\nimatrix = false', 'ftype = "IQ2_XS"\nimatrix = false'), 1, "importance matrix"),
+        (("[2]", "[0, 1, 2, 3]"), 1, "all 4 layers are named"),
+    ],
+)
+def test_bad_input_gets_one_clear_error(folder: Path, change: tuple[str, str], code: int, told: str) -> None:
+    whole = (folder / "tiny.gguf").read_bytes()
+    (folder / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.gguf").write_text("no model at all\n" * 50)
+    (folder / "alien.gguf").write_bytes(whole.replace(b"llama", b"alien"))
+    (folder / "empty.txt").write_text(" \n")
+    (folder / "short.txt").write_text("a few words only " * 10)
+    assert change[0] in RECIPE
+    (folder / "tiny.toml").write_text(RECIPE.replace(*change), encoding="utf-8")
+    said = lwq("run", "tiny.toml", cwd=folder)
+    assert said.code == code, said.err
+    assert told in said.err
+    assert "hint:" in said.err
+    assert said.err.count("lwq: ") == 1
+    assert said.out == ""
+
+
+def test_two_mistakes_are_told_together(folder: Path) -> None:
+    (folder / "tiny.toml").write_text(RECIPE.replace("tiny.gguf", "a.gguf").replace("selection.txt", "b.txt"))
+    said = lwq("run", "tiny.toml", cwd=folder)
+    assert said.code == 1
+    assert "2 things are missing or wrong" in said.err
+    assert "a.gguf" in said.err
+    assert "b.txt" in said.err
+
+
+def test_full_disk_is_told_and_nothing_is_lost(folder: Path) -> None:
+    limited = f"ulimit -f 600; exec {sys.executable} -m lwq run tiny.toml"  # no file over 600 KiB
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(["bash", "-c", limited], cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert lwq("run", "tiny.toml", cwd=folder).code == 0
+
+
+def test_unwritable_output_is_told_before_any_step(folder: Path, tools_home: Path) -> None:
+    (folder / "file").write_text("in the way")
+    said = lwq("run", "tiny.toml", "--out", "file/report", cwd=folder)
+    assert said.code == 1
+    assert "file/report" in said.err
+    assert not list(tools_home.glob("steps/*"))
+
+
+def test_architecture_whose_layers_go_by_number_is_not_pruned(folder: Path) -> None:
+    write_tiny_gemma3(folder / "tiny.gguf")
+    said = lwq("run", "tiny.toml", cwd=folder)
+    assert said.code == 1
+    assert "would not prune these layers rightly" in said.err
+
+
+def test_split_model_is_merged(folder: Path) -> None:
+    first = write_split_llama(folder)
+    (folder / "tiny.toml").write_text(RECIPE.replace("tiny.gguf", first.name).replace("prune_layers = [2]", ""))
+    assert lwq("run", "tiny.toml", cwd=folder).code == 0
+    assert "2 shards merged" in (folder / "reports" / "tiny" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["plam", "x.toml"], "Perhaps you meant 'plan'"),
+        (["run"], "Missing argument"),
+        (["why", "nonsense", "tiny.toml"], "'nonsense' is no step"),
+        (["--threads", "0", "cache", "list"], "--threads"),
+    ],
+)
+def test_wrong_usage_ends_with_2(folder: Path, arguments: list[str], told: str) -> None:
+    said = lwq(*arguments, cwd=folder)
+    assert said.code == 2
+    assert told in said.err
+
+
+def test_init_writes_a_recipe_that_checks(folder: Path) -> None:
+    said = lwq("init", "tiny.gguf", cwd=folder)
+    assert said.code == 0
+    assert "no mistake" in lwq("recipe", "check", "recipes/tiny.toml", cwd=folder).out
+    assert lwq("init", "tiny.gguf", cwd=folder).code == 1
+    assert json.loads(lwq("plan", "recipes/tiny.toml", "--json", cwd=folder).out)["files"]
+
+
+def test_environment_sets_options_and_a_given_llama_cpp_is_checked(folder: Path, tools_home: Path) -> None:
+    empty = folder / "nothing"
+    empty.mkdir()
+    said = lwq("toolchain", "show", cwd=folder, LWQ_LLAMA_DIR=str(empty))
+    assert said.code == 1
+    assert "no llama-imatrix" in said.err
+    shown = json.loads(lwq("toolchain", "show", "--json", cwd=folder).out)
+    given = json.loads(lwq("--llama-dir", shown["bin"], "toolchain", "show", "--json", cwd=folder).out)
+    assert given["stock"] is False
+    assert shown["commit"].startswith(given["commit"])
+    assert lwq("toolchain", "doctor", cwd=folder).code == 0

@@ -1,0 +1,108 @@
+"""Statistics equal the tool's, digit for digit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lwq.errors import FileError
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.statistics import ImatrixEntry, as_printed, layer_statistics, tensor_statistics
+from lwq.llama.process import run_tool
+from lwq.llama.toolchain import Toolchain
+from tests.tiny_models import write_tiny_llama, write_tiny_moe, write_tiny_text
+
+FOLDER = Path(__file__).parents[1] / "transcripts"
+
+
+def printed(text: str, n_cells: int) -> list[tuple[str, ...]]:
+    """The cells of the tool's table rows of that width."""
+    lines = (re.sub(r"^[\d.]+ [A-Z] ", "", line) for line in text.splitlines())
+    rows = [tuple(cell.strip() for cell in line.split("\t")) for line in lines]
+    return [row for row in rows if len(row) == n_cells and (row[0].isdigit() or row[0] == "-")]
+
+
+def assert_equal(imatrix: Path, text: str) -> None:
+    rows = tensor_statistics(read_imatrix(imatrix).entries)
+    theirs = [tuple(c.replace("-nan", "nan") for c in row) for row in printed(text, 13)]
+    assert theirs
+    assert sorted(as_printed(row) for row in rows) == sorted(theirs)
+    assert [as_printed(row)[1] for row in rows] == [row[1] for row in theirs]
+    layers = [tuple(c.replace("-nan", "nan") for c in row) for row in printed(text, 4)]
+    assert [as_printed(row) for row in layer_statistics(rows)] == layers
+
+
+def test_recorded_moe_statistics_are_equal_in_all_columns() -> None:
+    assert_equal(FOLDER / "moe.imatrix.gguf", (FOLDER / "show_statistics_moe.txt").read_text(encoding="utf-8"))
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("write", [write_tiny_llama, write_tiny_moe])
+def test_real_statistics_are_equal_in_all_columns(write, tmp_path: Path, toolchain: Toolchain) -> None:
+    model, text = write(tmp_path / "m.gguf"), write_tiny_text(tmp_path / "t.txt")
+    program = str(toolchain.program("llama-imatrix"))
+    run_tool((program, "-m", str(model), "-f", str(text), "-o", "i.gguf", "-c", "64", "--chunks", "8"), cwd=tmp_path)
+    for _ in range(300):  # it often ends before its log thread has printed anything, the more so on a busy machine
+        done = run_tool((program, "-m", str(model), "--in-file", "i.gguf", "--show-statistics"), cwd=tmp_path)
+        if done.stderr.rstrip().splitlines() and len(printed(done.stderr, 4)) == printed_layers(model):
+            break
+    assert_equal(tmp_path / "i.gguf", done.stderr)
+
+
+def printed_layers(model: Path) -> int:
+    from lwq.gguf.header import read_header
+
+    return read_header(model).n_layer
+
+
+def entry(name: str, values: list[list[float]], counts: list[int]) -> ImatrixEntry:
+    return ImatrixEntry(name=name, in_sum2=np.array(values, np.float32), counts=np.array(counts, np.int64))
+
+
+def test_hand_made_entry() -> None:
+    # a = (1, 1, 2, 4): Σ 8, μ 2, σ² = 22/4 − 4 = 1.5, H = −(2·⅛·log2 ⅛ + ¼·log2 ¼ + ½·log2 ½) = 1.75 bits
+    (row,) = tensor_statistics([entry("blk.3.ffn_up.weight", [[2, 2, 4, 8]], [2])])
+    assert (row.sum_sq, row.mean, row.n, row.layer, row.tensor_class) == (8, 2, 4, 3, "ffn_up")
+    assert row.std == pytest.approx(1.5**0.5)
+    assert row.entropy == pytest.approx(1.75)
+    assert row.entropy_norm == pytest.approx(0.875)
+    assert row.zd == 0.25  # only 4 is more than one σ above the mean
+    assert row.cossim == 0.0
+
+
+def test_experts_that_no_token_reached_are_left_out() -> None:
+    (row,) = tensor_statistics([entry("blk.0.ffn_up_exps.weight", [[4, 4], [9, 9]], [2, 0])])
+    assert (row.n, row.mean) == (2, 2)
+    assert tensor_statistics([entry("blk.0.ffn_up.weight", [[0, 0]], [0])]) == ()
+
+
+def test_zero_activations_have_no_cosine() -> None:
+    rows = tensor_statistics([entry(f"blk.{i}.x.weight", [[0, 0]], [1]) for i in (0, 1)])
+    assert {row.layer: row.cossim for row in rows} == {0: 0.0, 1: None}
+
+
+def test_untouched_layer_before_gives_no_cosine_as_in_the_tool() -> None:
+    rows = tensor_statistics([entry("blk.0.x.weight", [[0, 0]], [0]), entry("blk.1.x.weight", [[1, 2]], [1])])
+    assert [row.cossim for row in rows] == [0.0]
+
+
+def test_normalised_entropy_is_rounded_once() -> None:
+    # the tool prints 80.84 % for these 96 channels; 100 times the float32 ratio would print 80.83 %
+    (row,) = tensor_statistics(read_imatrix(FOLDER / "entropy.imatrix.gguf").entries)
+    assert as_printed(row)[9:11] == ("5.3230", "80.84%")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x01\x00\x00\x00legacy", b"GGUF"])
+def test_what_is_no_imatrix_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "imatrix.dat"
+    path.write_bytes(content)
+    with pytest.raises(FileError):
+        read_imatrix(path)
+
+
+def test_model_is_no_imatrix(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no importance matrix"):
+        read_imatrix(write_tiny_llama(tmp_path / "m.gguf"))

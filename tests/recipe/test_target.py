@@ -1,0 +1,140 @@
+"""Targets with a budget: what is asked is what is understood, and mistakes are named."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lwq.errors import RecipeError
+from lwq.recipe.budget import Budget
+from lwq.recipe.constraints import TYPE_SETS, Constraints
+from lwq.recipe.parse import parse_recipe
+from lwq.recipe.target import Target, expanded
+
+HEAD = """
+name = "q"
+model = "x.gguf"
+[calibration]
+text = "a.txt"
+[evaluation]
+text = "b.txt"
+"""
+
+
+def targets(*tables: str) -> tuple[Target, ...]:
+    return parse_recipe(HEAD + "".join(f"[[targets]]\n{table}\n" for table in tables), "r.toml").targets
+
+
+def faults(*tables: str) -> tuple[str, ...]:
+    with pytest.raises(RecipeError) as caught:
+        targets(*tables)
+    return caught.value.faults
+
+
+@pytest.mark.parametrize(
+    ("toml", "budget"),
+    [
+        ('budget = "Q4_K_M"', Budget(kind="stock", ftype="Q4_K_M")),
+        ('budget = "4.25 bpw"', Budget(kind="bpw", amount=4.25)),
+        ("bpw = 4.25", Budget(kind="bpw", amount=4.25)),
+        ("bpw = 4", Budget(kind="bpw", amount=4.0)),
+        ('budget = "12 GiB"', Budget(kind="file", amount=12 * 2**30)),
+        ('size = "700 MB"', Budget(kind="file", amount=7e8)),
+        ('ram = "8 GiB"', Budget(kind="ram", amount=8 * 2**30, n_ctx=4096)),
+        ('ram = "8 GiB"\nram_n_ctx = 512', Budget(kind="ram", amount=8 * 2**30, n_ctx=512)),
+        ('ftype = "Q4_K_M"', None),
+    ],
+)
+def test_a_budget_is_understood_however_it_is_stated(toml: str, budget: Budget | None) -> None:
+    (target,) = targets(toml)
+    assert target.wanted() == budget
+    assert target.name == (budget.label if budget else "Q4_K_M")
+
+
+def test_a_list_of_budgets_is_a_target_for_each() -> None:
+    found = targets('budget = ["Q4_K_M", "4.25 bpw", "12 GiB"]\ntypes = ["k"]', 'ftype = "Q8_0"')
+    assert [t.name for t in found] == ["Q4_K_M-lwq", "lwq-4.25bpw", "lwq-12GiB", "Q8_0"]
+    assert [t.types for t in found[:3]] == [TYPE_SETS["k"]] * 3
+
+
+def test_a_name_is_joined_by_each_budget_of_a_list() -> None:
+    found = targets('name = "mine"\nbudget = ["Q4_K_M", "4.25 bpw"]')
+    assert [(t.name, t.budget) for t in found] == [("mine-Q4_K_M", "Q4_K_M"), ("mine-4.25bpw", "4.25 bpw")]
+
+
+@pytest.mark.parametrize("name", ["a{x}", "a{", "{0.__class__}"])
+def test_a_name_with_braces_is_a_mistake_and_no_crash(name: str) -> None:
+    (fault,) = faults(f'name = "{name}"\nbudget = ["Q4_K_M"]')
+    assert f"name '{name}-Q4_K_M' may hold letters" in fault
+
+
+def test_an_empty_list_of_budgets_does_not_vanish() -> None:
+    (fault,) = faults("budget = []", 'ftype = "Q8_0"')
+    assert fault.startswith("targets #1.budget: ")
+
+
+def test_what_is_no_table_is_left_to_be_told() -> None:
+    assert expanded(7) == 7
+    assert expanded(["x", {"ftype": "Q8_0"}]) == ("x", {"ftype": "Q8_0"})
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ('budget = "Q4_K_M"\nbpw = 4.5', "states budget and bpw; one is enough"),
+        ('size = "1 GiB"\nram = "2 GiB"', "states size and ram; one is enough"),
+        ('budget = "q4_k_m"', "perhaps you meant 'Q4_K_M'"),
+        ('budget = "lots"', "budget: 'lots' is no budget: an ftype (Q4_K_M), 4.25 bpw or 12 GiB"),
+        ('size = "Q4_K_M"', "size: 'Q4_K_M' is not a size like 12 GiB"),
+        ('ram = "4.25 bpw"', "ram: '4.25 bpw' is not a size like 12 GiB"),
+        ('budget = "F16"', "budget: F16 is not a quantized mix"),
+        ("bpw = 0.5", "greater than or equal to 1"),
+        ('budget = "Q4_K_M"\ntypes = ["no_iq"]', "perhaps you meant 'no-iq'"),
+        ('budget = "Q4_K_M"\ntypes = ["q4k"]', "'q4k' is no type that lwq allocates"),
+        ('budget = "Q4_K_M"\ntypes = ["q4k"]', "perhaps you meant 'q4_K'"),
+        ('budget = "Q4_K_M"\ntypes = ["Q4K"]', "perhaps you meant 'q4_K'"),
+        ('budget = "Q4_K_M"\ntypes = ["f16"]', "'f16' is no type that lwq allocates"),
+        ('budget = "Q4_K_M"\nmin_types = ["attn_v"]', "'attn_v' is not PATTERN=TYPE"),
+        ('budget = "Q4_K_M"\nmin_types = ["attn_v=q9_K"]', "unknown ggml type 'q9_K'"),
+        ('ftype = "Q4_K_M"\nmin_types = ["attn_v=q5_K"]', "min_types needs a budget"),
+        ('ftype = "Q4_K_M"\nties = [["ffn_up", "ffn_gate"]]', "ties needs a budget"),
+        ('ftype = "Q4_K_M"\nprune = "auto"', 'prune = "auto" weighs layers against bits'),
+        ('ftype = "Q4_K_M"\nheal = true', "heal needs prune or prune_layers"),
+        ('ftype = "Q4_K_M"\nprune = 2\nprune_layers = [1]', "states prune and prune_layers"),
+        ('budget = "Q4_K_M"\nprune = "auto"\nheal = false', "decides by measurement"),
+        ('budget = "Q4_K_M"\nimatrix = false', "imatrix = false cannot stand beside a budget"),
+        ('budget = "Q4_K_M"\nftype = "BF16"', "ignored by llama-quantize for ftype BF16"),
+        ('types = ["k"]', "has neither an ftype nor a budget"),
+        ('ftype = "Q4_K_N"', "is not an ftype of llama-quantize; perhaps you meant 'Q4_K_"),
+    ],
+)
+def test_a_mistake_is_told_once_and_by_name(toml: str, told: str) -> None:
+    (fault,) = faults(toml)
+    assert re.match(r"targets #1[.:]", fault)
+    assert told in fault
+
+
+def test_names_that_come_out_the_same_are_told() -> None:
+    (fault,) = faults('budget = "4.25 bpw"', "bpw = 4.25")
+    assert fault.startswith("targets, third_party: 2 rows are named 'lwq-4.25bpw'")
+    (fault,) = faults('budget = ["12 GiB", "12288 MiB"]')
+    assert "2 rows are named 'lwq-12GiB'" in fault
+
+
+def test_constraints_are_those_of_the_recipe() -> None:
+    (target,) = targets(
+        'budget = "Q4_K_M"\ntypes = ["legacy", "Q4_k", "q8_0"]\nmin_types = ["attn_v=Q5_k", "ffn=q4_k"]\n'
+        'tensor_types = [\'token_embd\\.weight=q6_k\']\nties = [["ffn_up", "ffn_gate"]]'
+    )
+    assert target.constraints() == Constraints(
+        types=("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_K"),
+        min_types=(("attn_v", "q5_K"), ("ffn", "q4_K")),
+        fixed=(("token_embd\\.weight", "q6_K"),),
+        ties=(("ffn_up", "ffn_gate"),),
+    )
+
+
+def test_all_types_may_be_used_where_nothing_is_said() -> None:
+    (target,) = targets('budget = "Q4_K_M"')
+    assert target.constraints() == Constraints(types=TYPE_SETS["all"])

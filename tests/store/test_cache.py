@@ -1,0 +1,159 @@
+"""The cache: complete or absent, never half; keys that can be read and explained."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lwq.errors import ToolError
+from lwq.store.cache import Cache, canonical, key_of
+
+VALUE = {"step": "toy", "version": 1, "tool": {}, "inputs": {"b": 1, "a": "é"}}
+FACTS = {"result": {"x": 1}, "commands": [], "seconds": 1.0, "tool_seconds": 0.5, "finished": "t", "work": 0.0}
+
+
+def write(folder: Path) -> dict[str, Any]:
+    (folder / "out.bin").write_bytes(b"result")
+    return FACTS
+
+
+def test_key_is_the_hash_of_a_text_a_person_can_read() -> None:
+    assert canonical(VALUE) == '{"inputs":{"a":"é","b":1},"step":"toy","tool":{},"version":1}'
+    # sha256 of the line above, `printf %s … | sha256sum`
+    assert key_of(VALUE) == "bd72a542a099e702bfdf7e7ce68240198ad483b6efca2463c44d64c9054f6324"
+
+
+def test_entry_is_found_again_and_work_is_done_once(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    entry, fresh = cache.build("toy", VALUE, write)
+    again, fresh_again = cache.build("toy", VALUE, lambda folder: pytest.fail("worked twice"))
+    assert (fresh, fresh_again) == (True, False)
+    assert entry == again
+    assert entry.path("out.bin").read_bytes() == b"result"
+    assert entry.result == {"x": 1}
+
+
+def test_failed_work_leaves_nothing(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "out.bin").write_bytes(b"half")
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError):
+        cache.build("toy", VALUE, fail)
+    assert cache.lookup("toy", key_of(VALUE)) is None
+    assert [p for p in cache.steps.iterdir() if p.is_dir()] == []
+
+
+def test_folder_of_a_failed_program_stays_for_a_look_until_the_step_is_done(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    (tmp_path / "input.gguf").write_bytes(bytes(3 << 20))
+
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "input.gguf").symlink_to(tmp_path / "input.gguf")
+        (folder / "items.txt").write_text("few", encoding="utf-8")
+        (folder / "half.gguf").write_bytes(bytes(3 << 20))
+        raise ToolError("killed")
+
+    with pytest.raises(ToolError):
+        cache.build("toy", VALUE, fail)
+    (left,) = (p for p in cache.steps.iterdir() if p.is_dir())
+    assert sorted(p.name for p in left.iterdir()) == ["input.gguf", "items.txt"]
+    assert cache.lookup("toy", key_of(VALUE)) is None
+    cache.build("toy", VALUE, lambda folder: FACTS)
+    assert not left.exists()
+
+
+def _die_midway(root: Path) -> None:
+    def half(folder: Path) -> dict[str, Any]:
+        (folder / "out.bin").write_bytes(b"half")
+        time.sleep(60)
+        return FACTS
+
+    Cache(root).build("toy", VALUE, half)
+
+
+def test_killed_work_leaves_no_complete_entry_and_is_done_anew(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_die_midway, args=(tmp_path,))
+    process.start()
+    deadline = time.monotonic() + 30
+    while not list((tmp_path / "steps").glob(".toy-*/out.bin")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    cache = Cache(tmp_path)
+    assert cache.lookup("toy", key_of(VALUE)) is None
+    entry, fresh = cache.build("toy", VALUE, write)
+    assert fresh
+    assert entry.path("out.bin").read_bytes() == b"result"
+    assert len([p for p in cache.steps.iterdir() if p.is_dir()]) == 1
+
+
+@pytest.mark.parametrize("harm", ["truncate", "remove", "marker", "other key"])
+def test_damaged_entry_is_not_taken_for_whole(tmp_path: Path, harm: str) -> None:
+    cache = Cache(tmp_path)
+    entry, _ = cache.build("toy", VALUE, write)
+    marker = entry.folder / "step.json"
+    for path in (entry.path("out.bin"), marker):
+        path.chmod(0o644)
+    if harm == "truncate":
+        entry.path("out.bin").write_bytes(b"res")
+    elif harm == "remove":
+        entry.path("out.bin").unlink()
+    elif harm == "marker":
+        marker.write_text(marker.read_text()[:-20])
+    else:
+        marker.write_text(json.dumps({**json.loads(marker.read_text()), "key": "0" * 64}))
+    assert cache.lookup("toy", key_of(VALUE)) is None
+    _, fresh = cache.build("toy", VALUE, write)
+    assert fresh
+
+
+def test_outputs_are_read_only_and_input_links_are_dropped(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    given = tmp_path / "given.txt"
+    given.write_text("given")
+
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "given.txt").symlink_to(given)
+        return write(folder)
+
+    entry, _ = cache.build("toy", VALUE, work)
+    assert sorted(p.name for p in entry.folder.iterdir()) == ["out.bin", "step.json"]
+    assert entry.path("out.bin").stat().st_mode & 0o222 == 0
+    assert given.read_text() == "given"
+
+
+def test_garbage_is_what_no_recipe_last_used(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    other = {**VALUE, "version": 2}
+    kept, _ = cache.build("toy", VALUE, write)
+    dropped, _ = cache.build("toy", other, write)
+    cache.remember("r", {"toy": VALUE})
+    assert cache.garbage() == [dropped.folder]
+    cache.remove(dropped.folder)
+    assert list(cache.entries()) == [kept]
+    assert cache.garbage() == []
+
+
+def test_pieces_of_measurements_stay_while_a_recipe_needs_their_step(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.pieces.mkdir()
+    needed = cache.pieces / f"{key_of(VALUE)[:24]}.jsonl"
+    stale = cache.pieces / "0123456789abcdef01234567.jsonl"
+    for file in (needed, stale):
+        file.write_text('["a",1]\n')
+    cache.remember("r", {"toy": VALUE})
+    assert cache.garbage() == [stale]
+    cache.remove(stale)
+    assert needed.exists()
+    assert not stale.exists()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lwq.metrics.divergence import Doubles
+from lwq.metrics.arrays import Doubles
 from lwq.metrics.paired import average_difference, mean_interval, ratio_interval
 from lwq.metrics.values import Interval
 

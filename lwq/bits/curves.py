@@ -14,13 +14,11 @@ from typing import Final
 import numpy as np
 
 from lwq.engine.engine import Engine
-from lwq.engine.ggml import Bytes
 from lwq.engine.graph import read_node
 from lwq.engine.product import Product
-from lwq.engine.session import Tokens
 from lwq.errors import ModelError
 from lwq.gguf.data import read_tensor
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Bytes, Floats, Tokens
 
 N_ROWS: Final = 256
 N_TOKENS: Final = 128

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Doubles = NDArray[np.float64]
+    from lwq.metrics.arrays import Doubles
+
     Places = NDArray[np.int64]
     Flags = NDArray[np.bool_]
     _Cover = tuple[Flags, int]

@@ -9,11 +9,11 @@ import numpy as np
 
 from lwq.bits.stock import is_refused
 from lwq.engine.engine import Engine
-from lwq.engine.ggml import Bytes
 from lwq.errors import ModelError
 from lwq.gguf.data import raw_tensor, read_tensor
 from lwq.llama.machine import available_memory_bytes
-from lwq.metrics.divergence import Floats, Scores
+from lwq.metrics.arrays import Bytes, Floats
+from lwq.metrics.divergence import Scores
 
 _CACHE_SHARE: Final = 0.3
 _ENOUGH: Final = 0.08

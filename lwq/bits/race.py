@@ -10,7 +10,8 @@ import numpy as np
 
 from lwq.bits.knapsack import Group, Option
 from lwq.bits.mixes import Mixer
-from lwq.metrics.divergence import Doubles, Scores, stderr
+from lwq.metrics.arrays import Doubles
+from lwq.metrics.divergence import Scores, stderr
 from lwq.metrics.values import Estimate
 from lwq.record.search import SearchCandidate
 

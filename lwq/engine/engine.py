@@ -15,13 +15,13 @@ from typing import Final
 
 import numpy as np
 
-from lwq.engine.ggml import Bytes, Tensor
+from lwq.engine.ggml import Tensor
 from lwq.engine.replay import Kept, Replay
-from lwq.engine.session import Tokens
 from lwq.errors import ModelError
 from lwq.gguf.types import GGML_TYPES, split_name
 from lwq.llama.toolchain import Toolchain
-from lwq.metrics.divergence import Doubles, Floats, Scores, token_kld
+from lwq.metrics.arrays import Bytes, Doubles, Floats, Tokens
+from lwq.metrics.divergence import Scores, token_kld
 
 ENDS: Final = {
     "attention": ("attn_output", "ssm_out", "shortconv.out_proj"),

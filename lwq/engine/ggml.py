@@ -10,17 +10,14 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, c_bool, c_char, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lwq.errors import ToolchainError
 from lwq.gguf.types import GGML_TYPES, tensor_bytes
-
-Floats: TypeAlias = NDArray[np.float32]
-Bytes: TypeAlias = NDArray[np.uint8]
-
+from lwq.metrics.arrays import Bytes, Floats
 
 _CPU: Final = 0
 _N_OPS: Final = 80

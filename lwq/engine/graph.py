@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lwq.engine.ggml import Bytes, Ggml, Tensor
+from lwq.engine.ggml import Ggml, Tensor
 from lwq.errors import ModelError
+from lwq.metrics.arrays import Bytes
 
 _LAYER_END: Final = re.compile(r"^l_out-(\d+)$")
 _FIRST_LAYER: Final = re.compile(r"-0$")

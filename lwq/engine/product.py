@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from lwq.engine.ggml import Bytes, Ggml, InitParams
+from lwq.engine.ggml import Ggml, InitParams
 from lwq.gguf.types import GGML_TYPES
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Bytes, Floats
 
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_new_tensor_2d": (c_void_p, (c_void_p, c_int, c_int64, c_int64)),

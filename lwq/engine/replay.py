@@ -9,12 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from lwq.engine.ggml import Bytes
 from lwq.engine.graph import Graph, read_graph, read_inputs
-from lwq.engine.session import Session, Tokens
+from lwq.engine.session import Session
 from lwq.llama.machine import available_memory_bytes
 from lwq.llama.toolchain import Toolchain
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Bytes, Floats, Tokens
 
 _STATE_SHARE: Final = 0.4
 """Share of the free memory that kept residual streams may fill."""

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lwq.engine.bindings import load_bindings
-from lwq.engine.ggml import Bytes, Ggml
+from lwq.engine.ggml import Ggml
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.toolchain import Toolchain
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Bytes, Floats, Tokens
 
-Tokens = NDArray[np.int32]
 OnCaught = Callable[[int, Bytes], None]
 _LOAD_WITHOUT_MMAP: Final = 0
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lwq.errors import ModelError
 from lwq.gguf.statistics import ImatrixEntry
 from lwq.gguf.types import TensorInfo
-
-Floats = NDArray[np.float32]
+from lwq.metrics.arrays import Floats
 
 
 def importance_rows(entries: Iterable[ImatrixEntry], tensors: Iterable[TensorInfo]) -> Mapping[str, Floats]:

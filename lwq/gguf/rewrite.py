@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lwq.errors import ModelError
 from lwq.gguf.data import check_against, size_label
@@ -18,10 +17,10 @@ from lwq.gguf.header import GgufHeader
 from lwq.gguf.parse import ARRAY, SCALARS, STRING, MetaEntry, Scalar
 from lwq.gguf.size import SPLIT_KEYS, planned_tensors
 from lwq.gguf.types import GGML_TYPES, TensorInfo, padded, renumber
+from lwq.metrics.arrays import Floats
 from lwq.store.files import need_space, os_errors, replacing
 
 NewValue: TypeAlias = Scalar | tuple[Scalar, ...]
-Floats: TypeAlias = NDArray[np.float32]
 
 _PIECE_BYTES: Final = 8 << 20
 _NUMBERS: Final = {name: (number, code) for number, (name, code) in SCALARS.items()}

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from lwq.metrics.arrays import Doubles, Floats
+
 Method = Literal["refit", "transform"]
 WIDEST: Final = 12288
 """Channels of h up to which ``refit`` is tried: its matrices have that many rows and columns."""

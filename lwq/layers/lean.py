@@ -18,7 +18,8 @@ from lwq.bits.options import spread
 from lwq.bits.race import LOST, difference, is_better, rounds_of
 from lwq.engine.engine import Engine
 from lwq.gguf.header import GgufHeader
-from lwq.metrics.divergence import Floats, Scores
+from lwq.metrics.arrays import Floats
+from lwq.metrics.divergence import Scores
 from lwq.metrics.values import Estimate
 from lwq.recipe.constraints import Constraints
 from lwq.record.prune import HealedSet

@@ -15,13 +15,12 @@ import numpy as np
 
 from lwq.bits.race import difference, is_better
 from lwq.engine.engine import Engine
-from lwq.engine.ggml import Bytes
 from lwq.engine.graph import read_node
 from lwq.engine.replay import Kept
-from lwq.engine.session import Tokens
 from lwq.gguf.data import read_tensor
 from lwq.layers.healing import WIDEST, Method, Sums, repaired, token_weights
-from lwq.metrics.divergence import Floats, Scores
+from lwq.metrics.arrays import Bytes, Floats, Tokens
+from lwq.metrics.divergence import Scores
 from lwq.metrics.values import Estimate
 from lwq.record.prune import HealedSet, HealedTensor
 

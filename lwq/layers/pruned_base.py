@@ -11,14 +11,13 @@ import numpy as np
 
 from lwq.engine import generation
 from lwq.engine.engine import Engine
-from lwq.engine.session import Tokens
 from lwq.errors import ModelError
 from lwq.gguf.data import read_tensor
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.rewrite import rewrite_gguf
 from lwq.layers.pruning import without_layers
 from lwq.llama.toolchain import Toolchain
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Floats, Tokens
 
 _AGREES: Final = 1e-3
 """Largest difference between logits, beside their spread, that rounding may make."""

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lwq.metrics.arrays import Floats
 from lwq.record.prune import LayerScore
 
-Floats = NDArray[np.float32]
 MOST_TOGETHER = 8
 """Largest n of the angular distances."""
 

@@ -9,12 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lwq.metrics.arrays import Doubles, Floats
 from lwq.metrics.values import Estimate
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 _PARTS = 4
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from lwq.metrics.divergence import Doubles
+from lwq.metrics.arrays import Doubles
 from lwq.metrics.values import Interval
 
 MIN_WINDOWS: Final = 8

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from lwq.metrics.divergence import Doubles
+from lwq.metrics.arrays import Doubles
 from lwq.metrics.paired import MIN_WINDOWS, block_stderr, mean_interval, ratio_interval
 from lwq.metrics.values import Interval
 from lwq.record.record import Record, Row

@@ -10,12 +10,13 @@ from typing import Any
 
 from lwq.bits.mixes import probed
 from lwq.engine.engine import Engine
-from lwq.engine.session import Tokens, spread_over
+from lwq.engine.session import spread_over
 from lwq.errors import ModelError
 from lwq.gguf.data import write_gguf
 from lwq.gguf.header import read_header
 from lwq.layers.mending import Mender
 from lwq.layers.pruning import check_layers
+from lwq.metrics.arrays import Tokens
 from lwq.record.prune import HealedSet, RemovedSet
 from lwq.steps.step import Context, Given, Made, from_json, to_json
 from lwq.store.cache import key_of

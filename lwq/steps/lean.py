@@ -28,7 +28,7 @@ from lwq.layers.lean import Lean, lean_candidates, score_lean, verdict
 from lwq.layers.pruned_base import Cut, cut_command, prove, read_repairs, write_pruned
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest, TextRequest, Window
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Floats
 from lwq.metrics.values import Estimate
 from lwq.recipe.budget import Budget
 from lwq.recipe.constraints import Constraints

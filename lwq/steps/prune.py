@@ -17,7 +17,7 @@ from lwq.bits.mixes import probed
 from lwq.bits.options import groups
 from lwq.bits.stock import mix_and_bytes
 from lwq.engine.engine import ENDS, Engine
-from lwq.engine.session import Tokens, spread_over
+from lwq.engine.session import spread_over
 from lwq.errors import ModelError
 from lwq.gguf.data import read_tensor
 from lwq.gguf.header import GgufHeader
@@ -27,7 +27,7 @@ from lwq.gguf.statistics import layer_statistics, tensor_statistics
 from lwq.layers.cuts import Cuts, Removal, grow
 from lwq.layers.pruning import check_layers, without_layers
 from lwq.layers.scores import StreamStatistics, lowest, nearest_run, weights_above
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Floats, Tokens
 from lwq.recipe.budget import Budget
 from lwq.recipe.constraints import Constraints
 from lwq.record.prune import LayerScore, RemovedSet

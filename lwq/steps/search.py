@@ -20,7 +20,7 @@ from lwq.bits.pacing import Gate, Timer
 from lwq.bits.race import Polish, Runner, choose, entered_as, proposals, race, reason, rounds_of
 from lwq.bits.stock import StockMix, budget_bytes, is_refused, mix_and_bytes, obstacle, settled
 from lwq.engine.engine import Engine
-from lwq.engine.session import Tokens, spread_over
+from lwq.engine.session import spread_over
 from lwq.gguf.allocation import Allocation
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.imatrix import read_imatrix
@@ -28,6 +28,7 @@ from lwq.gguf.importance import importance_rows
 from lwq.gguf.size import planned_tensors
 from lwq.gguf.types import bits_per_weight, tensor_bytes
 from lwq.llama.requests import DryRunRequest
+from lwq.metrics.arrays import Tokens
 from lwq.recipe.budget import Budget
 from lwq.recipe.constraints import Constraints
 from lwq.record.search import Pace, Search, TensorSensitivity, nothing_fits, said

@@ -17,14 +17,14 @@ from lwq.bits.mixes import Mixer, probed
 from lwq.bits.output_importance import output_entry, write_with
 from lwq.engine.engine import Engine
 from lwq.engine.product import Product
-from lwq.engine.session import Tokens, spread_over
+from lwq.engine.session import spread_over
 from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
 from lwq.gguf.types import TensorInfo, type_bpw
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Floats, Tokens
 from lwq.metrics.values import Estimate
 from lwq.recipe.constraints import NEED_IMPORTANCE, Constraints, legal_types
 from lwq.record.search import FrontierPoint, TensorSensitivity

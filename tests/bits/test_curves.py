@@ -11,10 +11,10 @@ from gguf import GGUFReader
 
 from lwq.bits.curves import Slice, observe_activations, relative_errors, slices
 from lwq.engine.engine import Engine
-from lwq.engine.ggml import Bytes
 from lwq.engine.product import Product
 from lwq.errors import ModelError
 from lwq.llama.toolchain import Toolchain
+from lwq.metrics.arrays import Bytes
 from lwq.recipe.constraints import TYPE_SETS
 from tests.engine.test_engine import N_CTX, WRITERS, opened, quantizable
 from tests.tiny_models import N_EXPERT, N_VOCAB, write_tiny_llama, write_tiny_moe

@@ -9,7 +9,6 @@ import pytest
 
 from lwq.bits.output_importance import output_entry, write_with
 from lwq.engine.engine import Engine
-from lwq.engine.ggml import Bytes
 from lwq.gguf.data import raw_tensor, read_tensor
 from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix
@@ -18,6 +17,7 @@ from lwq.gguf.statistics import ImatrixEntry
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest, TextRequest, Window
 from lwq.llama.toolchain import Toolchain
+from lwq.metrics.arrays import Bytes
 from tests.engine.test_engine import N_CTX, opened
 from tests.tiny_models import write_tiny_gemma3, write_tiny_llama, write_tiny_moe, write_tiny_phi3, write_tiny_text
 

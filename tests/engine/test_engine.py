@@ -18,7 +18,7 @@ from lwq.gguf.types import fallback_type
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest, TextRequest, Window
 from lwq.llama.toolchain import Toolchain
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Floats
 from tests import tiny_models
 from tests.tiny_models import write_tiny_llama, write_tiny_text
 

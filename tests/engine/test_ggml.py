@@ -11,7 +11,7 @@ import pytest
 
 from lwq.engine import ggml
 from lwq.engine.bindings import load_bindings
-from lwq.engine.ggml import Floats, Ggml, Tensor
+from lwq.engine.ggml import Ggml, Tensor
 from lwq.errors import ToolchainError
 from lwq.gguf.data import raw_tensor, read_tensor
 from lwq.gguf.header import GgufHeader, read_header
@@ -21,6 +21,7 @@ from lwq.gguf.types import anchored, fallback_type
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.llama.toolchain import Toolchain
+from lwq.metrics.arrays import Bytes, Floats
 from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS
 from tests.tiny_models import write_tiny_imatrix, write_tiny_llama, write_tiny_moe
 
@@ -66,7 +67,7 @@ def importance_of(folder: Path, model: Path, names: dict[str, str]) -> dict[str,
     return dict(importance_rows(read_imatrix(folder / "imatrix.gguf").entries, tensors))
 
 
-def quantized(library: Ggml, model: Path, name: str, ggml_type: str, importance: Floats | None) -> ggml.Bytes:
+def quantized(library: Ggml, model: Path, name: str, ggml_type: str, importance: Floats | None) -> Bytes:
     """All experts of a tensor, each with its own importance row."""
     values = read_tensor(read_header(model), name)
     stack = values.reshape(-1, *values.shape[-2:])

@@ -22,7 +22,7 @@ from lwq.layers.pruning import Changes, prune_obstacle, without_layers
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.llama.toolchain import Toolchain
-from lwq.metrics.divergence import Floats
+from lwq.metrics.arrays import Floats
 from tests import tiny_models
 from tests.tiny_models import write_tiny_llama, write_tiny_text
 

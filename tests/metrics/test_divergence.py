@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
 
-from lwq.metrics.divergence import Doubles, Floats, Scores, stderr, token_kld
+from lwq.metrics.arrays import Doubles, Floats
+from lwq.metrics.divergence import Scores, stderr, token_kld
 
 MODEST = settings(max_examples=60, deadline=None)
 

@@ -61,8 +61,8 @@ tests = []
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What the steps found for the twelve sizes."""
+class Searched:
+    """What the steps chose for the sizes, and the time it took."""
 
     base: Path
     header: GgufHeader
@@ -76,16 +76,16 @@ class Found:
     evaluation: str
 
 
-def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Found:
+def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Searched:
     """Runs lwq's steps up to the allocations of all sizes, and the stock mixes of the same sizes."""
     targets = f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
     wanted = ("convert", "imatrix", "sensitivity", "allocate")
     done = carry_out(
-        options, RECIPE, targets, lambda planner: (s for s in planner.plan() if s.label.split(":")[0] in wanted)
+        options, RECIPE, targets, lambda planner: (s for s in planner.plan().steps if s.label.split(":")[0] in wanted)
     )
     ours, stock = ({f: done.result(f"allocate:{f}{end}") for f in ftypes} for end in ("-lwq", ""))
-    searched = [done.entries[f"allocate:{f}-lwq"].seconds for f in ftypes]
-    return Found(
+    seconds = [done.entries[f"allocate:{f}-lwq"].seconds for f in ftypes]
+    return Searched(
         base=done.base,
         header=read_header(done.base),
         imatrix=done.entries["imatrix"].path("imatrix.gguf"),
@@ -93,8 +93,8 @@ def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Found:
         allocations={f: dict(ours[f].allocation.types) for f in ftypes},
         plain={f: ours[f].plain_imatrix for f in ftypes},
         stock={f: dict(stock[f].allocation.types) for f in ftypes},
-        cold_seconds=sum(done.entries[label].seconds for label in ("imatrix", "sensitivity")) + searched[0],
-        further_seconds=max(searched[1:], default=0.0),
+        cold_seconds=sum(done.entries[label].seconds for label in ("imatrix", "sensitivity")) + seconds[0],
+        further_seconds=max(seconds[1:], default=0.0),
         evaluation=done.texts["evaluation"],
     )
 
@@ -118,15 +118,15 @@ class Opponent:
         rows = np.ascontiguousarray(values[:: max(1, len(values) // N_ROWS)][:N_ROWS])
         row = mixer.importance[name][0] if weighted else None
         weights = np.ones(rows.shape[1], np.float32) if row is None else row
-        ggml, found = mixer.engine.ggml, {}
+        ggml, errors = mixer.engine.ggml, {}
         for q in types:
             if (row is None and ggml.needs_importance(q)) or not fits_rows((rows.shape[1],), q):
                 continue
             back = ggml.dequantize(ggml.quantize(rows, q, row, mixer.engine.n_threads), q, rows.shape[1])
             error = float(((rows - back) ** 2 * weights).sum()) * len(values) / len(rows)
             energy = float((rows**2 * weights).sum()) * len(values) / len(rows)
-            found[q] = (error, error / energy if energy else 0.0)
-        return found
+            errors[q] = (error, error / energy if energy else 0.0)
+        return errors
 
     def allocate(self, n_bytes: int, form: int) -> dict[str, str]:
         groups = [
@@ -146,29 +146,29 @@ def main() -> None:
     arguments.add_argument("--ftypes", nargs="+", default=FTYPES, choices=FTYPES)
     options = arguments.parse_args()
     ftypes = tuple(options.ftypes)
-    found = search(options, ftypes)
-    cold, further = found.cold_seconds / 60, found.further_seconds
+    searched = search(options, ftypes)
+    cold, further = searched.cold_seconds / 60, searched.further_seconds
     print(f"one size from nothing: {cold:.1f} min; the slowest further size {further:.0f} s")
-    with Engine(find(), found.base, n_ctx=512, n_threads=options.threads) as engine:
-        engine.set_windows(spread_over(engine.cut(found.evaluation), options.windows))
-        compare(Arena(engine, found, plus=options.plus), ftypes)
+    with Engine(find(), searched.base, n_ctx=512, n_threads=options.threads) as engine:
+        engine.set_windows(spread_over(engine.cut(searched.evaluation), options.windows))
+        compare(Arena(engine, searched, plus=options.plus), ftypes)
 
 
 class Arena:
     """All mixes of a size on the same windows."""
 
-    def __init__(self, engine: Engine, found: Found, *, plus: bool) -> None:
-        self.engine, self.found = engine, found
-        self.targets = [t for t in found.header.tensors if len(t.ne) > 1]
+    def __init__(self, engine: Engine, searched: Searched, *, plus: bool) -> None:
+        self.engine, self.searched = engine, searched
+        self.targets = [t for t in searched.header.tensors if len(t.ne) > 1]
         self.names = [t.name for t in self.targets]
-        plain = importance_rows(read_imatrix(found.imatrix).entries, self.targets)
-        self.mixer = Mixer(engine, importance_rows(read_imatrix(found.importance).entries, self.targets))
+        plain = importance_rows(read_imatrix(searched.imatrix).entries, self.targets)
+        self.mixer = Mixer(engine, importance_rows(read_imatrix(searched.importance).entries, self.targets))
         self.bare = frozenset(n for n in self.names if n not in plain)
-        used = {q for mix in found.allocations.values() for n, q in mix.items() if n in self.names}
+        used = {q for mix in searched.allocations.values() for n, q in mix.items() if n in self.names}
         types = tuple(sorted(used | {"q3_K"}))
         asked = {"opponent": self.bare, **({"opponent+": frozenset[str]()} if plus else {})}
         self.opponents = {
-            label: Opponent(self.mixer, found.header, self.names, types, bare) for label, bare in asked.items()
+            label: Opponent(self.mixer, searched.header, self.names, types, bare) for label, bare in asked.items()
         }
 
     def n_bytes(self, mix: Mapping[str, str]) -> int:
@@ -178,13 +178,13 @@ class Arena:
         self.mixer.put({n: mix[n] for n in self.names}, unweighted)
         return self.engine.score()
 
-    def of(self, ftype: str) -> dict[str, Scores]:
+    def scores_at(self, ftype: str) -> dict[str, Scores]:
         """Scores by name at one size: stock, lwq, and the better form of each opponent."""
-        found, n_bytes = self.found, self.n_bytes(self.found.stock[ftype])
-        assert self.n_bytes(found.allocations[ftype]) <= n_bytes
+        searched, n_bytes = self.searched, self.n_bytes(self.searched.stock[ftype])
+        assert self.n_bytes(searched.allocations[ftype]) <= n_bytes
         scores = {
-            "stock": self.score(found.stock[ftype], self.bare),
-            "lwq": self.score(found.allocations[ftype], self.bare if found.plain[ftype] else frozenset()),
+            "stock": self.score(searched.stock[ftype], self.bare),
+            "lwq": self.score(searched.allocations[ftype], self.bare if searched.plain[ftype] else frozenset()),
         }
         for label, rival in self.opponents.items():
             unweighted = self.bare if label == "opponent" else frozenset[str]()
@@ -197,11 +197,11 @@ def compare(arena: Arena, ftypes: tuple[str, ...]) -> None:
     """Prints the scores of all sizes, and the ratios."""
     klds: dict[str, dict[str, float]] = {}
     for f in ftypes:
-        scores = arena.of(f)
-        klds[f] = {name: found.mean_kld for name, found in scores.items()}
-        used, allowed = (arena.n_bytes(mix[f]) / 2**20 for mix in (arena.found.allocations, arena.found.stock))
+        scores = arena.scores_at(f)
+        klds[f] = {name: s.mean_kld for name, s in scores.items()}
+        used, allowed = (arena.n_bytes(mix[f]) / 2**20 for mix in (arena.searched.allocations, arena.searched.stock))
         gap = difference(scores["lwq"], scores["stock"])
-        line = "  ".join(f"{name} {shown(found)}" for name, found in scores.items())
+        line = "  ".join(f"{name} {shown(s)}" for name, s in scores.items())
         ratio = klds[f]["lwq"] / klds[f]["stock"]
         print(f"{f:<7} {used:7.2f} of {allowed:7.2f} MiB  {line}  lwq/stock {ratio:.3f}", end="  ")
         print(f"lwq-stock {gap.value:+.5f} ±{gap.stderr or 0:.5f}", flush=True)

@@ -32,8 +32,8 @@ def main() -> None:
     kld = [share("kld", n, options.runs, kld_run) for n in N_WINDOWS]
     ppl = [share("ppl", n, options.runs, ppl_run) for n in N_WINDOWS]
     average = [share("average", n, options.runs, average_run) for n in N_ITEMS]
-    told = (f"{name}={np.mean(shares):.3f}" for name, shares in (("kld", kld), ("ppl", ppl), ("average", average)))
-    print("coverage: " + " ".join(told))
+    figures = (f"{name}={np.mean(shares):.3f}" for name, shares in (("kld", kld), ("ppl", ppl), ("average", average)))
+    print("coverage: " + " ".join(figures))
 
 
 def share(name: str, n: int, n_runs: int, run: Callable[[int, np.random.Generator], bool]) -> float:
@@ -78,9 +78,9 @@ def correlated(n: int, rng: np.random.Generator) -> Doubles:
     return noise
 
 
-def holds(found: Interval | None, truth: float) -> bool:
-    assert found
-    return found.holds(truth)
+def holds(interval: Interval | None, truth: float) -> bool:
+    assert interval
+    return interval.holds(truth)
 
 
 if __name__ == "__main__":

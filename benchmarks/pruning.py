@@ -53,7 +53,7 @@ def main() -> None:
 
 
 class Measured:
-    """What lwq's steps found."""
+    """What lwq's steps measured."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         targets = "".join(f'[[targets]]\nname = "k{k}"\nftype = "Q8_0"\nprune = {k}\n' for k in options.counts)
@@ -61,12 +61,12 @@ class Measured:
             options,
             RECIPE,
             targets,
-            lambda planner: (s for s in planner.cuts() if not s.label.startswith("cut")),
+            lambda planner: (s for s in planner.cuts().steps if not s.label.startswith("cut")),
         )
-        found = done.result("prune")
-        self.layers: tuple[LayerScore, ...] = found.layers
-        self.sets: tuple[RemovedSet, ...] = found.sets
-        self.barred = {layer for layer, _ in found.barred}
+        prune = done.result("prune")
+        self.layers: tuple[LayerScore, ...] = prune.layers
+        self.sets: tuple[RemovedSet, ...] = prune.sets
+        self.barred = {layer for layer, _ in prune.barred}
         self.healed: Mapping[int, HealedSet] = {len(h.layers): h for h in done.result("heal").sets}
         self.base, self.entry, self.texts = done.base, done.entries, done.texts
 
@@ -85,42 +85,42 @@ class Measured:
         }
 
 
-def compare(found: Measured, options: argparse.Namespace) -> None:
+def compare(measured: Measured, options: argparse.Namespace) -> None:
     """Prints the KLD of all sets, and the ratios."""
     began = time.monotonic()
     ratios, heals = {}, {}
-    with Engine(find(), found.base, n_ctx=512, n_threads=options.threads) as engine:
-        fit = spread_over(engine.cut(found.texts["calibration"]), 32)
-        engine.set_windows(spread_over(engine.cut(found.texts["evaluation"]), options.windows))
+    with Engine(find(), measured.base, n_ctx=512, n_threads=options.threads) as engine:
+        fit = spread_over(engine.cut(measured.texts["calibration"]), 32)
+        engine.set_windows(spread_over(engine.cut(measured.texts["evaluation"]), options.windows))
         for k in options.counts:
-            ours = scored(engine, found.sets[k - 1].layers, {})
-            print(f"k={k}  lwq {found.sets[k - 1].layers}: {shown(ours)}", flush=True)
-            rivals = {name: [scored(engine, s, {}) for s in sets] for name, sets in found.rivals(k).items()}
-            for (name, scores), sets in zip(rivals.items(), found.rivals(k).values(), strict=True):
+            ours = scored(engine, measured.sets[k - 1].layers, {})
+            print(f"k={k}  lwq {measured.sets[k - 1].layers}: {shown(ours)}", flush=True)
+            rivals = {name: [scored(engine, s, {}) for s in sets] for name, sets in measured.rivals(k).items()}
+            for (name, scores), sets in zip(rivals.items(), measured.rivals(k).values(), strict=True):
                 mean = float(np.mean([s.mean_kld for s in scores]))
                 which = f"{sets[0]}: {shown(scores[0])}" if len(sets) == 1 else f": {mean:.5f}"
-                gap = f"  lwq less it {told(difference(ours, scores[0]))}" if len(sets) == 1 else ""
+                gap = f"  lwq less it {shown_gap(difference(ours, scores[0]))}" if len(sets) == 1 else ""
                 print(f"      {name} {which}{gap}", flush=True)
             best = min(float(np.mean([s.mean_kld for s in scores])) for scores in rivals.values())
             ratios[k] = ours.mean_kld / best
-            heals[k] = healing(engine, found, k, ours)
+            heals[k] = healing(engine, measured, k, ours)
         if 2 in options.counts:
             mender = Mender(engine=engine, fit=fit, published=True)
-            published, _ = mender.heal(found.sets[1].layers)
+            published, _ = mender.heal(measured.sets[1].layers)
             print(f"k=2  published closed form, even judged on this text: {published.after.value:.5f}", flush=True)
     print(f"scored in {time.monotonic() - began:.0f} s")
     all_k = " ".join(f"k{k}={ratio:.3f}" for k, ratio in ratios.items())
     print(f"pruning: {all_k} heal_k2={heals.get(2, float('nan')):.3f}")
 
 
-def healing(engine: Engine, found: Measured, k: int, plain: Scores) -> float:
+def healing(engine: Engine, measured: Measured, k: int, plain: Scores) -> float:
     """KLD of the healed set to that of the plain one."""
-    healed = found.healed[k]
-    repairs = read_repairs(found.entry["heal"].path(healed.file)) if healed.file else {}
+    healed = measured.healed[k]
+    repairs = read_repairs(measured.entry["heal"].path(healed.file)) if healed.file else {}
     scores = scored(engine, healed.layers, repairs)
     gap = difference(scores, plain)
     names = ", ".join(t.tensor.removesuffix(".ffn_down.weight").removeprefix("blk.") for t in healed.tensors)
-    print(f"      healed (ffn_down of layers {names}): {shown(scores)}  change {told(gap)}", flush=True)
+    print(f"      healed (ffn_down of layers {names}): {shown(scores)}  change {shown_gap(gap)}", flush=True)
     return scores.mean_kld / plain.mean_kld
 
 
@@ -136,7 +136,7 @@ def scored(engine: Engine, layers: tuple[int, ...], repairs: Mapping[str, np.nda
         engine.restore()
 
 
-def told(gap: Estimate) -> str:
+def shown_gap(gap: Estimate) -> str:
     return f"{gap.value:+.5f}" + (f" ±{gap.stderr:.5f}" if gap.stderr is not None else "")
 
 

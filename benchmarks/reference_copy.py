@@ -15,10 +15,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lwq.gguf.data import raw_tensor, read_tensor, write_gguf
+from lwq.gguf.data import raw_tensor, read_tensor
 from lwq.gguf.header import GgufHeader, read_array, read_header
 from lwq.gguf.parse import BigArray
 from lwq.gguf.types import split_name
+from lwq.gguf.write import write_gguf
 from lwq.llama.toolchain import home
 from lwq.plan.hub import fetch_model
 from lwq.store.files import link_or_copy

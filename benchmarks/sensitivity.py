@@ -24,7 +24,7 @@ from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
 from lwq.gguf.types import TensorInfo, anchored
 from lwq.llama import tools
-from lwq.llama.requests import QuantizeRequest, TextRequest, Window
+from lwq.llama.requests import KldRequest, QuantizeRequest, TextRequest, Window
 from lwq.llama.toolchain import Toolchain, find, home
 from lwq.plan.hub import fetch_text
 from lwq.store.files import write_atomic
@@ -42,10 +42,9 @@ def with_files(toolchain: Toolchain, folder: Path, tensors: tuple[TensorInfo, ..
         model="base.gguf", output="probe.gguf", ftype="Q8_0", imatrix="imatrix.gguf", tensor_types_file="types.txt"
     )
     tools.quantize(toolchain, request, cwd=folder, threads=THREADS)
-    found = tools.kl_divergence(
-        toolchain, cwd=folder, model="probe.gguf", logits="base.logits", n_ctx=window.n_ctx, threads=THREADS
-    )
-    return found.damage.kld.value
+    compared = KldRequest(model="probe.gguf", logits="base.logits", n_ctx=window.n_ctx)
+    measured = tools.kl_divergence(toolchain, compared, cwd=folder, threads=THREADS)
+    return measured.damage.kld.value
 
 
 def main() -> None:

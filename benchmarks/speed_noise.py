@@ -69,12 +69,12 @@ def two_files(toolchain: Toolchain, folder: Path) -> None:
 
 def session(toolchain: Toolchain, folder: Path, order: tuple[str, ...]) -> dict[str, float]:
     """Test → ln of the ratio of A's speed to B's, in one session of that order."""
-    found: dict[tuple[str, str], list[float]] = {}
+    samples: dict[tuple[str, str], list[float]] = {}
     for model in order:
         done = tools.bench(toolchain, cwd=folder, model=model, tests=TESTS, repetitions=1, threads=THREADS)
         for speed in done.speed:
-            found.setdefault((model, speed.test), []).extend(speed.samples)
-    return {test: math.log(ratio(found["a.gguf", test], found["b.gguf", test]).value) for test in TESTS}
+            samples.setdefault((model, speed.test), []).extend(speed.samples)
+    return {test: math.log(ratio(samples["a.gguf", test], samples["b.gguf", test]).value) for test in TESTS}
 
 
 def spread(sessions: list[dict[str, float]]) -> float:
@@ -85,12 +85,12 @@ def spread(sessions: list[dict[str, float]]) -> float:
 def interval(turns: list[dict[str, float]], after: list[dict[str, float]]) -> tuple[float, float]:
     """95 % interval of the ratio of spreads: percentiles over resampled pairs of sessions."""
     rng = random.Random(SEED)
-    found = []
+    ratios = []
     for _ in range(RESAMPLES):
         drawn = rng.choices(range(len(turns)), k=len(turns))
         below = spread([after[i] for i in drawn])
-        found.append(spread([turns[i] for i in drawn]) / below if below else math.inf)
-    cuts = statistics.quantiles(found, n=40, method="inclusive")
+        ratios.append(spread([turns[i] for i in drawn]) / below if below else math.inf)
+    cuts = statistics.quantiles(ratios, n=40, method="inclusive")
     return cuts[0], cuts[-1]
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     if options.sessions < 3 or options.rounds < 2:
         parser.error("a spread needs 3 sessions of 2 rounds at least")
     toolchain = find()
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in DESIGNS}
+    sessions: dict[str, list[dict[str, float]]] = {name: [] for name in DESIGNS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         two_files(toolchain, folder)
@@ -119,7 +119,7 @@ def main() -> None:
                 for design, order in DESIGNS.items():
                     begin = time.monotonic()
                     ratios = session(toolchain, folder, order(options.rounds))
-                    found[design].append(ratios)
+                    sessions[design].append(ratios)
                     shown = "  ".join(f"{test} {math.exp(value):.3f}" for test, value in ratios.items())
                     took = time.monotonic() - begin
                     print(f"session {number + 1:>2} {design:<12} {took:3.0f} s  A ÷ B  {shown}", flush=True)
@@ -127,7 +127,7 @@ def main() -> None:
             for burner in burners:
                 burner.kill()
                 burner.join()
-    turns, after = found["interleaved"], found["sequential"]
+    turns, after = sessions["interleaved"], sessions["sequential"]
     low, high = interval(turns, after)
     print(f"ratio of the spreads: 95 % {low:.3f} to {high:.3f} ({options.sessions} sessions of each)")
     print(f"speed_noise: interleaved={spread(turns):.4f} sequential={spread(after):.4f}", end=" ")

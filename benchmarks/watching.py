@@ -1,4 +1,4 @@
-"""Carries out steps of a benchmark's recipe, prints what they take, and holds what they found."""
+"""Carries out steps of a benchmark's recipe, prints what they take, and holds their results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from reference_copy import reference_model
 from lwq.llama.toolchain import find, home
 from lwq.plan import sources
 from lwq.plan.execution import Surroundings, execute
-from lwq.plan.planner import Machine, Planner
+from lwq.plan.plan import AnyStep, Machine
+from lwq.plan.planner import Planner
 from lwq.recipe.parse import parse_recipe
-from lwq.steps.step import Step
 from lwq.store.cache import Cache, Entry
 
 ROLES = ("calibration", "selection", "evaluation")
@@ -28,7 +28,7 @@ class Log:
 
     def progress(self, label: str, done: int, total: int) -> None: ...
 
-    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None:
+    def finished(self, step: AnyStep, entry: Entry, *, fresh: bool) -> None:
         print(f"{step.label:<28} {entry.seconds:7.1f} s{'' if fresh else '  (done before)'}", flush=True)
 
 
@@ -36,7 +36,7 @@ class Log:
 class Done:
     """Finished steps and their entries by label, and the texts by role."""
 
-    steps: Mapping[str, Step]
+    steps: Mapping[str, AnyStep]
     entries: Mapping[str, Entry]
     texts: Mapping[str, str]
 
@@ -50,17 +50,17 @@ class Done:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that these benchmarks share: texts, model, windows and threads."""
-    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for role in ROLES:
-        found.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
-    found.add_argument("--model", help="another model: a GGUF, hf://… or pypi://…; the reference copy when absent")
-    found.add_argument("--windows", type=int, default=12, help="of the evaluation text")
-    found.add_argument("--threads", type=int, default=2)
-    return found
+        arguments.add_argument(f"--{role}", default=f"packaged:{role}", help="a text of your own")
+    arguments.add_argument("--model", help="another model: a GGUF, hf://… or pypi://…; the reference copy when absent")
+    arguments.add_argument("--windows", type=int, default=12, help="of the evaluation text")
+    arguments.add_argument("--threads", type=int, default=2)
+    return arguments
 
 
 def carry_out(
-    options: argparse.Namespace, head: str, targets: str, wanted: Callable[[Planner], Iterable[Step]]
+    options: argparse.Namespace, head: str, targets: str, wanted: Callable[[Planner], Iterable[AnyStep]]
 ) -> Done:
     """The wanted steps of a recipe, done.
 

@@ -6,17 +6,18 @@ import json
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
 from lwq.plan.assemble import assemble
 from lwq.plan.execution import Surroundings, execute
 from lwq.plan.finished import Run
-from lwq.plan.planner import Machine, Planner
+from lwq.plan.plan import AnyStep, Machine
+from lwq.plan.planner import Planner
 from lwq.plan.publish import publish_files
 from lwq.recipe.parse import parse_recipe
 from lwq.report.write import write_report
-from lwq.steps.step import Step
 from lwq.store.cache import Cache, Entry
 from tests.tiny_models import write_tiny_llama, write_tiny_text
 
@@ -73,7 +74,7 @@ class Log:
 
     def progress(self, label: str, done: int, total: int) -> None: ...
 
-    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None:
+    def finished(self, step: AnyStep, entry: Entry, *, fresh: bool) -> None:
         (self.fresh if fresh else self.kept).append(step.label)
 
 
@@ -103,15 +104,37 @@ def write_tiny_tasks(folder: Path, n: int = 120) -> None:
     (folder / "winogrande.csv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
 
 
-def run_tiny(folder: Path, home: Path, toolchain: Toolchain, recipe: str = RECIPE) -> tuple[Run, Log, Path]:
+class LabelledRun(Run):
+    """A run whose steps are named as a user sees them."""
+
+    @property
+    def steps(self) -> tuple[AnyStep, ...]:
+        return self.plan.steps
+
+    def step(self, label: str) -> AnyStep:
+        return next(s for s in self.plan.steps if s.label == label)
+
+    def entry(self, step: AnyStep | str) -> Entry:
+        return super().entry(self.step(step) if isinstance(step, str) else step)
+
+    def result(self, step: AnyStep | str) -> Any:
+        return super().result(self.step(step) if isinstance(step, str) else step)
+
+    def made_from(self, label: str) -> str:
+        """The step that made the pruned base of a row."""
+        key = self.step(label).inputs.base.key
+        return next(s.label for s in self.plan.steps if s.key == key)
+
+
+def run_tiny(folder: Path, home: Path, toolchain: Toolchain, recipe: str = RECIPE) -> tuple[LabelledRun, Log, Path]:
     """The finished run, what was done, and its card."""
     asked = parse_recipe(recipe, "tiny.toml")
     machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
     found = sources.fetch(asked, folder, home, lambda note: None)
-    steps = Planner(asked, found, machine).plan()
+    plan = Planner(asked, found, machine).plan()
     log = Log()
     around = Surroundings(cache=Cache(home), machine=machine, given=found.given(), watch=log, work={})
-    entries = execute(steps, around)
-    run = Run(recipe=asked, recipe_text=recipe, sources=found, machine=machine, steps=steps, entries=entries)
+    entries = execute(plan.steps, around)
+    run = LabelledRun(recipe=asked, recipe_text=recipe, sources=found, machine=machine, plan=plan, entries=entries)
     publish_files(run, folder / "report")
     return run, log, write_report(assemble(run), folder / "report")

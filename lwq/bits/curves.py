@@ -42,7 +42,7 @@ class Activations:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _ActivationSource:
     """Where a tensor's activations come from: the node, and which experts each token chose."""
 
     node: int
@@ -68,23 +68,23 @@ def observe_activations(engine: Engine, windows: Tokens, names: Iterable[str]) -
     return {name: _activations(source, caught, shapes) for name, source in sources.items()}
 
 
-def _sources(engine: Engine, wanted: frozenset[str]) -> dict[str, _Source]:
+def _sources(engine: Engine, wanted: frozenset[str]) -> dict[str, _ActivationSource]:
     assert engine.graph
     computed = {node.address for node in engine.graph.nodes}
-    found = {}
+    sources = {}
     for node in engine.graph.nodes:
         if node.op not in engine.ggml.products or (name := read_node(node.src[0]).name) not in wanted:
             continue
-        source = _Source(node.src[1])
+        source = _ActivationSource(node.src[1])
         if len(node.src) > 2:
-            source = _Source(node.src[1], engine.ggml.whole(node.src[2]), engine.ggml.shape(node.src[2])[0])
+            source = _ActivationSource(node.src[1], engine.ggml.whole(node.src[2]), engine.ggml.shape(node.src[2])[0])
         if {source.node, source.chosen} <= computed | {None}:
-            found[name] = source
-    return found
+            sources[name] = source
+    return sources
 
 
 def _activations(
-    source: _Source, caught: Mapping[int, Sequence[Bytes]], shapes: Mapping[int, tuple[int, ...]]
+    source: _ActivationSource, caught: Mapping[int, Sequence[Bytes]], shapes: Mapping[int, tuple[int, ...]]
 ) -> Activations:
     n_channels = shapes[source.node][0]
     values = np.concatenate(caught[source.node]).view(np.float32)
@@ -125,14 +125,16 @@ def relative_errors(
     """Type → e(q) over all slices, weighted by their numbers of tokens; 0 for a tensor of zeros."""
     ggml = engine.ggml
     right = [
-        None if p.activations is None else product.of(base_type, ggml.quantize(p.rows, base_type, None), p.activations)
+        None
+        if p.activations is None
+        else product.multiply(base_type, ggml.quantize(p.rows, base_type, None), p.activations)
         for p in pieces
     ]
-    found = {}
+    mean_errors = {}
     for q in types:
         errors = [_errors(engine, product, p, base, q) for p, base in zip(pieces, right, strict=True)]
-        found[q] = float(np.concatenate(errors).mean(dtype=np.float64)) if sum(map(len, errors)) else 0.0
-    return found
+        mean_errors[q] = float(np.concatenate(errors).mean(dtype=np.float64)) if sum(map(len, errors)) else 0.0
+    return mean_errors
 
 
 def _errors(engine: Engine, product: Product, piece: Slice, base: Floats | None, ggml_type: str) -> Floats:
@@ -140,7 +142,7 @@ def _errors(engine: Engine, product: Product, piece: Slice, base: Floats | None,
     data = engine.ggml.quantize(piece.rows, ggml_type, piece.importance, engine.n_threads)
     if base is None or piece.activations is None:
         return _looked_up(engine, piece, data, ggml_type)
-    return product.errors(base, product.of(ggml_type, data, piece.activations))
+    return product.errors(base, product.multiply(ggml_type, data, piece.activations))
 
 
 def _looked_up(engine: Engine, piece: Slice, data: Bytes, ggml_type: str) -> Floats:

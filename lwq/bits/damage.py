@@ -68,7 +68,8 @@ class Interaction:
     scale: float = 1.0
     exponent: float = 1.0
 
-    def of(self, total: float) -> float:
+    def damage_of_mix(self, total: float) -> float:
+        """Damage, nats, of a mix whose single damages have this sum."""
         return float(self.scale * total**self.exponent) if total > 0 else 0.0
 
 
@@ -102,7 +103,7 @@ def sum_of(types: Mapping[str, str], known: Mapping[str, TensorDamage]) -> float
     return sum(known[name].predicted_or_near(q) for name, q in types.items() if name in known)
 
 
-def unsure(types: Mapping[str, str], known: Mapping[str, TensorDamage], n: int) -> list[tuple[str, str]]:
+def most_extrapolated(types: Mapping[str, str], known: Mapping[str, TensorDamage], n: int) -> list[tuple[str, str]]:
     """The ``n`` pairs (tensor, type) of a mix whose predicted damage rests most on a probe at another size."""
 
     def weight(name: str, q: str) -> float:
@@ -111,5 +112,5 @@ def unsure(types: Mapping[str, str], known: Mapping[str, TensorDamage], n: int) 
         gap = min((abs(math.log(error / max(damage.errors[p], NEGLIGIBLE))) for p in damage.probes), default=1.0)
         return damage.predicted(q) * gap
 
-    open_pairs = [(n, q) for n, q in types.items() if n in known and q in known[n].errors and q not in known[n].probes]
+    open_pairs = [(t, q) for t, q in types.items() if t in known and q in known[t].errors and q not in known[t].probes]
     return sorted(open_pairs, key=lambda pair: (-weight(*pair), pair))[:n]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from lwq.bits import options
 from lwq.bits.damage import TensorDamage, damages
 from lwq.bits.knapsack import Group, solve
-from lwq.bits.options import groups
 from lwq.gguf.header import GgufHeader
 from lwq.recipe.constraints import Constraints
 from lwq.record.search import FrontierPoint, TensorSensitivity
@@ -19,11 +19,11 @@ def frontier(
     header: GgufHeader, tensors: Iterable[TensorSensitivity], constraints: Constraints, n_points: int = N_POINTS
 ) -> tuple[FrontierPoint, ...]:
     """Predicted KLD (sum of single damages, nats) at budgets evenly spaced from the smallest to the largest types."""
-    found, others = choices(header, damages(tensors, {}), constraints)
-    least, most = least_and_most(found)
+    groups, others = choices(header, damages(tensors, {}), constraints)
+    least, most = least_and_most(groups)
     steps = max(1, n_points - 1)
     budgets = sorted({least + (most - least) * i // steps for i in range(n_points)})
-    return tuple(_point(header, found, budget, others) for budget in budgets)
+    return tuple(_point(header, groups, budget, others) for budget in budgets)
 
 
 def choices(
@@ -31,23 +31,23 @@ def choices(
 ) -> tuple[tuple[Group, ...], int]:
     """What the tensors of a model without some layers may be, and the bytes of those that keep their type."""
     staying = [t for t in header.tensors if t.layer not in without]
-    found = groups((t for t in staying if t.name in known), known, constraints)
-    return found, sum(t.n_bytes for t in staying if t.name not in known)
+    free = options.groups((t for t in staying if t.name in known), known, constraints)
+    return free, sum(t.n_bytes for t in staying if t.name not in known)
 
 
-def least_and_most(found: Iterable[Group]) -> tuple[int, int]:
+def least_and_most(groups: Iterable[Group]) -> tuple[int, int]:
     """Bytes of the smallest and of the largest choice."""
-    sizes = [[o.n_bytes for o in g.options] for g in found]
+    sizes = [[o.n_bytes for o in g.options] for g in groups]
     return sum(map(min, sizes)), sum(map(max, sizes))
 
 
-def _point(header: GgufHeader, found: tuple[Group, ...], budget: int, others: int) -> FrontierPoint:
-    n_bytes, kld = totals(found, solve(found, budget))
+def _point(header: GgufHeader, groups: tuple[Group, ...], budget: int, others: int) -> FrontierPoint:
+    n_bytes, kld = totals(groups, solve(groups, budget))
     total = n_bytes + others
     return FrontierPoint(bpw=8 * total / header.n_params, n_bytes=total, predicted_kld=kld)
 
 
-def totals(found: Iterable[Group], chosen: Mapping[str, str]) -> tuple[int, float]:
+def totals(groups: Iterable[Group], chosen: Mapping[str, str]) -> tuple[int, float]:
     """(bytes, sum of damages) of a choice."""
-    options = [next(o for o in g.options if o.label == chosen[g.name]) for g in found]
-    return sum(o.n_bytes for o in options), sum(o.damage for o in options)
+    picked = [next(o for o in g.options if o.label == chosen[g.name]) for g in groups]
+    return sum(o.n_bytes for o in picked), sum(o.damage for o in picked)

@@ -72,7 +72,9 @@ def solve(groups: Sequence[Group], budget_bytes: int) -> dict[str, str]:
             hint="raise the budget, allow smaller types, or lower what min_types asks for",
         )
     labels = [option.label for options in offered for option in options]
-    return {group.name: labels[at] for group, at in zip(ordered, _milp(_table(offered), budget_bytes), strict=True)}
+    return {
+        group.name: labels[at] for group, at in zip(ordered, _milp(_option_table(offered), budget_bytes), strict=True)
+    }
 
 
 def undominated(options: Iterable[Option]) -> tuple[Option, ...]:
@@ -85,7 +87,7 @@ def undominated(options: Iterable[Option]) -> tuple[Option, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Table:
+class _OptionTable:
     """All options of all groups, one after another."""
 
     damage: Doubles
@@ -106,12 +108,12 @@ class _Table:
         return float(self.n_bytes[self.cheapest(price)[1]].sum())
 
 
-def _table(offered: Sequence[Sequence[Option]]) -> _Table:
+def _option_table(offered: Sequence[Sequence[Option]]) -> _OptionTable:
     import numpy as np
 
     flat = [option for options in offered for option in options]
     sizes = np.array([len(options) for options in offered], dtype=np.int64)
-    return _Table(
+    return _OptionTable(
         damage=np.array([o.damage for o in flat], dtype=np.float64),
         n_bytes=np.array([o.n_bytes for o in flat], dtype=np.float64),
         starts=np.cumsum(sizes) - sizes,
@@ -119,7 +121,7 @@ def _table(offered: Sequence[Sequence[Option]]) -> _Table:
     )
 
 
-def _price(table: _Table, budget_bytes: int) -> float:
+def _price(table: _OptionTable, budget_bytes: int) -> float:
     """The least price of a byte at which everybody's cheapest fits the budget (to rounding, from above)."""
     if table.bytes_at(0.0) <= budget_bytes:
         return 0.0
@@ -132,7 +134,7 @@ def _price(table: _Table, budget_bytes: int) -> float:
     return high
 
 
-def _greedy(table: _Table, price: float, budget_bytes: int) -> Places:
+def _greedy(table: _OptionTable, price: float, budget_bytes: int) -> Places:
     """Options of the cheapest choice at that price, with the largest improvements that still fit."""
     _, picked = table.cheapest(price)
     spare = budget_bytes - float(table.n_bytes[picked].sum())
@@ -146,7 +148,7 @@ def _greedy(table: _Table, price: float, budget_bytes: int) -> Places:
         spare -= float(grown[best])
 
 
-def _milp(table: _Table, budget_bytes: int) -> list[int]:
+def _milp(table: _OptionTable, budget_bytes: int) -> list[int]:
     """The option of each group.
 
     What costs, at the best price of a byte, more above the least than the gap between bound and a greedy allocation
@@ -166,17 +168,17 @@ def _milp(table: _Table, budget_bytes: int) -> list[int]:
     sizes, first = _beyond(table, open_)
     room = budget_bytes - int(first)
     covers: list[_Cover] = []
-    while len(covers) < _TRIES and (found := _solved(table, open_, room, upper, covers)) is not None:
-        at = open_[found]
+    while len(covers) < _TRIES and (taken := _solved(table, open_, room, upper, covers)) is not None:
+        at = open_[taken]
         if table.n_bytes[at].sum() <= budget_bytes:
             if table.damage[at].sum() <= upper:
                 picked[table.group_of[at]] = at
             break
-        covers.append(_cover(table.group_of[open_], sizes, found, room))
+        covers.append(_cover(table.group_of[open_], sizes, taken, room))
     return [int(at) for at in picked]
 
 
-def _beyond(table: _Table, open_: Places) -> tuple[Doubles, float]:
+def _beyond(table: _OptionTable, open_: Places) -> tuple[Doubles, float]:
     """Bytes of each of these options beyond the smallest of them in its group, and the sum of those smallest."""
     import numpy as np
 
@@ -186,15 +188,15 @@ def _beyond(table: _Table, open_: Places) -> tuple[Doubles, float]:
     return n_bytes - smallest[groups], float(smallest.sum())
 
 
-def _cover(groups: Places, sizes: Doubles, found: Flags, room: int) -> _Cover:
+def _cover(groups: Places, sizes: Doubles, taken: Flags, room: int) -> _Cover:
     """What rules out a choice that HiGHS took for one that fits, and all that are as large in the same groups.
 
     The solver holds a variable for whole within 1e-6: times 1e9 bytes, that hides a thousand.
     """
     import numpy as np
 
-    flags, used, n = np.zeros(len(found), dtype=bool), 0.0, 0
-    for at in sorted(np.flatnonzero(found), key=lambda i: -sizes[i]):
+    flags, used, n = np.zeros(len(taken), dtype=bool), 0.0, 0
+    for at in sorted(np.flatnonzero(taken), key=lambda i: -sizes[i]):
         flags |= (groups == groups[at]) & (sizes >= sizes[at])
         used, n = used + sizes[at], n + 1
         if used > room:
@@ -202,7 +204,7 @@ def _cover(groups: Places, sizes: Doubles, found: Flags, room: int) -> _Cover:
     return flags, n - 1
 
 
-def _solved(table: _Table, open_: Places, room: int, upper: float, covers: Sequence[_Cover]) -> Flags | None:
+def _solved(table: _OptionTable, open_: Places, room: int, upper: float, covers: Sequence[_Cover]) -> Flags | None:
     """Which of these options the best allocation has; None if HiGHS found nothing.
 
     Args:

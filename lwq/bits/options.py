@@ -52,14 +52,14 @@ def _group(
         Option(
             label=q,
             n_bytes=sum(tensor_bytes(t.ne, q) for t in members),
-            damage=sum(bent(damages[t.name], q, exponent) for t in members),
+            damage=sum(damage_with_exponent(damages[t.name], q, exponent) for t in members),
         )
         for q in common
     )
     return Group(name=members[0].name, members=tuple(t.name for t in members), options=options, layer=members[0].layer)
 
 
-def bent(damage: TensorDamage, ggml_type: str, exponent: float) -> float:
+def damage_with_exponent(damage: TensorDamage, ggml_type: str, exponent: float) -> float:
     """The predicted damage, growing with another power of the local error than 1 from the first probe on."""
     predicted = damage.predicted_or_near(ggml_type)  # a fixed type may be one that has no curve
     at = next(iter(damage.probes), None)
@@ -84,6 +84,6 @@ def matched(name: str, patterns: Iterable[tuple[str, str]]) -> str | None:
     return next((ggml_type for pattern, ggml_type in patterns if re.search(pattern, name)), None)
 
 
-def spread(chosen: Mapping[str, str], found: Iterable[Group]) -> dict[str, str]:
+def spread(chosen: Mapping[str, str], groups: Iterable[Group]) -> dict[str, str]:
     """Tensor → type of a choice among groups."""
-    return {member: chosen[group.name] for group in found for member in group.members}
+    return {member: chosen[group.name] for group in groups for member in group.members}

@@ -14,11 +14,12 @@ import numpy as np
 
 from lwq.engine.engine import Engine
 from lwq.engine.graph import read_node
-from lwq.gguf.data import read_tensor, write_gguf
+from lwq.gguf.data import read_tensor
 from lwq.gguf.header import read_array, read_header
 from lwq.gguf.parse import BigArray
 from lwq.gguf.statistics import ImatrixEntry
 from lwq.gguf.types import renumber
+from lwq.gguf.write import write_gguf
 from lwq.metrics.arrays import Bytes, Tokens
 from lwq.store.files import link_or_copy
 

@@ -13,7 +13,7 @@ from lwq.bits.mixes import Mixer
 from lwq.metrics.arrays import Doubles
 from lwq.metrics.divergence import Scores, stderr
 from lwq.metrics.values import Estimate
-from lwq.record.search import SearchCandidate
+from lwq.record.search import Kind, SearchCandidate
 
 LOST: Final = 3.5
 """A runner this many standard errors behind the best is dropped (p < .01 with the eight pieces of two windows)."""
@@ -27,6 +27,7 @@ class Runner:
 
     name: str
     types: Mapping[str, str]
+    kind: Kind = "allocated"
     unweighted: frozenset[str] = frozenset()
     must_finish: bool = False
     """Never dropped: the stock mix, which the winner is compared with."""
@@ -57,7 +58,7 @@ def is_better(gap: Estimate, sure: float = SURE) -> bool:
     return gap.stderr is not None and gap.value + sure * gap.stderr < 0
 
 
-def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]], told: Callable[[], None]) -> None:
+def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]], on_done: Callable[[], None]) -> None:
     """Scores the runners on growing sets of windows; who is surely behind the best is dropped between rounds."""
     for windows in rounds:
         running = [r for r in runners if not r.dropped]
@@ -65,7 +66,7 @@ def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]
             mixer.put(runner.types, runner.unweighted)
             found = mixer.engine.score(windows=windows)
             runner.scores = runner.scores.with_more(found) if runner.scores else found
-            told()
+            on_done()
         best = min((r for r in running if not r.obstacle), key=lambda r: r.kld, default=None)
         if best is None or not best.scores:
             continue
@@ -171,7 +172,7 @@ class Polish:
     chosen: dict[str, str]
     scores: Scores
     """Of the mix that is in place, on all windows of the engine."""
-    told: Callable[[], None] = field(default=lambda: None)
+    on_done: Callable[[], None] = field(default=lambda: None)
     n_tried: int = 0
     n_kept: int = 0
 
@@ -183,7 +184,7 @@ class Polish:
             grown = self._bytes_of(swap.up) + self._bytes_of(swap.down)
             if grown <= spare_bytes and self._try(swap):
                 spare_bytes -= grown
-            self.told()
+            self.on_done()
         return spare_bytes
 
     def _bytes_of(self, change: tuple[str, str]) -> int:
@@ -220,12 +221,12 @@ class Polish:
 
 
 def entered_as(runner: Runner, winner: Runner, n_bytes: int, predicted: float) -> SearchCandidate:
-    """A runner as the record has it."""
+    """A runner as the record has it, where its name alone says what it is."""
     assert runner.scores
     verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
     if runner.obstacle:
         verdict = f"{runner.obstacle}; shown for comparison"
-    return SearchCandidate(
+    candidate = SearchCandidate(
         name=runner.name,
         n_bytes=n_bytes,
         predicted_kld=predicted,
@@ -233,6 +234,8 @@ def entered_as(runner: Runner, winner: Runner, n_bytes: int, predicted: float) -
         n_windows=len(runner.scores.kld),
         verdict=verdict,
     )
+    assert candidate.kind == runner.kind, f"{runner.name!r} is {runner.kind}"
+    return candidate
 
 
 def reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:

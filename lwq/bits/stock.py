@@ -60,14 +60,14 @@ def is_refused(name: str, ggml_type: str) -> bool:
     return ggml_type in NEED_IMPORTANCE and name not in _NEVER_REFUSED
 
 
-def obstacle(types: Mapping[str, str], found: Iterable[Group], constraints: Constraints) -> str:
+def obstacle(types: Mapping[str, str], groups: Iterable[Group], constraints: Constraints) -> str:
     """Which of a user's constraints a mix is against; empty where it may be chosen.
 
     Args:
-        found: the groups that the constraints leave; types beyond theirs are free where all types are allowed.
+        groups: what the constraints leave; types beyond theirs are free where all types are allowed.
     """
     free = set(TYPE_SETS["all"]) <= set(constraints.types)
-    for group in found:
+    for group in groups:
         stated = any(matched(name, (*constraints.fixed, *constraints.min_types)) for name in group.members)
         labels = {types[name] for name in group.members}
         bound = stated or len(group.members) > 1 or not free
@@ -79,7 +79,7 @@ def obstacle(types: Mapping[str, str], found: Iterable[Group], constraints: Cons
 def mix_and_bytes(
     budget: Budget,
     header: GgufHeader,
-    of: OfFtype,
+    stock_mix_of: OfFtype,
     writable: Callable[[StockMix], bool] = lambda mix: True,
     within: Callable[[int], int] = int,
 ) -> tuple[StockMix, int]:
@@ -91,28 +91,28 @@ def mix_and_bytes(
         writable: mixes of which it is false are passed over, unless the budget names one.
         within: the bytes that are left of the budget's, where something else limits them too.
     """
-    n_bytes = within(budget_bytes(budget, header, of))
-    if budget.kind == "stock" and of(budget.ftype).n_bytes <= n_bytes:
-        return of(budget.ftype), n_bytes
-    mixes = [mix for ftype in FTYPES_BY_SIZE if writable(mix := of(ftype))]
+    n_bytes = within(budget_bytes(budget, header, stock_mix_of))
+    if budget.kind == "stock" and stock_mix_of(budget.ftype).n_bytes <= n_bytes:
+        return stock_mix_of(budget.ftype), n_bytes
+    mixes = [mix for ftype in FTYPES_BY_SIZE if writable(mix := stock_mix_of(ftype))]
     fitting = [m for m in mixes if m.n_bytes <= n_bytes]
     return max(fitting, key=lambda m: m.n_bytes) if fitting else min(mixes, key=lambda m: m.n_bytes), n_bytes
 
 
-def budget_bytes(budget: Budget, header: GgufHeader, of: OfFtype) -> int:
+def budget_bytes(budget: Budget, header: GgufHeader, stock_mix_of: OfFtype) -> int:
     """Bytes of all tensors that a budget allows.
 
     Raises:
         ModelError: a size that the file's metadata, or the context, takes up alone.
     """
     if budget.kind == "stock":
-        return of(budget.ftype).n_bytes
+        return stock_mix_of(budget.ftype).n_bytes
     if budget.kind == "bpw":
         return int(budget.amount * header.n_params / 8)
     amount = int(budget.amount)
     if budget.kind == "ram":
         amount -= context_bytes(header.metadata, header.architecture, header.n_vocab, budget.n_ctx)
-    some = of("Q8_0")
+    some = stock_mix_of("Q8_0")
     left = amount - (predicted_file_bytes(header, types=some.types) - some.n_bytes) - _METADATA_BYTES
     if left <= 0:
         raise ModelError(f"a budget of {budget} leaves nothing for tensors of {header.path.name}", hint="raise it")

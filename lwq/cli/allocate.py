@@ -20,9 +20,9 @@ from lwq.bits.frontier import frontier, totals
 from lwq.bits.knapsack import Group, solve
 from lwq.bits.options import check_ties, groups, spread
 from lwq.bits.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix
-from lwq.cli.measured import CALIBRATION, SOURCE, Measured, Source, measure
+from lwq.cli.measured import CALIBRATION, SOURCE, MeasuredModel, Subject, measure
 from lwq.cli.progress import showing
-from lwq.cli.pruned_frontier import Offer, show_pruned
+from lwq.cli.pruned_frontier import PruningOffer, show_pruned
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import UsageError
@@ -48,9 +48,9 @@ class Solved:
 class Allocator:
     """Solves budgets for one measured model."""
 
-    def __init__(self, measured: Measured, constraints: Constraints, folder: Path) -> None:
+    def __init__(self, measured: MeasuredModel, constraints: Constraints, folder: Path) -> None:
         self.measured, self.header, self.folder = measured, measured.header, folder
-        self.damages = damages(measured.found.tensors, {})
+        self.damages = damages(measured.sensitivity.tensors, {})
         self.targets = tuple(t for t in self.header.tensors if t.name in self.damages)
         self.others = sum(t.n_bytes for t in self.header.tensors if t.name not in self.damages)
         self.constraints = constraints
@@ -84,7 +84,7 @@ class Allocator:
 
 
 @contextmanager
-def _allocator(measured: Measured, constraints: Constraints) -> Iterator[Allocator]:
+def _allocator(measured: MeasuredModel, constraints: Constraints) -> Iterator[Allocator]:
     with tempfile.TemporaryDirectory() as name:
         yield Allocator(measured, constraints, Path(name))
 
@@ -111,10 +111,10 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
     """
     if options["prune"] and not options["whole"]:
         raise UsageError("--prune needs --frontier", hint='a recipe\'s target with prune = "auto" makes the file')
-    what = Source(reference=source, text=text, types=options["types"] or ("all",))
-    budgets, constraints = _asked(what, options)
+    subject = Subject(reference=source, text=text, types=options["types"] or ("all",))
+    budgets, constraints = _asked(subject, options)
     with showing(settings.verbosity) as progress:
-        measured = measure(what, settings, progress, layers=bool(options["prune"]))
+        measured = measure(subject, settings, progress, layers=bool(options["prune"]))
     with _allocator(measured, constraints) as allocator:
         if options["whole"]:
             _show_frontier(allocator, as_json=options["as_json"])
@@ -129,10 +129,10 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
             _write(allocator, one, options["out"])
 
 
-def _asked(what: Source, options: Mapping[str, Any]) -> tuple[list[Budget], Constraints]:
+def _asked(subject: Subject, options: Mapping[str, Any]) -> tuple[list[Budget], Constraints]:
     """Budgets and constraints of the command line, or of the recipe where it says nothing."""
-    recipe, _, _ = what.recipe()
-    own = [t for t in recipe.targets if t.wanted()] if what.reference.endswith(".toml") else []
+    targets = subject.asked().recipe.targets
+    own = [t for t in targets if t.wanted()] if subject.reference.endswith(".toml") else []
     try:
         budgets = [parse_budget(text) for text in options["budgets"]]
         target = Target(
@@ -143,8 +143,8 @@ def _asked(what: Source, options: Mapping[str, Any]) -> tuple[list[Budget], Cons
             ties=tuple(tuple(tie.split(",")) for tie in options["ties"]) or (own[0].ties if own else ()),
         )
     except ValidationError as error:
-        told = "; ".join(detail["msg"] for detail in error.errors())
-        raise UsageError(told, hint="`lwq allocate --help`") from None
+        faults = "; ".join(detail["msg"] for detail in error.errors())
+        raise UsageError(faults, hint="`lwq allocate --help`") from None
     except ValueError as error:
         raise UsageError(str(error), hint="`lwq allocate --help`") from None
     if not budgets:
@@ -156,7 +156,7 @@ def _asked(what: Source, options: Mapping[str, Any]) -> tuple[list[Budget], Cons
 
 def _show(allocator: Allocator, solved: list[Solved], *, as_json: bool) -> None:
     if as_json:
-        found = [
+        values = [
             {
                 "budget": str(s.budget),
                 "n_bytes": s.n_bytes,
@@ -171,7 +171,7 @@ def _show(allocator: Allocator, solved: list[Solved], *, as_json: bool) -> None:
             }
             for s in solved
         ]
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(values, indent=2))
         return
     click.echo("predicted: KLD (nats) as the sum of single damages; bytes of all tensors, exact")
     rows = [
@@ -191,10 +191,14 @@ def _show(allocator: Allocator, solved: list[Solved], *, as_json: bool) -> None:
 
 
 def _show_frontier(allocator: Allocator, *, as_json: bool) -> None:
-    points = frontier(allocator.header, allocator.measured.found.tensors, allocator.constraints)
+    points = frontier(allocator.header, allocator.measured.sensitivity.tensors, allocator.constraints)
     if allocator.measured.sets is not None:
-        header, known = allocator.header, allocator.damages
-        offer = Offer(header=header, known=known, constraints=allocator.constraints, sets=allocator.measured.sets)
+        offer = PruningOffer(
+            header=allocator.header,
+            known=allocator.damages,
+            constraints=allocator.constraints,
+            sets=allocator.measured.sets,
+        )
         show_pruned(offer, points, as_json=as_json)
         return
     mixes = sorted((allocator.stock(f) for f in FTYPES_BY_SIZE), key=lambda m: (m.n_bytes, m.ftype))

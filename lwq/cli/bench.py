@@ -21,11 +21,11 @@ from lwq.llama.toolchain import home
 from lwq.metrics.speeds import BUSY, Ratio, ratio_to
 from lwq.metrics.values import Speed
 from lwq.plan.execution import Surroundings, execute
-from lwq.plan.planner import key_value
+from lwq.plan.plan import BenchStep, step_of
 from lwq.recipe.schema import Bench
 from lwq.steps import bench
-from lwq.steps.step import Given, Step
-from lwq.store.cache import Cache, Entry, key_of
+from lwq.steps.step import Given
+from lwq.store.cache import Cache
 from lwq.store.files import human_bytes, sha256_file
 
 _DEFAULT = ",".join(Bench().tests)
@@ -68,13 +68,13 @@ def bench_command(
     asked = _asked(tests, repetitions)
     files = _named(models)
     with showing(settings.verbosity) as progress:
-        found = _measure(files, asked, settings, progress, again=again)
+        timed = _measure(files, asked, settings, progress, again=again)
     if as_json:
-        click.echo(json.dumps(_values(files, found), indent=2))
+        click.echo(json.dumps(_values(files, timed), indent=2))
     else:
-        _print(files, found)
-    if found.busy > BUSY:
-        click.echo(f"warning: the machine was busy: before a round, others used up to {found.busy:.0%} of it", err=True)
+        _print(files, timed)
+    if timed.busy > BUSY:
+        click.echo(f"warning: the machine was busy: before a round, others used up to {timed.busy:.0%} of it", err=True)
 
 
 def _asked(tests: str, repetitions: int) -> Bench:
@@ -98,11 +98,11 @@ def _named(models: tuple[Path, ...]) -> tuple[File, ...]:
     bare = Counter(path.name for path in {path.absolute() for path in models})
     names = [path.name if bare[path.name] == 1 else str(path) for path in models]
     seen: Counter[str] = Counter()
-    found = []
+    files = []
     for name, header in zip(names, headers, strict=True):
         seen[name] += 1
-        found.append(File(name=name if seen[name] == 1 else f"{name} #{seen[name]}", header=header))
-    return tuple(found)
+        files.append(File(name=name if seen[name] == 1 else f"{name} #{seen[name]}", header=header))
+    return tuple(files)
 
 
 def _measure(
@@ -111,14 +111,13 @@ def _measure(
     machine, cache = settings.machine(), settings.cache()
     origins = [file.given() for file in files]
     inputs = bench.Inputs(
-        candidates=tuple(bench.Row(name=f.name, origin=o) for f, o in zip(files, origins, strict=True)),
+        candidates=tuple(bench.Entrant(name=f.name, origin=o) for f, o in zip(files, origins, strict=True)),
         tests=asked.tests,
         repetitions=asked.repetitions,
         n_threads=machine.n_threads,
         cpu=machine.cpu,
     )
-    value = key_value(bench, inputs, machine.toolchain)
-    step = Step(label="bench", module=bench, inputs=inputs, key_value=value, key=key_of(value))
+    step = step_of("bench", bench, inputs, machine.toolchain)
     if again:
         _forget(step, cache)
     elif entry := cache.lookup(bench.NAME, step.key):
@@ -126,38 +125,36 @@ def _measure(
     progress.n_steps = 1
     given = {origin.sha256: file.paths() for file, origin in zip(files, origins, strict=True)}
     around = Surroundings(cache=cache, machine=machine, given=given, watch=progress, work={})
-    found: Entry = execute((step,), around)[step.key]
-    result: bench.Result = step.result_of(found)
-    return result
+    return step.result_of(execute((step,), around)[step.key])
 
 
-def _forget(step: Step, cache: Cache) -> None:
+def _forget(step: BenchStep, cache: Cache) -> None:
     for path in (cache.folder(bench.NAME, step.key), *cache.pieces.glob(f"{step.key[:24]}.jsonl")):
         if path.exists():
             cache.remove(path)
 
 
-def _against(files: tuple[File, ...], found: bench.Result, name: str, test: Speed) -> Ratio | None:
+def _against(files: tuple[File, ...], timed: bench.Result, name: str, test: Speed) -> Ratio | None:
     """The ratio to the first file; None for that file itself."""
     first = files[0].name
-    return None if name == first else ratio_to(test, found.of(first).speed)
+    return None if name == first else ratio_to(test, timed.of_row(first).speed)
 
 
-def _print(files: tuple[File, ...], found: bench.Result) -> None:
-    some = found.rows[0].speed[0]
+def _print(files: tuple[File, ...], timed: bench.Result) -> None:
+    some = timed.rows[0].speed[0]
     click.echo(
         f"measured on {some.cpu}: t/s of {len(some.samples)} rounds ± one standard error; ratios of the same round,"
         " 95 % interval"
     )
     heads = ("model", "size", "params", "backend", "threads", "test", "t/s", "±", f"of {files[0].name}", "interval", "")
-    rows = [_cells(file, test, _against(files, found, file.name, test)) for file, test in _tests(files, found)]
+    rows = [_cells(file, test, _against(files, timed, file.name, test)) for file, test in _tests(files, timed)]
     print_table(heads, rows)
     click.echo()
-    print_table(("model", "load s", "peak memory"), [_load(file, found.of(file.name).speed[0]) for file in files])
+    print_table(("model", "load s", "peak memory"), [_load(file, timed.of_row(file.name).speed[0]) for file in files])
 
 
-def _tests(files: tuple[File, ...], found: bench.Result) -> list[tuple[File, Speed]]:
-    return [(file, test) for file in files for test in found.of(file.name).speed]
+def _tests(files: tuple[File, ...], timed: bench.Result) -> list[tuple[File, Speed]]:
+    return [(file, test) for file in files for test in timed.of_row(file.name).speed]
 
 
 def _cells(file: File, test: Speed, ratio: Ratio | None) -> tuple[str, ...]:
@@ -176,21 +173,21 @@ def _load(file: File, speed: Speed) -> tuple[str, str, str]:
     return (file.name, f"{speed.load_seconds or 0:.3f}", peak)
 
 
-def _values(files: tuple[File, ...], found: bench.Result) -> dict[str, Any]:
+def _values(files: tuple[File, ...], timed: bench.Result) -> dict[str, Any]:
     def ratio(file: File, test: Speed) -> dict[str, Any] | None:
-        known = _against(files, found, file.name, test)
+        known = _against(files, timed, file.name, test)
         return {**asdict(known), "tied": known.is_tied} if known else None
 
     return {
         "reference": files[0].name,
-        "busy": found.busy,
+        "busy": timed.busy,
         "models": [
             {
                 "name": file.name,
                 "file_bytes": file.header.file_bytes,
                 "n_params": file.header.n_params,
-                "command": found.of(file.name).argv,
-                "tests": [{**asdict(t), "ratio": ratio(file, t)} for t in found.of(file.name).speed],
+                "command": timed.of_row(file.name).argv,
+                "tests": [{**asdict(t), "ratio": ratio(file, t)} for t in timed.of_row(file.name).speed],
             }
             for file in files
         ],

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lwq.cli.job import Job, check_writable
+from lwq.cli.job import carry_out, check_writable, name_of, prepare
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.same_model import difference
-from lwq.llama.toolchain import home
 from lwq.metrics.speeds import BUSY, busiest
 from lwq.plan.assemble import assemble
-from lwq.plan.execution import execute
-from lwq.plan.planner import Planner
+from lwq.plan.job import Asked, Job
 from lwq.plan.publish import publish_files
-from lwq.plan.sources import Sources, fetch
+from lwq.plan.sources import Sources
 from lwq.recipe.parse import parse_recipe
 from lwq.record.record import Record
 from lwq.tasks.sets import files_of, title_of
@@ -54,7 +51,7 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Files:
     """What is measured, of which files."""
 
     models: tuple[str, ...]
@@ -100,13 +97,12 @@ def _absolute(reference: str) -> str:
 
 def _names(models: tuple[str, ...]) -> list[str]:
     """Names of rows: stems of the files, told apart where they are alike, or like the base's own row."""
-    found = list(_BASE_ROWS)
+    names = list(_BASE_ROWS)
     for model in models:
-        stem = Path(model.split("@")[0].rstrip("/")).name.removesuffix(".gguf")
-        clean = re.sub(r"[^A-Za-z0-9._+-]", "-", stem).strip("._+-")[:80] or "model"
-        n = sum(name == clean or name.startswith(f"{clean}-no") for name in found) + 1
-        found.append(clean if n == 1 else f"{clean}-no{n}")
-    return found[len(_BASE_ROWS) :]
+        clean = name_of(model)
+        n = sum(name == clean or name.startswith(f"{clean}-no") for name in names) + 1
+        names.append(clean if n == 1 else f"{clean}-no{n}")
+    return names[len(_BASE_ROWS) :]
 
 
 @click.command("eval")
@@ -119,7 +115,7 @@ def eval_command(settings: Settings, /, out: Path | None, as_json: bool, **asked
     A MODEL is a GGUF: a path or hf://OWNER/NAME/FILE.gguf. Finished measurements are kept, so the same command with
     one more MODEL measures that one only.
     """
-    _measure(Asked(speed="", **asked), settings, out, as_json=as_json)
+    _measure(Files(speed="", **asked), settings, out, as_json=as_json)
 
 
 @click.command("compare")
@@ -133,26 +129,20 @@ def compare_command(settings: Settings, /, out: Path | None, as_json: bool, **as
     Each MODEL must be a file of the base's model (same tokenizer, vocabulary, sizes, norms and embedding); one that is
     not is refused, and the others are measured all the same (exit code 1).
     """
-    _measure(Asked(**asked), settings, out, as_json=as_json)
+    _measure(Files(**asked), settings, out, as_json=as_json)
 
 
-def _measure(asked: Asked, settings: Settings, out: Path | None, *, as_json: bool) -> None:
-    toml = asked.recipe()
-    recipe = parse_recipe(toml, "command line")
+def _measure(files: Files, settings: Settings, out: Path | None, *, as_json: bool) -> None:
+    toml = files.recipe()
+    asked = Asked(recipe=parse_recipe(toml, "command line"), text=toml, folder=Path())
     if out:
         check_writable(out)
     with showing(settings.verbosity) as progress:
-        found = fetch(recipe, Path(), home(), progress.note)
-        machine, cache = settings.machine(), settings.cache()
-        job = Job(recipe=recipe, text=toml, sources=found, machine=machine, steps=(), cache=cache)
-        refused = _refused(found, _base(job, progress))
-        if refused and len(refused) == len(found.third_party):
+        job = prepare(asked, settings, progress)
+        refused = _refused(job.sources, _base(job, progress))
+        if refused and len(refused) == len(job.sources.third_party):
             raise ModelError("\n".join(refused.values()), hint="each MODEL must be a GGUF of the base's model")
-        kept = tuple(t for t in recipe.third_party if t.name not in refused)
-        recipe = recipe.model_copy(update={"third_party": kept})
-        found = replace(found, third_party={n: f for n, f in found.third_party.items() if n not in refused})
-        steps = Planner(recipe, found, machine).plan()
-        record = _record(replace(job, recipe=recipe, sources=found, steps=steps), out, progress)
+        record = _record(job.without(frozenset(refused)), out, progress)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False))
     else:
@@ -166,22 +156,19 @@ def _measure(asked: Asked, settings: Settings, out: Path | None, *, as_json: boo
 def _base(job: Job, progress: Progress) -> GgufHeader:
     """What files are compared with: the model itself if it is a GGUF, else what it is converted to."""
     if job.sources.model.kind == "gguf":
-        return read_header(job.sources.model.found.paths[0])
-    convert = Planner(job.recipe, job.sources, job.machine).plan()[0]
+        return read_header(job.sources.model.fetched.paths[0])
     progress.n_steps = 1
-    entry = execute((convert,), job.surroundings(progress))[convert.key]
-    return read_header(entry.path(convert.inputs.file))
+    return read_header(job.base(progress))
 
 
-def _refused(found: Sources, base: GgufHeader) -> dict[str, str]:
+def _refused(sources: Sources, base: GgufHeader) -> dict[str, str]:
     """Name → why a file is not one of the base's model."""
-    told = {name: difference(base, read_header(f.paths[0])) for name, f in found.third_party.items()}
-    return {n: f"{found.third_party[n].given.name}: {why}: another model" for n, why in told.items() if why}
+    reasons = {name: difference(base, read_header(f.paths[0])) for name, f in sources.third_party.items()}
+    return {n: f"{sources.third_party[n].given.name}: {why}: another model" for n, why in reasons.items() if why}
 
 
 def _record(job: Job, out: Path | None, progress: Progress) -> Record:
-    progress.n_steps = len(job.steps)
-    run = job.carry_out(progress)
+    run = carry_out(job, progress)
     record = assemble(run)
     if out:
         from lwq.report.write import write_report
@@ -203,5 +190,5 @@ def _print(record: Record) -> None:
     busy = max((busiest(row.speed) for row in record.rows), default=0.0)
     if busy > BUSY:
         click.echo(f"warning: the machine was busy: before a round, others used up to {busy:.0%} of it", err=True)
-    if told := ties.paragraph(record):
-        click.echo("\n" + textwrap.fill(told, 110, break_on_hyphens=False))
+    if paragraph := ties.paragraph(record):
+        click.echo("\n" + textwrap.fill(paragraph, 110, break_on_hyphens=False))

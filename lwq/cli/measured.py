@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lwq.cli.job import Job, read_recipe
+from lwq.cli.job import carry_out, name_of, prepare
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import UsageError
 from lwq.gguf.header import GgufHeader, read_header
-from lwq.llama.toolchain import home
-from lwq.plan.execution import execute
+from lwq.plan.job import Asked, Job, read_recipe
 from lwq.plan.planner import Planner
-from lwq.plan.sources import fetch
 from lwq.recipe.parse import parse_recipe
-from lwq.recipe.schema import Recipe
 from lwq.record.prune import HealedSet
 from lwq.record.search import TensorSensitivity
-from lwq.steps import heal, sensitivity
+from lwq.steps import sensitivity
 
 _RECIPE = """
 name = {name}
@@ -45,7 +42,7 @@ types = {types}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Subject:
     """What is measured: a recipe, or a model with a text."""
 
     reference: str
@@ -58,60 +55,54 @@ class Source:
     more: str = ""
     """Further tables of the recipe, as TOML."""
 
-    def recipe(self) -> tuple[Recipe, str, Path]:
-        """The recipe, its text and the folder from which its paths start."""
+    def asked(self) -> Asked:
+        """The recipe, or one that says the same of the model."""
         if self.reference.endswith(".toml"):
-            path = Path(self.reference)
-            return (*read_recipe(path), path.parent)
-        name = Path(self.reference.split("@")[0].rstrip("/")).name.removesuffix(".gguf").replace("==", "-") or "model"
-        clean = re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip("._+-")[:90] or "model"
+            return read_recipe(Path(self.reference))
         here = self.reference if "://" in self.reference else str(Path(self.reference).absolute())
         text = self.text if ":" in self.text else str(Path(self.text).absolute())
-        values = {"name": clean, "model": here, "text": text, "types": list(self.types), "base_type": self.base_type}
+        name = name_of(self.reference)
+        values = {"name": name, "model": here, "text": text, "types": list(self.types), "base_type": self.base_type}
         quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
         toml = _RECIPE.format(n_ctx=self.n_ctx, n_chunks=self.n_chunks, n_windows=self.n_windows, **quoted) + self.more
-        return parse_recipe(toml, self.reference), toml, Path()
+        return Asked(recipe=parse_recipe(toml, self.reference), text=toml, folder=Path())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredModel:
     """A model whose sensitivity is known."""
 
     job: Job
     base: Path
     header: GgufHeader
     imatrix: Path
-    found: sensitivity.Result
+    sensitivity: sensitivity.Result
     importance: Path
     """The importance matrix with the output tensor."""
     sets: tuple[HealedSet, ...] | None
     """Layers that may go, healed; None where that was not asked."""
 
 
-def measure(source: Source, settings: Settings, progress: Progress, *, layers: bool = False) -> Measured:
+def measure(subject: Subject, settings: Settings, progress: Progress, *, layers: bool = False) -> MeasuredModel:
     """Converts, collects the importance matrix and measures what is not in the cache.
 
     Args:
         layers: measure and heal removals too, if a target of the recipe asks for them.
     """
-    recipe, text, folder = source.recipe()
-    machine = settings.machine()
-    found = fetch(recipe, folder, home(), progress.note)
-    steps = Planner(recipe, found, machine).measurement(layers=layers)
-    job = Job(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
-    progress.n_steps = len(steps)
-    job.cache.remember(f"{recipe.name}.measured", {step.label: step.key_value for step in steps})
-    entries = execute(steps, job.surroundings(progress))
-    base, matrix, last, *more = steps
-    file = entries[base.key].path(base.inputs.file)
-    return Measured(
+    job = prepare(subject.asked(), settings, progress, partial(Planner.measurement, layers=layers))
+    run, plan = carry_out(job, progress, name=f"{job.recipe.name}.measured"), job.plan
+    assert plan.imatrix
+    assert plan.sensitivity
+    base = run.entry(plan.convert).path(plan.convert.inputs.file)
+    measured = run.result(plan.sensitivity)
+    return MeasuredModel(
         job=job,
-        base=file,
-        header=read_header(file),
-        imatrix=entries[matrix.key].path(matrix.result_of(entries[matrix.key]).file),
-        found=last.result_of(entries[last.key]),
-        importance=entries[last.key].path(last.result_of(entries[last.key]).file),
-        sets=next((s.result_of(entries[s.key]).sets for s in more if s.module is heal), None),
+        base=base,
+        header=read_header(base),
+        imatrix=run.entry(plan.imatrix).path(run.result(plan.imatrix).file),
+        sensitivity=measured,
+        importance=run.entry(plan.sensitivity).path(measured.file),
+        sets=run.result(plan.heal).sets if plan.heal else None,
     )
 
 
@@ -142,14 +133,13 @@ def sensitivity_command(settings: Settings, /, source: str, top: int, as_json: b
     tensor to a coarse type in process and measures the KLD of the whole model; what is done is kept.
     """
     options["types"] = options["types"] or ("all",)
-    what = Source(reference=source, **options)
     with showing(settings.verbosity) as progress:
-        measured = measure(what, settings, progress)
+        measured = measure(Subject(reference=source, **options), settings, progress)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(measured.found), indent=2))
+        click.echo(json.dumps(dataclasses.asdict(measured.sensitivity), indent=2))
         return
-    _print(measured.found.tensors, top)
-    for note in measured.found.notes:
+    _print(measured.sensitivity.tensors, top)
+    for note in measured.sensitivity.notes:
         click.echo(note)
     click.echo(f"importance matrix with the output tensor: {measured.importance}")
 

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import click
 
-from lwq.cli.job import Job, read_recipe
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import DownloadError, LwqError
 from lwq.gguf.header import GgufHeader, read_header
-from lwq.llama.toolchain import home
-from lwq.plan import preview, sources
-from lwq.plan.planner import Planner
+from lwq.plan import preview
+from lwq.plan.job import Job, read_recipe
 from lwq.store.files import free_bytes, human_bytes
 
 
@@ -28,13 +26,11 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
         LwqError: faults of the recipe, or of files it names that should be here.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    recipe, text = read_recipe(path, model)
-    machine = settings.machine()
+    asked, machine = read_recipe(path, model), settings.machine()
+    recipe = asked.recipe
     job, missing, header = None, "", None
     try:
-        found = sources.fetch(recipe, path.parent, home(), _note)
-        steps = Planner(recipe, found, machine).plan()
-        job = Job(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
+        job = Job.prepare(asked, machine, settings.cache(), _note)
         header = _header(job)
     except LwqError as error:
         header = _model_alone(recipe.model, path.parent)
@@ -59,11 +55,11 @@ def _note(text: str) -> None:
 
 def _header(job: Job) -> GgufHeader | None:
     """The base where it is made, else the original where dry runs on it tell the truth."""
-    convert = job.steps[0]
+    convert = job.plan.convert
     if entry := job.cache.lookup("convert", convert.key):
         return read_header(entry.path(convert.inputs.file))
     model = job.sources.model
-    return read_header(model.found.paths[0]) if model.kind == "gguf" else None
+    return read_header(model.fetched.paths[0]) if model.kind == "gguf" else None
 
 
 def _model_alone(reference: str, folder: Path) -> GgufHeader | None:
@@ -78,8 +74,8 @@ def _values(job: Job | None, missing: str, files: tuple[preview.PlannedFile, ...
     steps, seconds = [], None
     if job:
         seconds = job.forecast().seconds
-        done = (job.cache.lookup(s.module.NAME, s.key) is not None for s in job.steps)
-        steps = [{"label": s.label, "key": s.key, "done": d} for s, d in zip(job.steps, done, strict=True)]
+        done = (job.cache.lookup(s.module.NAME, s.key) is not None for s in job.plan.steps)
+        steps = [{"label": s.label, "key": s.key, "done": d} for s, d in zip(job.plan.steps, done, strict=True)]
     return {
         "steps": steps,
         "not_here_yet": missing,
@@ -93,7 +89,7 @@ def _print_steps(job: Job | None, missing: str) -> None:
         click.echo(f"not here yet: {missing}\n")
         return
     rows = []
-    for step in job.steps:
+    for step in job.plan.steps:
         entry = job.cache.lookup(step.module.NAME, step.key)
         rows.append((step.label, step.key[:12], f"done in {clock(entry.seconds)}" if entry else "to do"))
     print_table(("step", "key", "state"), rows, left=3)
@@ -116,7 +112,7 @@ def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ..
 
 
 def _print_cost(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, ...]) -> None:
-    text_bytes = {role: found.paths[0].stat().st_size for role, found in job.sources.texts.items()}
+    text_bytes = {role: text.paths[0].stat().st_size for role, text in job.sources.texts.items()}
     need = preview.disk_bytes(job.recipe, header, files, text_bytes)
     click.echo(f"\ndisk: {human_bytes(need)} in all, {human_bytes(free_bytes(job.cache.root))} free")
     forecast = job.forecast()

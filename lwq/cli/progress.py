@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lwq.llama.process import echo
-from lwq.steps.step import Step
+from lwq.plan.plan import AnyStep
 from lwq.store.cache import Entry
 
 
@@ -36,7 +36,7 @@ class Progress:
         left = spent / done * max(0, total - done)
         self._line(f"{self._count()} {label} {done}/{total}, about {clock(left)} left", keep=False)
 
-    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None:
+    def finished(self, step: AnyStep, entry: Entry, *, fresh: bool) -> None:
         where, label = self._count(), step.label
         self.n_done += 1
         if not fresh:

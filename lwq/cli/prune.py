@@ -6,14 +6,14 @@ import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lwq.cli.job import Job
-from lwq.cli.measured import SOURCE, Source
+from lwq.cli.job import carry_out, prepare
+from lwq.cli.measured import SOURCE, Subject
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
@@ -21,12 +21,8 @@ from lwq.errors import FileError, UsageError
 from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.layers.pruning import check_layers
-from lwq.llama.toolchain import home
 from lwq.metrics.values import Estimate
-from lwq.plan.execution import execute
 from lwq.plan.planner import Planner
-from lwq.plan.preview import check_targets
-from lwq.plan.sources import fetch
 from lwq.record.prune import HealedSet, LayerScore
 from lwq.steps import cut, prune
 from lwq.steps.step import Given
@@ -35,38 +31,17 @@ from lwq.store.files import link_or_copy, os_errors, sha256_file
 _HEADS = ("layer", "KLD", "±", "PPL", "attention only", "FFN only", "BI", "LIM", "ZD", "CosSim", "d(1)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Results by step label, and where the pruned base lies."""
-
-    results: Mapping[str, Any]
-    base: Path | None
-
-
-def _measure(
-    source: Source, settings: Settings, progress: Progress, *, scores: bool = False, imatrix: Path | None = None
-) -> Found:
-    """Does what is not in the cache: scores of all layers, or sets, repairs and pruned bases."""
-    recipe, text, folder = source.recipe()
-    machine = settings.machine()
-    found = fetch(recipe, folder, home(), progress.note)
-    if found.model.kind == "gguf":
-        check_targets(recipe, read_header(found.model.found.paths[0]).n_layer)
-    more: dict[str, tuple[Path, ...]] = {}
+def _scores(subject: Subject, settings: Settings, progress: Progress, imatrix: Path | None) -> prune.Result:
+    """Scores of all layers; does what is not in the cache."""
     given = None
     if imatrix:
         read_imatrix(imatrix)
         given = Given(sha256=sha256_file(imatrix), name=imatrix.name)
-        more = {given.sha256: (imatrix.absolute(),)}
-    planner = Planner(recipe, found, machine)
-    steps = planner.scores(given) if scores else planner.cuts()
-    job = Job(recipe=recipe, text=text, sources=found, machine=machine, steps=steps, cache=settings.cache())
-    progress.n_steps = len(steps)
-    job.cache.remember(f"{recipe.name}.layers", {step.label: step.key_value for step in steps})
-    around = job.surroundings(progress)
-    entries = execute(steps, dataclasses.replace(around, given={**around.given, **more}))
-    base = next((entries[s.key].path(s.inputs.file) for s in steps if s.module is cut), None)
-    return Found(results={s.label: s.result_of(entries[s.key]) for s in steps}, base=base)
+    job = prepare(subject.asked(), settings, progress, partial(Planner.scores, imatrix=given))
+    more = {given.sha256: (imatrix.absolute(),)} if given and imatrix else {}
+    run = carry_out(job, progress, name=f"{job.recipe.name}.layers", given=more)
+    assert job.plan.prune
+    return run.result(job.plan.prune)
 
 
 @click.command("prune-scores")
@@ -90,20 +65,20 @@ def prune_scores_command(
     n_windows = options.pop("n_windows")
     if plot:
         _check_plot(plot)
-    what = Source(reference=source, more=f"[pruning]\nn_windows = {n_windows}\n", **options)
+    subject = Subject(reference=source, more=f"[pruning]\nn_windows = {n_windows}\n", **options)
     with showing(settings.verbosity) as progress:
-        found: prune.Result = _measure(what, settings, progress, scores=True, imatrix=imatrix).results["prune"]
+        scored = _scores(subject, settings, progress, imatrix)
     if plot:
-        _draw(found, plot)
+        _draw(scored, plot)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+        click.echo(json.dumps(dataclasses.asdict(scored), indent=2))
         return
     click.echo(
-        f"measured: KLD (nats) and PPL without each layer, {found.n_scored:,} tokens of {found.n_windows} windows;"
-        f" PPL of the whole model {found.base_ppl:.4f}"
+        f"measured: KLD (nats) and PPL without each layer, {scored.n_scored:,} tokens of {scored.n_windows} windows;"
+        f" PPL of the whole model {scored.base_ppl:.4f}"
     )
-    print_table(_HEADS, [_row(s) for s in found.layers], left=1)
-    for layers, why in _grouped(found.barred):
+    print_table(_HEADS, [_row(s) for s in scored.layers], left=1)
+    for layers, why in _grouped(scored.barred):
         click.echo(f"barred: {layers}: {why}")
 
 
@@ -135,11 +110,11 @@ def _check_folder(path: Path, what: str) -> None:
         pass
 
 
-def _draw(found: prune.Result, path: Path) -> None:
+def _draw(scored: prune.Result, path: Path) -> None:
     from lwq.report.prune_plots import draw_layer_scores
 
     with os_errors("write the plot", path):
-        draw_layer_scores(found.layers, path, tuple(layer for layer, _ in found.barred))
+        draw_layer_scores(scored.layers, path, tuple(layer for layer, _ in scored.barred))
     click.echo(f"plot: {path}", err=True)
 
 
@@ -176,7 +151,7 @@ def prune_command(settings: Settings, /, source: str, out: Path, repairs: Path |
     if repairs:
         _put_in(settings, Path(source), layers, repairs, out, allow_edge=options["allow_edge"])
         return
-    what = Source(
+    subject = Subject(
         reference=source,
         text=options["text"],
         n_ctx=options["n_ctx"],
@@ -184,10 +159,11 @@ def prune_command(settings: Settings, /, source: str, out: Path, repairs: Path |
         more=_asked(layers, options),
     )
     with showing(settings.verbosity) as progress:
-        found = _measure(what, settings, progress)
-    assert found.base
-    link_or_copy(found.base, out)
-    _tell(found, out)
+        job = prepare(subject.asked(), settings, progress, Planner.cuts)
+        run = carry_out(job, progress, name=f"{job.recipe.name}.layers")
+    made = job.plan.cuts[0]
+    link_or_copy(run.entry(made).path(made.inputs.file), out)
+    _tell(run.result(made), out)
 
 
 def _base_type(source: str) -> str:
@@ -212,14 +188,14 @@ def _asked(layers: tuple[int, ...], options: Mapping[str, Any]) -> str:
 def _numbers(text: str | None) -> tuple[int, ...]:
     """Layers of a list like ``4,5``, each once; none where nothing was said."""
     try:
-        found = tuple(int(part) for part in text.split(",")) if text else ()
+        layers = tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise UsageError(f"--layers {text}: no list of numbers", hint="--layers 4,5") from None
-    if wrong := [layer for layer in found if layer < 0]:
+    if wrong := [layer for layer in layers if layer < 0]:
         raise UsageError(f"--layers {text}: there is no layer {wrong[0]}", hint="layers are counted from 0")
-    if twice := [layer for layer in found if found.count(layer) > 1]:
+    if twice := [layer for layer in layers if layers.count(layer) > 1]:
         raise UsageError(f"--layers {text}: names layer {twice[0]} twice", hint="name each layer once")
-    return found
+    return layers
 
 
 def _put_in(
@@ -234,21 +210,20 @@ def _put_in(
     click.echo(f"without layers {', '.join(map(str, layers))}, {len(tensors)} tensors repaired: {out}")
 
 
-def _tell(found: Found, out: Path) -> None:
-    made: cut.Result = next(r for r in found.results.values() if isinstance(r, cut.Result))
+def _tell(made: cut.Result, out: Path) -> None:
     layers = ", ".join(map(str, made.layers))
     click.echo(f"without layer{'s' if len(made.layers) > 1 else ''} {layers}: {out}")
     if made.healed:
         click.echo(_healing(made.healed))
 
 
-def _healing(found: HealedSet) -> str:
-    if not found.tensors:
-        return f"not healed: {found.note}; KLD {_shown(found.before)} on the selection text"
-    names = ", ".join(t.tensor for t in found.tensors)
+def _healing(healed: HealedSet) -> str:
+    if not healed.tensors:
+        return f"not healed: {healed.note}; KLD {_shown(healed.before)} on the selection text"
+    names = ", ".join(t.tensor for t in healed.tensors)
     return (
-        f"healing: KLD on the selection text {_shown(found.before)} → {_shown(found.after)} nats"
-        f" ({_shown(found.gain)}, paired); repaired {names}"
+        f"healing: KLD on the selection text {_shown(healed.before)} → {_shown(healed.after)} nats"
+        f" ({_shown(healed.gain)}, paired); repaired {names}"
     )
 
 

@@ -37,7 +37,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class PruningOffer:
     """What may be stored how, and what may go."""
 
     header: GgufHeader
@@ -47,19 +47,19 @@ class Offer:
 
     def size(self, n_bytes: int, kld: float | None) -> Size:
         """One budget weighed."""
-        found = lean_candidates(self.header, self.known, self.constraints, n_bytes, self.sets)
-        best = min(found, key=lambda lean: lean.predicted, default=None)
+        candidates = lean_candidates(self.header, self.known, self.constraints, n_bytes, self.sets)
+        best = min(candidates, key=lambda lean: lean.predicted, default=None)
         layers = best.healed.layers if best else ()
         return Size(n_bytes=n_bytes, kld=kld, layers=layers, pruned_kld=best.predicted if best else None)
 
     def smaller(self) -> Iterator[int]:
         """The least bytes that the model without each set of layers takes."""
         for healed in self.sets:
-            found, others = choices(self.header, self.known, self.constraints, healed.layers)
-            yield least_and_most(found)[0] + others
+            groups, others = choices(self.header, self.known, self.constraints, healed.layers)
+            yield least_and_most(groups)[0] + others
 
 
-def show_pruned(offer: Offer, points: Iterable[FrontierPoint], *, as_json: bool) -> None:
+def show_pruned(offer: PruningOffer, points: Iterable[FrontierPoint], *, as_json: bool) -> None:
     """Prints each size and whether pruning is predicted to pay there."""
     sizes = [offer.size(n, None) for n in offer.smaller()]
     sizes += [offer.size(p.n_bytes, p.predicted_kld) for p in points]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from lwq.cli.job import read_recipe
 from lwq.errors import FileError
+from lwq.plan.job import read_recipe
 from lwq.store.files import write_atomic
 
 
@@ -23,8 +23,7 @@ def recipe_command() -> None:
 @click.argument("recipe", type=click.Path(path_type=Path))
 def check(recipe: Path) -> None:
     """Tell every mistake of RECIPE (its own text; `lwq plan` also looks at the files it names)."""
-    found, _ = read_recipe(recipe)
-    n = len(found.targets)
+    n = len(read_recipe(recipe).recipe.targets)
     click.echo(f"{recipe}: no mistake; {n} target{'s' if n > 1 else ''}")
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from lwq.cli.job import Job, check_writable
+from lwq.cli.job import carry_out, check_writable, prepare
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
 from lwq.plan import explain
 from lwq.plan.assemble import assemble
+from lwq.plan.job import Job, read_recipe
 from lwq.plan.publish import publish_files
 from lwq.store.files import lock, write_atomic
 
@@ -54,7 +55,7 @@ def run_command(
         show_plan(recipe, model, settings, as_json=as_json)
         return
     with showing(settings.verbosity) as progress:
-        job = Job.load(recipe, model, settings, progress.note)
+        job = prepare(read_recipe(recipe, model), settings, progress)
         folder = out or Path("reports") / job.recipe.name
         check_writable(folder)
         with lock(job.cache.root / "locks" / f"{job.recipe.name}.lock", on_wait=_waiting(progress, job)):
@@ -66,17 +67,16 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
     from lwq.report.public import publishable
     from lwq.report.write import write_report
 
-    progress.n_steps = len(job.steps)
     forecast = job.forecast()
     if forecast.n_missing:
         time = f", about {clock(forecast.seconds)}" if forecast.seconds else ""
-        progress.note(f"{forecast.n_missing} of {len(job.steps)} steps to run{time}")
-    done = job.carry_out(progress)
-    publish_files(done, folder)
-    record = assemble(done)
+        progress.note(f"{forecast.n_missing} of {len(job.plan.steps)} steps to run{time}")
+    run = carry_out(job, progress)
+    publish_files(run, folder)
+    record = assemble(run)
     write_atomic(folder / f"{job.recipe.name}.toml", publishable(record).recipe)
     card = write_report(record, folder)
-    progress.note(f"{progress.n_run} steps run, {len(job.steps) - progress.n_run} done before")
+    progress.note(f"{progress.n_run} steps run, {len(job.plan.steps) - progress.n_run} done before")
     return card
 
 
@@ -94,10 +94,10 @@ def why_command(settings: Settings, step: str, recipe: Path, model: str | None) 
 
     STEP is a label of `lwq plan` (quantize:Q4_K_M) or its first part (quantize, for all of them).
     """
-    job = Job.load(recipe, model, settings, lambda note: None)
-    chosen = [s for s in job.steps if s.label == step or s.label.startswith(f"{step}:")]
+    job = prepare(read_recipe(recipe, model), settings, Progress(-1))
+    chosen = [s for s in job.plan.steps if s.label == step or s.label.startswith(f"{step}:")]
     if not chosen:
-        labels = ", ".join(s.label for s in job.steps)
+        labels = ", ".join(s.label for s in job.plan.steps)
         raise UsageError(f"{step!r} is no step of {recipe}", hint=f"its steps: {labels}")
     for one in chosen:
-        click.echo("\n".join(explain.why(one, job.steps, job.cache, job.recipe.name)))
+        click.echo("\n".join(explain.why(one, job.plan.steps, job.cache, job.recipe.name)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lwq.llama.toolchain import Toolchain
-    from lwq.plan.planner import Machine
+    from lwq.plan.plan import Machine
     from lwq.store.cache import Cache
 
 
@@ -29,7 +29,7 @@ class Settings:
     def machine(self) -> Machine:
         """The toolchain with this machine's threads and processor."""
         from lwq.llama.machine import cpu_name
-        from lwq.plan.planner import Machine
+        from lwq.plan.plan import Machine
 
         return Machine(toolchain=self.toolchain(), n_threads=self.n_threads(), cpu=cpu_name())
 

@@ -1,24 +1,17 @@
-"""One model in this process: windows scored against its own first state, tensors swapped and put back.
-
-Swapped tensors are held in their ggml type, so the kernels that run are those that will run on the written file:
-what they lose by quantizing activations on the way is measured too. Weights lie where llama.cpp put them (CPU, CUDA
-or Metal memory) and are written through the same calls everywhere.
-"""
+"""One model in this process: layers left out, and windows scored against its own first state."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from lwq.engine.ggml import Tensor
-from lwq.engine.replay import Kept, Replay
+from lwq.engine.replay import Kept
+from lwq.engine.swapping import Swappable
 from lwq.errors import ModelError
-from lwq.gguf.types import GGML_TYPES, split_name
+from lwq.gguf.types import split_name
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes, Doubles, Floats, Tokens
 from lwq.metrics.divergence import Scores, token_kld
@@ -30,17 +23,8 @@ ENDS: Final = {
 """What writes to the residual stream, by part of a layer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Original:
-    """A tensor as it was loaded."""
-
-    ggml_type: int
-    nb: tuple[int, ...]
-    data: Bytes
-
-
-class Engine(Replay):
-    """A loaded model, the windows it is scored on, and what it said of them when they were set."""
+class Engine(Swappable):
+    """A loaded model, the windows it is scored on, and the logits it gave for them when they were set."""
 
     def __init__(
         self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, scored: range | None = None
@@ -49,7 +33,6 @@ class Engine(Replay):
         self.windows: Tokens = np.empty((0, n_ctx), np.int32)
         self._base: list[Floats] = []
         self.kept: list[Kept] = []
-        self._originals: dict[str, _Original] = {}
 
     def __enter__(self) -> Engine:
         return self
@@ -90,45 +73,7 @@ class Engine(Replay):
         self.kept.append(kept)
         return self._decoded()
 
-    # tensors
-
-    def place(self, name: str) -> int:
-        """The layer whose start a change of this tensor reaches: −1 the whole model, n_layer the output only."""
-        layer = split_name(name)[0]
-        if layer is not None:
-            return layer
-        return self.header.n_layer if name.startswith("output") else -1
-
-    def swap(self, name: str, ggml_type: str, data: Bytes) -> None:
-        """Puts a tensor's stored form in place of what is there; the first original is kept for ``restore``.
-
-        Raises:
-            ModelError: the graph does not read such a tensor, the bytes are not a whole one of that type, or they
-                would not fit in the memory of the original.
-        """
-        number, n_weights, n_bytes = GGML_TYPES[ggml_type]
-        for address in self._addresses(name):
-            tensor = Tensor.from_address(address)
-            if data.nbytes * n_weights != math.prod(tensor.ne) * n_bytes:
-                raise ModelError(f"{name}: {data.nbytes} bytes are not such a tensor in {ggml_type}")
-            if name not in self._originals:
-                self._originals[name] = _Original(tensor.type, tuple(tensor.nb), self.ggml.read(address))
-            if data.nbytes > self._originals[name].data.nbytes:
-                raise ModelError(f"{name}: {ggml_type} takes more bytes than the type it was loaded in")
-            row = tensor.ne[0] // n_weights * n_bytes
-            tensor.type = number
-            tensor.nb[:] = (n_bytes, row, row * tensor.ne[1], row * tensor.ne[1] * tensor.ne[2])
-            self.ggml.write(address, data)
-
-    def restore(self, *names: str) -> None:
-        """These tensors as they were loaded, bit for bit; all that were swapped when none is named."""
-        for name in names or tuple(self._originals):
-            original = self._originals.pop(name, None)
-            for address in self._addresses(name) if original else ():
-                assert original
-                tensor = Tensor.from_address(address)
-                tensor.type, tensor.nb[:] = original.ggml_type, original.nb
-                self.ggml.write(address, original.data)
+    # layers
 
     def skip_layer(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
         """Makes a layer (or only its ``attention`` or ``ffn``) add nothing; the tensors swapped for zeros.
@@ -155,13 +100,6 @@ class Engine(Replay):
         entered = kept.states[layer - 1].reshape(self.n_ctx, -1)
         return np.array_equal(rows, entered if len(rows) == self.n_ctx else entered[np.array(self.scored)])
 
-    def _addresses(self, name: str) -> tuple[int, ...]:
-        assert self.graph, "set_windows first"
-        found = self.graph.weights.get(name)
-        if found is None:
-            raise ModelError(f"{name}: is in the file, but its graph does not read it", hint="leave it as it is")
-        return found
-
     # scores
 
     def logits(self, window: int, first_layer: int) -> Floats:
@@ -169,16 +107,23 @@ class Engine(Replay):
         assert self.graph
         below = [b for b in self.graph.boundaries if b < first_layer]
         if below:
-            return self._replay(window, max(below))
+            return self._logits_from(window, max(below), self.kept[window].states[max(below)])
         self._decode(self.windows[window])
         return self._decoded()
 
-    def _replay(self, window: int, boundary: int) -> Floats:
+    def _logits_from(self, window: int, layer: int, state: Bytes) -> Floats:
+        """The same, if this residual stream left a layer."""
         assert self.graph
-        kept = self.kept[window]
-        self.enter(kept.inputs, boundary, kept.states[boundary])
-        self.advance(self.graph.boundaries[boundary] + 1, len(self.graph.nodes))
+        self.enter(self.kept[window].inputs, layer, state)
+        self.advance(self.graph.boundaries[layer] + 1, len(self.graph.nodes))
         return self.result()
+
+    def place(self, name: str) -> int:
+        """The layer whose start a change of this tensor reaches: −1 the whole model, n_layer the output only."""
+        layer = split_name(name)[0]
+        if layer is not None:
+            return layer
+        return self.header.n_layer if name.startswith("output") else -1
 
     def score(self, *changed: str, windows: Sequence[int] | None = None) -> Scores:
         """KLD and likelihood of every scored token, given which tensors changed since ``settle``.
@@ -187,12 +132,12 @@ class Engine(Replay):
             ModelError: the changed model's logits are not finite.
         """
         first = min((self.place(name) for name in changed), default=-1)
-        kld, nll = [], []
+        klds, nlls = [], []
         for w in range(len(self.windows)) if windows is None else windows:
-            found, likelihood = self._window_scores(w, self.logits(w, first))
-            kld.append(found)
-            nll.append(likelihood)
-        scores = Scores(kld=np.array(kld), nll=np.array(nll))
+            kld, nll = self._window_scores(w, self.logits(w, first))
+            klds.append(kld)
+            nlls.append(nll)
+        scores = Scores(kld=np.array(klds), nll=np.array(nlls))
         if not np.isfinite(scores.kld).all():
             what = ", ".join(changed[:3]) or "this change"
             raise ModelError(f"{self.path.name}: logits are not finite after {what}", hint="keep a finer type there")
@@ -200,13 +145,12 @@ class Engine(Replay):
 
     def score_from(self, layer: int, states: Sequence[Bytes]) -> Scores:
         """Scores of all windows, if these residual streams left a layer."""
-        assert self.graph
-        found = []
+        klds, nlls = [], []
         for w, state in enumerate(states):
-            self.enter(self.kept[w].inputs, layer, state)
-            self.advance(self.graph.boundaries[layer] + 1, len(self.graph.nodes))
-            found.append(self._window_scores(w, self.result()))
-        return Scores(kld=np.array([kld for kld, _ in found]), nll=np.array([nll for _, nll in found]))
+            kld, nll = self._window_scores(w, self._logits_from(w, layer, state))
+            klds.append(kld)
+            nlls.append(nll)
+        return Scores(kld=np.array(klds), nll=np.array(nlls))
 
     def _window_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:
         kld, partition = token_kld(self._base[w], logits, self.n_threads)

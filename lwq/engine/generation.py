@@ -39,11 +39,11 @@ def _generate(lib: Any, model: Any, path: Path, n_tokens: int) -> tuple[int, ...
         vocab = lib.llama_model_get_vocab(model)
         n_vocab = lib.llama_vocab_n_tokens(vocab)
         token = max(0, lib.llama_vocab_bos(vocab))
-        found: list[int] = []
+        generated: list[int] = []
         for _ in range(n_tokens):
             token = _next(lib, context, token, n_vocab, path)
-            found.append(token)
-        return tuple(found)
+            generated.append(token)
+        return tuple(generated)
     finally:
         lib.llama_free(context)
 

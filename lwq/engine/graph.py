@@ -108,7 +108,7 @@ def read_graph(addresses: Sequence[int], tensor_names: frozenset[str]) -> Graph:
     inputs = tuple(leaf.address for leaf in given if not _is_kept(leaf, tensor_names))
     return Graph(
         nodes=nodes,
-        weights={name: tuple(found) for name, found in weights.items()},
+        weights={name: tuple(leaf_addresses) for name, leaf_addresses in weights.items()},
         inputs=inputs,
         boundaries=_boundaries(nodes, leaves),
     )
@@ -138,15 +138,15 @@ def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, 
                 last[source] = i
     begins = Counter(first[a] for a, end in last.items() if end > first[a])
     ends = Counter(end for a, end in last.items() if end > first[a])
-    crossing, found = 0, {}
+    crossing, boundaries = 0, {}
     begun = next((i for i, node in enumerate(nodes) if _FIRST_LAYER.search(node.name)), 0)
     for i, node in enumerate(nodes):
         crossing += begins[i] - ends[i]
         if i < begun and crossing == 1 and last.get(node.address, i) > i:
-            found[-1] = i
+            boundaries[-1] = i
         if (match := _LAYER_END.match(node.name)) and crossing == 1 and last.get(node.address, i) > i:
-            found[int(match[1])] = i
-    return found
+            boundaries[int(match[1])] = i
+    return boundaries
 
 
 def read_inputs(ggml: Ggml, graph: Graph) -> dict[int, Bytes]:

@@ -30,14 +30,14 @@ class Product:
         ggml.declare(_SIGNATURES)
 
     @staticmethod
-    def errors(right: Floats, found: Floats) -> Floats:
-        """|found − right|² ÷ |right|² of each token whose product is not zero; both of shape (tokens, rows)."""
-        energy = (right.astype(np.float64) ** 2).sum(axis=1)
-        error = ((found.astype(np.float64) - right) ** 2).sum(axis=1)
+    def errors(base: Floats, product: Floats) -> Floats:
+        """|product − base|² ÷ |base|² of each token whose base is not zero; both of shape (tokens, rows)."""
+        energy = (base.astype(np.float64) ** 2).sum(axis=1)
+        error = ((product.astype(np.float64) - base) ** 2).sum(axis=1)
         counted = energy > 1e-9 * energy.max(initial=0.0)
         return np.asarray(error[counted] / energy[counted], np.float32)
 
-    def of(self, ggml_type: str, rows: Bytes, activations: Floats) -> Floats:
+    def multiply(self, ggml_type: str, rows: Bytes, activations: Floats) -> Floats:
         """Stored rows times activations: float32 of shape (tokens, rows)."""
         lib = self.ggml.lib
         n_tokens, length = activations.shape

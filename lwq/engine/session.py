@@ -88,9 +88,9 @@ class Session:
         It drops one newline at the end (common/arg.cpp), and no carriage returns.
         """
         raw = text.removesuffix("\n").encode()
-        found = (ctypes.c_int32 * (len(raw) + 16))()
-        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), found, len(found), True, False)
-        windows = np.array(found[: n // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)
+        tokens = (ctypes.c_int32 * (len(raw) + 16))()
+        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), tokens, len(tokens), True, False)
+        windows = np.array(tokens[: n // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)
         if self.llama.llama_vocab_get_add_bos(self.vocab) and len(windows):
             windows[:, 0] = self.llama.llama_vocab_bos(self.vocab)
         return windows

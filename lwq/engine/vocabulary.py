@@ -39,9 +39,9 @@ class Vocabulary:
     def tokens(self, text: str) -> tuple[int, ...]:
         """The tokens of a text as llama-perplexity's task scorers make them: special ones added, none parsed."""
         raw = text.encode()
-        found = (ctypes.c_int32 * (len(raw) + 16))()
-        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), found, len(found), True, False)
-        return tuple(found[:n])
+        tokens = (ctypes.c_int32 * (len(raw) + 16))()
+        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), tokens, len(tokens), True, False)
+        return tuple(tokens[:n])
 
 
 def measured(vocabulary: Vocabulary, kind: Kind, items: Iterable[Item]) -> tuple[int, tuple[str, ...]]:

@@ -1,42 +1,29 @@
-"""Reading, checking and writing the tensors of a GGUF; the only importer of ``gguf``.
-
-The header is read by ``gguf_header`` (fast and strict), sizes are predicted by ``gguf_size``; this
-module adds the data.
-"""
+"""The data of a GGUF's tensors: read, dequantized, hashed; and whether a file just written is as planned."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from gguf.utility import size_label as gguf_size_label
 from numpy.typing import NDArray
 
 from lwq.errors import ModelError
-from lwq.gguf.header import GgufHeader, read_array, read_header, shard_paths
-from lwq.gguf.parse import BigArray, MetaEntry, MetaValue, Scalar, Shard
-from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
-from lwq.gguf.types import GGML_TYPES, GGUF_ALIGNMENT, UNQUANTIZED, TensorInfo, tensor_bytes
-
-__all__ = [
-    "BigArray", "GgufHeader", "MetaEntry", "MetaValue", "RawTensor", "Scalar", "Shard", "check_against",
-    "imatrix_kv", "planned_tensors", "predicted_file_bytes", "raw_tensor", "read_array", "read_header",
-    "read_rows", "read_tensor", "shard_paths", "size_label", "tensor_section_sha256", "was_quantized", "write_gguf",
-]  # fmt: skip
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.types import GGML_TYPES, UNQUANTIZED, TensorInfo, tensor_bytes
 
 _CHUNK: Final = 1 << 22
-_DTYPES: Final = {
+DTYPES: Final = {
     "f32": np.float32, "f16": np.float16, "f64": np.float64,
     "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
 }  # fmt: skip
-
-Array: TypeAlias = NDArray[Any]
+"""ggml types whose data are plain arrays → their dtype."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +57,8 @@ def read_rows(header: GgufHeader, name: str, most: int) -> NDArray[np.float32]:
 
 
 def _values(header: GgufHeader, name: str, ggml_type: str, data: NDArray[np.uint8]) -> NDArray[np.float32]:
-    if ggml_type in _DTYPES:
-        return data.view(_DTYPES[ggml_type]).astype(np.float32)
+    if ggml_type in DTYPES:
+        return data.view(DTYPES[ggml_type]).astype(np.float32)
     try:
         values = dequantize(data, GGMLQuantizationType(GGML_TYPES[ggml_type][0]))
     except (NotImplementedError, ValueError) as err:
@@ -161,48 +148,3 @@ def check_against(path: Path, planned: Sequence[TensorInfo], *, file_bytes: int)
             hint="delete it and run again; if it comes out the same, the plan is wrong: please report it",
         )
     return header
-
-
-def write_gguf(
-    path: Path,
-    metadata: Mapping[str, MetaValue | Sequence[Scalar]],
-    tensors: Mapping[str, Array | RawTensor],
-) -> None:
-    """Writes a GGUF: whole numbers as uint32 (negative: int32), floats as float32, tensors in order.
-
-    The caller gives ``path`` a temporary name and renames it: this writes in place.
-    """
-    writer = GGUFWriter(path, arch="")
-    writer.kv_data[0].clear()  # the architecture comes with the metadata, and an imatrix has none
-    alignment = metadata.get("general.alignment", GGUF_ALIGNMENT)
-    writer.data_alignment = alignment if isinstance(alignment, int) else GGUF_ALIGNMENT
-    for key, value in metadata.items():
-        _add_value(writer, key, value)
-    for name, tensor in tensors.items():
-        if isinstance(tensor, RawTensor):
-            number = GGMLQuantizationType(GGML_TYPES[tensor.ggml_type][0])
-            shape = (*reversed(tensor.ne[1:]), tensor.data.shape[-1])
-            writer.add_tensor(name, np.asarray(tensor.data).reshape(shape), raw_dtype=number)
-        else:
-            writer.add_tensor(name, tensor)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
-
-
-def _add_value(writer: GGUFWriter, key: str, value: MetaValue | Sequence[Scalar]) -> None:
-    if isinstance(value, str):
-        writer.add_key_value(key, value, GGUFValueType.STRING)  # add_string drops an empty one
-    elif isinstance(value, bool):
-        writer.add_bool(key, value)
-    elif isinstance(value, int):
-        (writer.add_uint32 if value >= 0 else writer.add_int32)(key, value)
-    elif isinstance(value, float):
-        writer.add_float32(key, value)
-    elif isinstance(value, BigArray):
-        raise TypeError(f"{key}: read the array with read_array first")
-    else:
-        writer.add_array(key, list(value))

@@ -191,9 +191,9 @@ def _with_all_shards(first: GgufHeader, n_shards: int) -> GgufHeader:
         raise ModelError(f"{path}: missing shard {missing}", hint=f"fetch it into {path.parent}")
     headers = (first, *(read_one(p) for p in paths[1:]))
     for i, header in enumerate(headers):
-        said = (header.number("split.no"), header.number("split.count"))
-        if said != (i, n_shards):
-            raise ModelError(f"{header.path}: split.no, split.count are {said}, expected {(i, n_shards)}", hint=AGAIN)
+        place = (header.number("split.no"), header.number("split.count"))
+        if place != (i, n_shards):
+            raise ModelError(f"{header.path}: split.no, split.count are {place}, expected {(i, n_shards)}", hint=AGAIN)
     return _merged(headers)
 
 

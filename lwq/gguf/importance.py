@@ -22,17 +22,17 @@ def importance_rows(entries: Iterable[ImatrixEntry], tensors: Iterable[TensorInf
         ModelError: an imatrix of another model, or sums that are not finite or below zero.
     """
     by_name = {entry.name: entry for entry in entries}
-    found = {}
+    rows = {}
     tensors = tuple(tensors)
     for tensor in tensors:
         if (entry := by_name.get(tensor.name)) is not None:
-            found[tensor.name] = _rows(entry, tensor)
-    if by_name and not found:
+            rows[tensor.name] = _rows(entry, tensor)
+    if by_name and not rows:
         raise ModelError(
             f"the importance matrix has no tensor of this model (it has {next(iter(by_name))}, …)",
             hint="collect it from this model: `llama-imatrix -m BASE -f TEXT`",
         )
-    return found
+    return rows
 
 
 def _rows(entry: ImatrixEntry, tensor: TensorInfo) -> Floats:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BigArray:
-    """A long metadata array left in the file; ``gguf_header.read_array`` builds it."""
+    """A long metadata array left in the file; ``gguf.header.read_array`` builds it."""
 
     item_type: str
     n_items: int
@@ -228,13 +228,13 @@ def _hint_for(start: bytes) -> str:
 def _unique(
     reader: GgufReader, read: Callable[[], T], name_of: Callable[[T], str], count: int, what: str
 ) -> tuple[T, ...]:
-    found: dict[str, T] = {}
+    by_name: dict[str, T] = {}
     for _ in range(count):
         item = read()
-        if name_of(item) in found:
+        if name_of(item) in by_name:
             raise reader.broken(f"{what} {name_of(item)!r} appears twice, expected once")
-        found[name_of(item)] = item
-    return tuple(found.values())
+        by_name[name_of(item)] = item
+    return tuple(by_name.values())
 
 
 def _checked_alignment(reader: GgufReader, entries: tuple[MetaEntry, ...]) -> int:

@@ -39,8 +39,8 @@ def difference(base: GgufHeader, other: GgufHeader) -> str:
             return f"{key} is {theirs!r}, the base has {ours!r}"
     if base.n_vocab != other.n_vocab:
         return f"vocabulary of {other.n_vocab} tokens, the base has {base.n_vocab}"
-    if told := _arrays(base, other):
-        return told
+    if unlike := _arrays(base, other):
+        return unlike
     for key in (*_TOKENIZERS, *(f"{base.architecture}.{size}" for size in _LAYER_SIZES)):
         mine, its = base.metadata.get(key), other.metadata.get(key)
         if isinstance(mine, int) and isinstance(its, int) and mine != its:
@@ -51,7 +51,7 @@ def difference(base: GgufHeader, other: GgufHeader) -> str:
             return f"{key} is {its}, the base has {mine}"
     if other.n_layer > base.n_layer:
         return f"{other.n_layer} layers, the base has {base.n_layer}"
-    return next((told for name in _SHARED if (told := _weights(base, other, name))), "")
+    return next((unlike for name in _SHARED if (unlike := _weights(base, other, name))), "")
 
 
 def _arrays(base: GgufHeader, other: GgufHeader) -> str:
@@ -62,8 +62,8 @@ def _arrays(base: GgufHeader, other: GgufHeader) -> str:
             if len(ours) != len(theirs):
                 return f"{len(theirs):,} {what}s, the base has {len(ours):,}"
             pairs = enumerate(zip(ours, theirs, strict=True))
-            if told := next((f"{what} {i} is {b!r}, the base has {a!r}" for i, (a, b) in pairs if a != b), ""):
-                return told
+            if unlike := next((f"{what} {i} is {b!r}, the base has {a!r}" for i, (a, b) in pairs if a != b), ""):
+                return unlike
     return ""
 
 

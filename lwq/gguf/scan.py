@@ -59,16 +59,16 @@ def scan_f16_range(header: GgufHeader, names: Collection[str] | None = None) -> 
         names: the tensors that will be stored as F16; None means all with two or more dimensions
             (llama-quantize leaves one-dimensional tensors as they are).
     """
-    found = [_tensor_counts(header, t) for t in header.tensors if _looked_at(t, names)]
+    counts = [_tensor_counts(header, t) for t in header.tensors if _looked_at(t, names)]
     total = RangeCounts(
         tensor="",
-        n_values=sum(c.n_values for c in found),
-        n_not_finite=sum(c.n_not_finite for c in found),
-        n_overflow=sum(c.n_overflow for c in found),
-        n_zero=sum(c.n_zero for c in found),
-        n_subnormal=sum(c.n_subnormal for c in found),
+        n_values=sum(c.n_values for c in counts),
+        n_not_finite=sum(c.n_not_finite for c in counts),
+        n_overflow=sum(c.n_overflow for c in counts),
+        n_zero=sum(c.n_zero for c in counts),
+        n_subnormal=sum(c.n_subnormal for c in counts),
     )
-    marked = tuple(c for c in found if c.n_not_finite or c.n_overflow or c.n_zero or c.n_subnormal)
+    marked = tuple(c for c in counts if c.n_not_finite or c.n_overflow or c.n_zero or c.n_subnormal)
     return F16Range(total=total, tensors=marked)
 
 

@@ -26,13 +26,13 @@ def imatrix_kv(file_name: str, datasets: Sequence[str], *, n_entries: int, n_chu
         file_name: the path as given on the command line.
         datasets: of the imatrix; the tool keeps the first, and 127 bytes of it.
     """
-    found: dict[str, Scalar] = {"quantize.imatrix.file": _cut(file_name)}
+    kv: dict[str, Scalar] = {"quantize.imatrix.file": _cut(file_name)}
     if datasets:
-        found["quantize.imatrix.dataset"] = _cut(datasets[0])
-    found["quantize.imatrix.entries_count"] = n_entries
+        kv["quantize.imatrix.dataset"] = _cut(datasets[0])
+    kv["quantize.imatrix.entries_count"] = n_entries
     if n_chunks > 0:
-        found["quantize.imatrix.chunks_count"] = n_chunks
-    return found
+        kv["quantize.imatrix.chunks_count"] = n_chunks
+    return kv
 
 
 def planned_tensors(

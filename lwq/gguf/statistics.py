@@ -159,7 +159,7 @@ def layer_statistics(rows: Iterable[TensorStatistics]) -> tuple[LayerStatistics,
         for i, value in enumerate(added):
             have[i] = have[i] + value
         have[3] += row.n
-    return tuple(_layer(layer, found) for layer, found in sorted(sums.items()))
+    return tuple(_layer(layer, totals) for layer, totals in sorted(sums.items()))
 
 
 def tensor_rows_in_tool_order(rows: Iterable[TensorStatistics]) -> list[TensorStatistics]:
@@ -167,15 +167,15 @@ def tensor_rows_in_tool_order(rows: Iterable[TensorStatistics]) -> list[TensorSt
     return sorted(rows, key=lambda row: (row.tensor_class, -row.sum_sq, row.tensor))
 
 
-def _layer(layer: int, found: list[Any]) -> LayerStatistics:
+def _layer(layer: int, totals: list[Any]) -> LayerStatistics:
     import numpy as np
 
-    n = np.float32(found[3])
-    cossim = float(found[2] / n)
+    n = np.float32(totals[3])
+    cossim = float(totals[2] / n)
     return LayerStatistics(
         layer=layer,
-        mean_sum_sq=float(found[0] / n),
-        zd=float(found[1] / n),
+        mean_sum_sq=float(totals[0] / n),
+        zd=float(totals[1] / n),
         cossim=cossim if math.isfinite(cossim) else None,
     )
 

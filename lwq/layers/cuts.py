@@ -45,7 +45,7 @@ class Cuts:
     pieces: Pieces
     text: str
     """Names the windows in the pieces' keys."""
-    told: Callable[[], None] = field(default=lambda: None)
+    on_done: Callable[[], None] = field(default=lambda: None)
 
     def check(self, layers: Iterable[int]) -> None:
         """Raises ModelError if zeros do not make a layer the identity on this architecture."""
@@ -65,10 +65,10 @@ class Cuts:
         """Of these windows, without these layers (or those parts of them)."""
         label = "" if tuple(parts) == _WHOLE else f"{parts[0]} of "
         key = f"{self.text}/without {label}{'-'.join(map(str, layers))}"
-        found = [self.pieces.get(f"{key}/{w}", partial(self._window, layers, parts, w)) for w in windows]
+        by_window = [self.pieces.get(f"{key}/{w}", partial(self._window, layers, parts, w)) for w in windows]
         self.engine.restore()
-        self.told()
-        return Scores(kld=np.array([f[0] for f in found]), nll=np.array([f[1] for f in found]))
+        self.on_done()
+        return Scores(kld=np.array([kld for kld, _ in by_window]), nll=np.array([nll for _, nll in by_window]))
 
     def _window(self, layers: Layers, parts: Sequence[str], window: int) -> tuple[list[float], list[float]]:
         """KLD and likelihood of one window, as means over its quarters."""
@@ -114,9 +114,9 @@ def grow(
         sets = _runs(candidates, size) if contiguous else _larger(base, candidates) | set(suggested(size))
         if not sets:
             break
-        found = cuts.race(sets, beam)
-        best.append(found[0])
-        base = [r.layers for r in found]
+        leaders = cuts.race(sets, beam)
+        best.append(leaders[0])
+        base = [r.layers for r in leaders]
     return best
 
 

@@ -163,9 +163,9 @@ def _deepstack(h: Hparams) -> Labels:
     return tuple(i if i < n_inputs else None for i in range(h.n_layer))
 
 
-def by_count(what: str, of: Callable[[Hparams], object]) -> Trait:
+def by_count(what: str, label: Callable[[Hparams], object]) -> Trait:
     """What the number of layers decides for all of them."""
-    return Trait(what=what, labels=lambda h: (of(h),) * h.n_layer)
+    return Trait(what=what, labels=lambda h: (label(h),) * h.n_layer)
 
 
 def _gemma_scale(n_layer_27b: int) -> Trait:
@@ -204,13 +204,13 @@ def derived_changes(old: Hparams, new: Hparams) -> dict[str, Value]:
     """What must be written so that fewer layers do not change what the loader derives from their number."""
     if old.architecture == "minicpm" and old.get("residual_scale") is None:  # src/models/minicpm.cpp
         return {"minicpm.residual_scale": _float32(_float32(1.4) / _float32(math.sqrt(old.n_layer)))}
-    found: dict[str, Value] = {}
+    changes: dict[str, Value] = {}
     if old.architecture in ("deepseek2", "mistral4"):
         if _is_lite(old) and not _is_lite(new):  # the key is required then; 0 means what its absence meant
-            found[f"{old.architecture}.attention.q_lora_rank"] = 0
+            changes[f"{old.architecture}.attention.q_lora_rank"] = 0
         if _gating(old) != _gating(new):
-            found[f"{old.architecture}.expert_gating_func"] = _gating(old)
-    return found
+            changes[f"{old.architecture}.expert_gating_func"] = _gating(old)
+    return changes
 
 
 def _float32(x: float) -> float:

@@ -23,7 +23,7 @@ from lwq.metrics.divergence import Scores
 from lwq.metrics.values import Estimate
 from lwq.recipe.constraints import Constraints
 from lwq.record.prune import HealedSet
-from lwq.record.search import Pace
+from lwq.record.search import Pace, pruned_name
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,8 +42,7 @@ class Lean:
 
     @property
     def name(self) -> str:
-        layers = ", ".join(map(str, self.healed.layers))
-        return f"without layer{'s' if len(self.healed.layers) > 1 else ''} {layers}"
+        return pruned_name(self.healed.layers)
 
 
 def lean_candidates(
@@ -57,15 +56,15 @@ def lean_candidates(
     """The best predicted allocation without each of these sets of layers, where one fits the budget and its pace."""
     limits = {pace.layers: pace.limit(budget_bytes) for pace in paces}
     for healed in sets:
-        found, others = choices(header, known, constraints, healed.layers)
+        groups, others = choices(header, known, constraints, healed.layers)
         try:
-            chosen = solve(found, limits.get(healed.layers, budget_bytes) - others)
+            chosen = solve(groups, limits.get(healed.layers, budget_bytes) - others)
         except BudgetError:
             continue
-        used, damage = totals(found, chosen)
+        used, damage = totals(groups, chosen)
         yield Lean(
             healed=healed,
-            types=spread(chosen, found),
+            types=spread(chosen, groups),
             n_bytes=used + others,
             predicted=healed.after.value + damage,
         )
@@ -77,7 +76,7 @@ def score_lean(
     lean: Lean,
     repairs: Mapping[str, Floats],
     rival: Scores | None,
-    told: Callable[[], None],
+    on_done: Callable[[], None],
 ) -> None:
     """Scores a candidate on growing sets of the engine's windows, until it is surely behind its rival."""
     engine.restore()
@@ -85,9 +84,9 @@ def score_lean(
         engine.skip_layer(layer)
     Mixer(engine, importance, repairs).put(lean.types)
     for windows in rounds_of(len(engine.windows)):
-        found = engine.score(windows=windows)
-        lean.scores = lean.scores.with_more(found) if lean.scores else found
-        told()
+        scores = engine.score(windows=windows)
+        lean.scores = lean.scores.with_more(scores) if lean.scores else scores
+        on_done()
         if rival and is_better(difference(rival, lean.scores), LOST):
             lean.dropped = f"behind the best unpruned candidate after {len(lean.scores.kld)} windows"
             break
@@ -101,8 +100,8 @@ def verdict(best: Lean | None, gap: Estimate | None, n_tried: int, unpruned: str
     if gap is None:
         return f"The model with all its layers does not keep to the budget; {best.name} is the best that does."
     error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
-    said = f"{gap.value:+.6f}{error} nats of KLD on the selection text, paired"
+    gap_in_words = f"{gap.value:+.6f}{error} nats of KLD on the selection text, paired"
     if is_better(gap):
-        return f"Pruning pays here: {best.name}, the file differs from {unpruned} by {said}."
+        return f"Pruning pays here: {best.name}, the file differs from {unpruned} by {gap_in_words}."
     tried = "the best of " + str(n_tried) + " removals" if n_tried > 1 else "removal"
-    return f"Every layer stays: {tried} ({best.name}) differs from {unpruned} by {said}."
+    return f"Every layer stays: {tried} ({best.name}) differs from {unpruned} by {gap_in_words}."

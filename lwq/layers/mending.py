@@ -67,7 +67,7 @@ class Mender:
     engine: Engine
     fit: Tokens
     published: bool = False
-    told: Callable[[], None] = field(default=lambda: None)
+    on_done: Callable[[], None] = field(default=lambda: None)
 
     def heal(self, layers: tuple[int, ...]) -> tuple[HealedSet, dict[str, Floats]]:
         """What healing brings to a model without these layers, and the repaired tensors; the engine is as before."""
@@ -106,10 +106,10 @@ class Mender:
             passed = self.published and layer + 1 not in layers
             place = self._place(layer) if in_vain < _IN_VAIN and not passed else None
             tried = tried or place is not None
-            found = self._try(place, self._sums(place, fit, _end(layer, layers)), judged, ridges) if place else None
-            gain = difference(found[0], now) if found else None
-            if place and found and gain and is_better(gain, _SURE):
-                now, (method, ridge), tensors[place.tensor] = found
+            repair = self._try(place, self._sums(place, fit, _end(layer, layers)), judged, ridges) if place else None
+            gain = difference(repair[0], now) if repair else None
+            if place and repair and gain and is_better(gain, _SURE):
+                now, (method, ridge), tensors[place.tensor] = repair
                 self._put(place.tensor, tensors[place.tensor])
                 accepted.append(_accepted(place.tensor, method, ridge, now, gain))
                 ridges, in_vain = (ridge / 2, ridge * 2), 0
@@ -118,7 +118,7 @@ class Mender:
                 in_vain += 1
             self._forward(layer, fit)
             self._forward(layer, judged)
-            self.told()
+            self.on_done()
         note = "" if accepted else _VAIN if tried else _NO_PLACE
         return _healed(layers, before, now, tuple(accepted), note), tensors
 
@@ -173,13 +173,13 @@ class Mender:
     ) -> tuple[Scores, tuple[Method, float], Floats]:
         """The best of the repairs, by measured KLD."""
         method: Method = "transform" if self.published or len(sums.hh) > WIDEST else "refit"
-        found = []
+        repairs = []
         for ridge in ridges:
             values = repaired(place.weight, sums, method, ridge)
             self._put(place.tensor, values)
             ends = list(self._states(place.layer, judged))
-            found.append((self.engine.score_from(place.layer, ends), (method, ridge), values))
-        return min(found, key=lambda f: f[0].mean_kld)
+            repairs.append((self.engine.score_from(place.layer, ends), (method, ridge), values))
+        return min(repairs, key=lambda r: r[0].mean_kld)
 
     def _put(self, tensor: str, values: Floats) -> None:
         ggml_type = self.engine.header.find(tensor)[1].ggml_type

@@ -75,8 +75,8 @@ def prove(engine: Engine, cut: Cut, out: Path, tokens: Tokens, toolchain: Toolch
     inside = engine.decoded(tokens)
     engine.restore()
     with Engine(toolchain, out, n_ctx=engine.n_ctx, n_threads=engine.n_threads, scored=engine.scored) as written:
-        found = written.decoded(tokens)
-    off = float(np.abs(found - inside).max() / max(float(inside.std()), 1e-9))
+        from_file = written.decoded(tokens)
+    off = float(np.abs(from_file - inside).max() / max(float(inside.std()), 1e-9))
     if not off <= _AGREES:
         raise ModelError(
             f"{out.name}: predicts otherwise than the model without layers {', '.join(map(str, cut.layers))} (logits"

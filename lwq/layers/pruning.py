@@ -144,15 +144,15 @@ def _changed(old: Hparams, gone: Sequence[int], changes: Changes) -> Hparams:
 
 def _cut_arrays(old: Hparams, n_layer: int, gone: Sequence[int]) -> Changes:
     """Per-layer arrays without the entries of layers that go."""
-    prefix, found = f"{old.architecture}.", Changes()
+    prefix, changes = f"{old.architecture}.", Changes()
     for key, value in old.metadata.items():
         name = key.removeprefix(prefix)
         if not isinstance(value, tuple | list) or name in NOT_PER_LAYER:
             continue
         of_layers = key.startswith((prefix, "xielu.")) and len(value) in (old.n_layer, n_layer)
         if gone and (of_layers or (key.startswith(prefix) and name in PER_LAYER)):
-            found[key] = tuple(v for i, v in enumerate(value) if i not in gone)
-    return found
+            changes[key] = tuple(v for i, v in enumerate(value) if i not in gone)
+    return changes
 
 
 def _check_first(old: Hparams, gone: Sequence[int], changes: Changes) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
-from lwq.llama.machine import Machine, cpu_features, find_program, look, n_cpus, need_programs
+from lwq.llama.machine import Hardware, cpu_features, find_program, look, n_cpus, need_programs
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import OnProgress, copy_commit, fill_source, quiet
 from lwq.llama.toolchain import (
@@ -71,39 +71,39 @@ class Plan:
         return home() / "toolchains" / self.name
 
 
-def detect_backend(machine: Machine) -> str:
+def detect_backend(hardware: Hardware) -> str:
     """The backend that this machine can build and run."""
-    if machine.system == "Darwin":
+    if hardware.system == "Darwin":
         return "metal"
-    if machine.has_nvcc and machine.gpus:
+    if hardware.has_nvcc and hardware.gpus:
         return "cuda"
-    if machine.has_glslc and machine.has_vulkan_headers and machine.has_vulkan_device:
+    if hardware.has_glslc and hardware.has_vulkan_headers and hardware.has_vulkan_device:
         return "vulkan"
     return "cpu"
 
 
-def backend_flags(backend: str, machine: Machine) -> tuple[str, ...]:
+def backend_flags(backend: str, hardware: Hardware) -> tuple[str, ...]:
     """CMake flags of a backend; CUDA is built for the GPUs that are here, else for all current ones.
 
     Raises:
         ToolchainError: the machine cannot build it.
     """
     if backend == "metal":
-        if machine.system != "Darwin":
+        if hardware.system != "Darwin":
             raise ToolchainError("--backend metal: this is not macOS", hint="use --backend cpu, cuda or vulkan")
         return ("-DGGML_METAL=ON", "-DGGML_METAL_EMBED_LIBRARY=ON")
     if backend == "cuda":
-        if not machine.has_nvcc:
+        if not hardware.has_nvcc:
             raise ToolchainError("--backend cuda: no nvcc", hint="install the CUDA toolkit and set CUDACXX or PATH")
-        native = sorted({gpu.compute_capability.replace(".", "") for gpu in machine.gpus})
+        native = sorted({gpu.compute_capability.replace(".", "") for gpu in hardware.gpus})
         architectures = ";".join(native) or "75;80;86;89;90"
         return ("-DGGML_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={architectures}")
     if backend == "vulkan":
-        if not (machine.has_glslc and machine.has_vulkan_headers):
+        if not (hardware.has_glslc and hardware.has_vulkan_headers):
             hint = "apt-get install glslc libvulkan-dev spirv-headers"
             raise ToolchainError("--backend vulkan: no glslc or no Vulkan headers", hint=hint)
         return ("-DGGML_VULKAN=ON",)
-    return () if machine.system != "Darwin" else ("-DGGML_METAL=OFF",)
+    return () if hardware.system != "Darwin" else ("-DGGML_METAL=OFF",)
 
 
 def cpu_flags(features: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,10 +140,10 @@ def build(
         return _install(plan)
 
 
-def make_plan(machine: Machine, backend: str, source: Path) -> Plan:
+def make_plan(hardware: Hardware, backend: str, source: Path) -> Plan:
     """Everything settled before CMake runs."""
-    chosen = detect_backend(machine) if backend == "auto" else backend
-    flags = (*BASE_FLAGS, *backend_flags(chosen, machine), *cpu_flags(cpu_features()))
+    chosen = detect_backend(hardware) if backend == "auto" else backend
+    flags = (*BASE_FLAGS, *backend_flags(chosen, hardware), *cpu_flags(cpu_features()))
     _builder()
     _, compiler, _ = need_programs("cmake", "c++", "git")
     version = run_tool((str(compiler), "--version"), cwd=Path("/")).stdout.splitlines()[0].strip()

@@ -50,10 +50,10 @@ def converter_python(script: Path) -> Path:
         FileError: ``LWQ_CONVERT_PYTHON`` names no program.
     """
     if given := os.environ.get("LWQ_CONVERT_PYTHON"):
-        found = shutil.which(given)
-        if found is None:
+        program = shutil.which(given)
+        if program is None:
             raise FileError(f"LWQ_CONVERT_PYTHON={given}: no such program", hint="unset it, or name a Python")
-        return Path(found)
+        return Path(program)
     requirements = script.parent / "requirements" / f"requirements-{script.stem}.txt"
     folder = home() / "converter" / sha256_file(requirements)[:16]
     python = folder / "bin" / "python"

@@ -43,7 +43,7 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Hardware:
     """What decides the backend."""
 
     system: str
@@ -62,9 +62,9 @@ def find_program(name: str) -> Path | None:
     given = os.environ.get(_COMPILER_VARIABLES.get(name, ""), "")
     names = (given,) if given else (name, *_ALSO_NAMED.get(name, ()))
     for candidate in names:
-        found = shutil.which(candidate)
-        if found:
-            return Path(found).absolute()
+        path = shutil.which(candidate)
+        if path:
+            return Path(path).absolute()
     if name == "nvcc":
         usual = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"
         return usual if os.access(usual, os.X_OK) else None
@@ -73,12 +73,12 @@ def find_program(name: str) -> Path | None:
 
 def need_programs(*names: str) -> tuple[Path, ...]:
     """Absolute paths of programs; one error names all that are missing and how to install them."""
-    found = {name: find_program(name) for name in names}
-    missing = tuple(name for name, path in found.items() if path is None)
+    paths = {name: find_program(name) for name in names}
+    missing = tuple(name for name, path in paths.items() if path is None)
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise ToolchainError(f"{', '.join(missing)}: {verb} not installed (not on PATH)", hint=how_to_install(missing))
-    return tuple(path for path in found.values() if path is not None)
+    return tuple(path for path in paths.values() if path is not None)
 
 
 def how_to_install(names: tuple[str, ...]) -> str:
@@ -128,11 +128,11 @@ def n_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def look() -> Machine:
+def look() -> Hardware:
     """This machine."""
     sdk = os.environ.get("VULKAN_SDK")
     include = Path(sdk) / "include" if sdk else Path("/usr/include")
-    return Machine(
+    return Hardware(
         system=platform.system(),
         architecture=platform.machine(),
         has_nvcc=find_program("nvcc") is not None,

@@ -80,7 +80,7 @@ class _Transcript:
             if self.on_output is not None:
                 self.on_output(stream, text)
 
-    def of(self, stream: str) -> str:
+    def text_of(self, stream: str) -> str:
         return "".join(text for name, text in self.pieces if name == stream)
 
     def all(self) -> str:
@@ -149,8 +149,8 @@ def run_tool(
     return Completed(
         argv=command,
         returncode=child.returncode,
-        stdout=transcript.of("stdout"),
-        stderr=transcript.of("stderr"),
+        stdout=transcript.text_of("stdout"),
+        stderr=transcript.text_of("stderr"),
         seconds=time.monotonic() - start,
         peak_bytes=peak,
     )

@@ -82,8 +82,8 @@ def peak_bytes(pid: int) -> int:
 
     with suppress(OSError, psutil.Error):
         if sys.platform == "linux":
-            found = _PEAK.search(Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
-            return int(found[1]) << 10 if found else 0
+            match = _PEAK.search(Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+            return int(match[1]) << 10 if match else 0
         return int(psutil.Process(pid).memory_info().rss)
     return 0
 

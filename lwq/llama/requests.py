@@ -40,6 +40,15 @@ class TextRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KldRequest:
+    """A model to compare with stored log-probabilities, in windows of ``n_ctx`` tokens."""
+
+    model: str
+    logits: str
+    n_ctx: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DryRunRequest:
     """A mix to ask llama-quantize about."""
 
@@ -55,14 +64,14 @@ class DryRunRequest:
         return replace(self, tensor_types=(), tensor_types_file=name)
 
     def options(self) -> tuple[str, ...]:
-        found: list[str] = ["--imatrix", self.imatrix] if self.imatrix else []
+        options: list[str] = ["--imatrix", self.imatrix] if self.imatrix else []
         for entry in self.tensor_types:
-            found += ["--tensor-type", entry]
+            options += ["--tensor-type", entry]
         if self.tensor_types_file:
-            found += ["--tensor-type-file", self.tensor_types_file]
+            options += ["--tensor-type-file", self.tensor_types_file]
         if self.prune_layers:
-            found += ["--prune-layers", ",".join(map(str, self.prune_layers))]
-        return tuple(found)
+            options += ["--prune-layers", ",".join(map(str, self.prune_layers))]
+        return tuple(options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +83,11 @@ class QuantizeRequest(DryRunRequest):
     allow_requantize: bool = False
 
     def options(self) -> tuple[str, ...]:
-        found = ["--allow-requantize"] if self.allow_requantize else []
-        found += DryRunRequest.options(self)
+        options = ["--allow-requantize"] if self.allow_requantize else []
+        options += DryRunRequest.options(self)
         for key, value in sorted(self.override_kv.items()):
-            found += ["--override-kv", f"{key}=str:{value}"]
-        return tuple(found)
+            options += ["--override-kv", f"{key}=str:{value}"]
+        return tuple(options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

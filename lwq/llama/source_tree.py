@@ -142,9 +142,9 @@ def _fill_submodule(root: Path, target: Path, pin: Pin, url: str) -> None:
     path = target.absolute().relative_to(root).as_posix()
     entry = _git(root, "ls-files", "--stage", "--", path).stdout.split()
     if len(entry) < 2 or entry[:2] != ["160000", pin.commit]:
-        found = entry[1] if len(entry) > 1 else "nothing"
+        pinned = entry[1] if len(entry) > 1 else "nothing"
         raise ToolchainError(
-            f"{root}: pins {found} as {path}, but this lwq is made for {pin.commit}",
+            f"{root}: pins {pinned} as {path}, but this lwq is made for {pin.commit}",
             hint=f"`git -C {root} checkout -- {path}`, or move both pins together",
         )
     if _head(target) is not None:

@@ -116,9 +116,9 @@ def find(llama_dir: Path | None = None) -> Toolchain:
     given = llama_dir or (Path(os.environ["LWQ_LLAMA_DIR"]) if os.environ.get("LWQ_LLAMA_DIR") else None)
     if given is not None:
         return _given(given.expanduser().absolute())
-    found = sorted(home().glob(f"toolchains/{COMMIT[:12]}-*/{MANIFEST}"), key=lambda p: p.stat().st_mtime)
+    manifests = sorted(home().glob(f"toolchains/{COMMIT[:12]}-*/{MANIFEST}"), key=lambda p: p.stat().st_mtime)
     faults = []
-    for manifest in reversed(found):
+    for manifest in reversed(manifests):
         try:
             return read_manifest(manifest)
         except (ToolchainError, FileError) as error:
@@ -207,8 +207,8 @@ def _given(folder: Path) -> Toolchain:
 def _check_options(bin_dir: Path) -> None:
     for name, options in _NEEDED_OPTIONS.items():
         done = run_tool((str(bin_dir / name), "--help"), cwd=bin_dir, check=False, stall_seconds=60)
-        told = done.stdout + done.stderr
-        if lacking := [option for option in options if option not in told]:
+        usage = done.stdout + done.stderr
+        if lacking := [option for option in options if option not in usage]:
             raise ToolchainError(
                 f"{bin_dir / name}: has no {', '.join(lacking)}",
                 hint=f"it is too old or no llama.cpp; the pinned commit is {COMMIT[:12]}",

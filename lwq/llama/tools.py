@@ -22,6 +22,7 @@ from lwq.llama.requests import (
     Collected,
     Compared,
     DryRunRequest,
+    KldRequest,
     Measured,
     Planned,
     QuantizeRequest,
@@ -121,28 +122,22 @@ def perplexity_base(
     files = ("-m", request.model, "-f", request.text)
     store = ("--kl-divergence-base", logits)
     argv = ("llama-perplexity", *files, *window.arguments(), *store, "-t", str(threads))
-    found, seconds = _run(toolchain, argv, cwd, on_progress, partial(_stored, cwd / logits))
-    if window.n_chunks and found.n_chunks < window.n_chunks and not at_most:
+    perplexity, seconds = _run(toolchain, argv, cwd, on_progress, partial(_stored, cwd / logits))
+    n_chunks = perplexity.n_chunks
+    if window.n_chunks and n_chunks < window.n_chunks and not at_most:
         raise ToolError(
-            f"{request.text}: has {found.n_chunks} windows of {window.n_ctx} tokens, {window.n_chunks} were asked for",
+            f"{request.text}: has {n_chunks} windows of {window.n_ctx} tokens, {window.n_chunks} were asked for",
             hint="give a longer text, or lower n_chunks",
         )
-    return Measured(argv=argv, seconds=seconds, perplexity=found)
+    return Measured(argv=argv, seconds=seconds, perplexity=perplexity)
 
 
 def kl_divergence(
-    toolchain: Toolchain,
-    *,
-    cwd: Path,
-    model: str,
-    logits: str,
-    n_ctx: int,
-    threads: int,
-    on_progress: OnProgress | None = None,
+    toolchain: Toolchain, request: KldRequest, *, cwd: Path, threads: int, on_progress: OnProgress | None = None
 ) -> Compared:
     """The damage of a model against stored log-probabilities, which also hold the tokens."""
-    what = ("--kl-divergence-base", logits, "--kl-divergence")
-    argv = ("llama-perplexity", "-m", model, "-c", str(n_ctx), *what, "-t", str(threads))
+    what = ("--kl-divergence-base", request.logits, "--kl-divergence")
+    argv = ("llama-perplexity", "-m", request.model, "-c", str(request.n_ctx), *what, "-t", str(threads))
     damage, seconds = _run(toolchain, argv, cwd, on_progress, lambda done: parse_damage(done.stdout, done.stderr))
     return Compared(argv=argv, seconds=seconds, damage=damage)
 
@@ -160,13 +155,13 @@ def bench(
             clock.feed(piece, time.monotonic())
 
     def parse(done: Completed) -> Benched:
-        found = {speed.test: speed for speed in parse_speed(done.stdout)}
-        if missing := [test for test in tests if test not in found]:
+        by_test = {speed.test: speed for speed in parse_speed(done.stdout)}
+        if missing := [test for test in tests if test not in by_test]:
             hint = "run it by hand to see why"
             raise ToolError(f"llama-bench printed no result for {', '.join(missing)}", hint=hint)
         if clock.seconds is None:
             raise TranscriptError("llama-bench did not say when it began", hint="`lwq toolchain doctor`")
-        speed = tuple(found[test] for test in tests)
+        speed = tuple(by_test[test] for test in tests)
         return Benched(
             argv=argv, seconds=done.seconds, speed=speed, load_seconds=clock.seconds, peak_bytes=done.peak_bytes
         )
@@ -243,16 +238,16 @@ def _run(
     """
     for attempt in itertools.count(1):
         done = _once(toolchain, argv, cwd, on_output or _counting(on_progress))
-        said = done.stderr + done.stdout
-        if known := complaint(said):
+        output = done.stderr + done.stdout
+        if known := complaint(output):
             kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
             raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
         again = done.returncode >= 0 and attempt < (_ATTEMPTS if done.seconds < _LONG_SECONDS else 2)
-        if again and (not said.strip() or (done.returncode and attempt < _FAILED_ATTEMPTS)):
+        if again and (not output.strip() or (done.returncode and attempt < _FAILED_ATTEMPTS)):
             continue
         if done.returncode:
             raise failure(done, cwd)
-        if not said.strip():
+        if not output.strip():
             raise ToolError(f"{argv[0]} ended with exit code 0 and printed nothing", hint="`lwq toolchain doctor`")
         try:
             return parse(done), done.seconds

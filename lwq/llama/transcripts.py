@@ -98,7 +98,7 @@ def parse_damage(stdout: str, stderr: str = "") -> Damage:
 
     Source: tools/perplexity/perplexity.cpp, ``kl_divergence``.
     """
-    table = _Table(stdout)
+    table = _KldSummary(stdout)
     rows = [re.findall(_NUMBER, row) for _, row in _KLD_ROW.findall(stdout)]
     announced = _ANNOUNCED.search(stderr)
     if not rows or (announced and len(rows) != int(announced[1])):
@@ -121,7 +121,7 @@ def parse_damage(stdout: str, stderr: str = "") -> Damage:
     )
 
 
-class _Table:
+class _KldSummary:
     """The ``name : value ± stderr`` lines of a KLD run, by name with single spaces."""
 
     _LINE = re.compile(rf"^\s*([^:\n]+?)\s*:\s*({_NUMBER})\s*%?(?:\s*±\s*({_NUMBER})\s*%?)?\s*$", re.MULTILINE)
@@ -142,15 +142,15 @@ class _Table:
             raise _fail(f"no ± in the line `{name}`", self.text)
         return _estimate(value, stderr, name, self.text, scale)
 
-    def percentiles(self, of: str, scale: float = 1.0) -> tuple[tuple[str, float], ...]:
-        found = tuple(
-            (name.removesuffix(f" {of}"), round(self.number(name) * scale, 12))
+    def percentiles(self, quantity: str, scale: float = 1.0) -> tuple[tuple[str, float], ...]:
+        percentiles = tuple(
+            (name.removesuffix(f" {quantity}"), round(self.number(name) * scale, 12))
             for name, (_, stderr) in self.lines.items()
-            if name.endswith(f" {of}") and not stderr
+            if name.endswith(f" {quantity}") and not stderr
         )
-        if len(found) < 11 or found[0][0] != "Maximum" or found[-1][0] != "Minimum":
-            raise _fail(f"{len(found)} percentiles of {of}", self.text)
-        return found
+        if len(percentiles) < 11 or percentiles[0][0] != "Maximum" or percentiles[-1][0] != "Minimum":
+            raise _fail(f"{len(percentiles)} percentiles of {quantity}", self.text)
+        return percentiles
 
 
 def parse_dry_run(stderr: str) -> DryRun:
@@ -166,8 +166,8 @@ def parse_dry_run(stderr: str) -> DryRun:
         raise _fail(f"{len(lines)} tensors of a dry run are not numbered one by one", stderr)
     fallbacks = _FALLBACKS.search(stderr)
     n_fallback = int(fallbacks[1]) if fallbacks else 0
-    if n_fallback != (n_told := stderr.count(_FALLING_BACK)):
-        raise _fail(f"{n_told} tensors fell back one by one, {n_fallback} in all", stderr)
+    if n_fallback != (n_listed := stderr.count(_FALLING_BACK)):
+        raise _fail(f"{n_listed} tensors fell back one by one, {n_fallback} in all", stderr)
     return DryRun(
         tensors=tuple(
             PlannedTensor(
@@ -228,8 +228,8 @@ class LoadClock:
     def feed(self, piece: str, at: float) -> None:
         """Takes a piece of stderr, and when it came (seconds); a start of the program begins anew."""
         *lines, self.line = (self.line + piece).split("\n")
-        for said in (found[1] for line in lines if (found := _FIRST_TEST.match(line))):
-            if said == "starting":
+        for phase in (match[1] for line in lines if (match := _FIRST_TEST.match(line))):
+            if phase == "starting":
                 self.began, self.seconds = at, None
             elif self.seconds is None and self.began is not None:
                 self.seconds = at - self.began

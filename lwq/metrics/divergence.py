@@ -87,8 +87,8 @@ def _rows_kld(base: Floats, q: Floats) -> tuple[Doubles, Doubles]:
     total = p.sum(axis=1)
     mean = np.einsum("ij,ij->i", p, d) / total
     d -= mean[:, None]
-    bent = np.expm1(d)
-    bent -= d
-    grown = np.einsum("ij,ij->i", p, bent) / total
-    kld = np.log1p(grown)  # second order in d, so nothing cancels
+    beyond_linear = np.expm1(d)
+    beyond_linear -= d
+    growth = np.einsum("ij,ij->i", p, beyond_linear) / total
+    kld = np.log1p(growth)  # second order in d, so nothing cancels
     return kld, top[:, 0] + np.log(total) + mean + kld

@@ -61,22 +61,22 @@ def compare(a: Point, b: Point, criterion: str) -> int:
 
 
 def _by_kld(a: Point, b: Point) -> int:
-    if len(a.windows) == len(b.windows) and (found := mean_interval(np.subtract(b.windows, a.windows))):
-        return _side(found.low, found.high)
+    if len(a.windows) == len(b.windows) and (interval := mean_interval(np.subtract(b.windows, a.windows))):
+        return _side(interval.low, interval.high)
     return _side(b.kld.value - a.kld.value, b.kld.value - a.kld.value)
 
 
 def _by_speed(a: Point, b: Point) -> int:
-    found = ratio_to(a.speed[0], b.speed) if a.speed else None
-    return _side(found.low - 1, found.high - 1) if found else 0
+    speed_ratio = ratio_to(a.speed[0], b.speed) if a.speed else None
+    return _side(speed_ratio.low - 1, speed_ratio.high - 1) if speed_ratio else 0
 
 
 def _by_tasks(a: Point, b: Point) -> int:
     sizes = ({name: len(items) for name, items in p.tasks.items()} for p in (a, b))
     if not a.tasks or next(sizes) != next(sizes):
         return 0
-    found = average_difference(a.tasks, b.tasks).interval
-    return _side(found.low, found.high)
+    interval = average_difference(a.tasks, b.tasks).interval
+    return _side(interval.low, interval.high)
 
 
 def _side(low: float, high: float) -> int:
@@ -94,8 +94,8 @@ def reason(winner: Point, loser: Point, criteria: Iterable[str]) -> str:
     better = [_advantage(winner, loser, c) for c, sign in signs.items() if sign > 0]
     even = [NAMES[c] for c, sign in signs.items() if sign == 0 and c != "bytes"]
     same = ["of the same size"] if signs.get("bytes") == 0 else []
-    told = " and ".join(same + better) or "kept in its place"
-    return f"{winner.name} is {told}" + (f"; not told apart by {' or '.join(even)}" if even else "")
+    advantages = " and ".join(same + better) or "kept in its place"
+    return f"{winner.name} is {advantages}" + (f"; not told apart by {' or '.join(even)}" if even else "")
 
 
 def _advantage(winner: Point, loser: Point, criterion: str) -> str:

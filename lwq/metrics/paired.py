@@ -85,8 +85,8 @@ def ratio_interval(
     Raises:
         ValueError: as ``mean_interval``.
     """
-    found = mean_interval(ln_ratios, level, rng=rng, n_resamples=n_resamples)
-    return Interval(low=_exp(found.low), high=_exp(found.high)) if found else None
+    interval = mean_interval(ln_ratios, level, rng=rng, n_resamples=n_resamples)
+    return Interval(low=_exp(interval.low), high=_exp(interval.high)) if interval else None
 
 
 def _exp(value: float) -> float:

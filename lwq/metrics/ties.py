@@ -92,9 +92,9 @@ def ranked(rows: Mapping[str, Outcomes], reference: str | None = None) -> Ties:
     averages = {name: average(row) for name, row in rows.items()}
     base = _chosen(averages, reference)
     others = {name: row for name, row in rows.items() if name != base}
-    found = {name: _paired_p(row, rows[base]) for name, row in others.items()}
+    p_values = {name: _paired_p(row, rows[base]) for name, row in others.items()}
     intervals = {name: average_difference(row, rows[base]).interval for name, row in others.items()}
-    return _ties(base, averages, found, intervals)
+    return _ties(base, averages, p_values, intervals)
 
 
 def of_one_size(row: Outcomes) -> bool:
@@ -176,9 +176,9 @@ def _chosen(scores: Mapping[str, float], reference: str | None) -> str:
 
 
 def _ties(
-    base: str, scores: Mapping[str, float], found: Mapping[str, float], intervals: Mapping[str, Interval]
+    base: str, scores: Mapping[str, float], p_values: Mapping[str, float], intervals: Mapping[str, Interval]
 ) -> Ties:
-    adjusted = dict(zip(found, holm(tuple(found.values())), strict=True))
+    adjusted = dict(zip(p_values, holm(tuple(p_values.values())), strict=True))
     compared = [
         Comparison(name=name, difference=scores[name] - scores[base], p=p, interval=intervals.get(name))
         for name, p in adjusted.items()

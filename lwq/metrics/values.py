@@ -164,13 +164,13 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
     Source: McNemar 1947 (Psychometrika 12:153), exact form.
     """
-    found = discordance(a, b)
-    differ, smaller = found.first + found.second, min(found.first, found.second)
+    pairs = discordance(a, b)
+    differ, smaller = pairs.first + pairs.second, min(pairs.first, pairs.second)
     term = total = 1
     for i in range(smaller):
         term = term * (differ - i) // (i + 1)
         total += term
-    return 1.0 if found.first == found.second else min(1.0, 2 * total / 2**differ)
+    return 1.0 if pairs.first == pairs.second else min(1.0, 2 * total / 2**differ)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -226,9 +226,9 @@ def smallest_visible(n_items: int, share_discordant: float, *, level: float = 0.
     if n_items <= z * z:
         return 1.0
     n, psi = n_items, share_discordant
-    found = math.sqrt(psi) * (z * math.sqrt(n) + b * math.sqrt(n + b * b - z * z)) / (n + b * b)
-    if found <= psi:
-        return found
+    visible = math.sqrt(psi) * (z * math.sqrt(n) + b * math.sqrt(n + b * b - z * z)) / (n + b * b)
+    if visible <= psi:
+        return visible
     alike = (math.sqrt((z * b) ** 2 + (n + b * b) * (n - z * z)) - z * b) / (n + b * b)
     return 1 - alike * alike
 

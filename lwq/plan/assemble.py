@@ -7,10 +7,10 @@ from typing import Any
 
 from lwq import __version__
 from lwq.gguf.allocation import Allocation
-from lwq.metrics.values import Damage, Speed, TaskScore
-from lwq.plan.finished import Run, cut_steps, pruned_parts, pruning_facts, removed_layers
+from lwq.metrics.values import Speed
+from lwq.plan.finished import Run, pruned_parts, pruning_facts, removed_layers, steps_of_pruned_bases
+from lwq.plan.plan import InspectStep, PlannedRow, TargetSteps
 from lwq.recipe.schema import Task
-from lwq.recipe.target import Target
 from lwq.record.record import (
     SCHEMA,
     CardFacts,
@@ -26,46 +26,32 @@ from lwq.record.record import (
     TextFacts,
 )
 from lwq.record.search import Sensitivity
-from lwq.steps import (
-    allocate,
-    baseline,
-    convert,
-    cut,
-    heal,
-    imatrix,
-    inspect,
-    items,
-    pace,
-    parts,
-    search,
-    select,
-    sensitivity,
-    statistics,
-)
+from lwq.steps import convert
 
 
 def assemble(run: Run) -> Record:
     """The record of a finished run; the same entries give the same record."""
-    base: convert.Result = run.result("convert")
-    measured: statistics.Result | None = run.result("statistics") if run.has("statistics") else None
-    first: baseline.Result = run.result("baseline:evaluation")
-    chosen: select.Result = run.result("select")
-    rows = (_base_row(run, base), *(_our_row(run, t) for t in run.recipe.targets), *_other_rows(run))
+    plan = run.plan
+    assert plan.select
+    base = run.result(plan.convert)
+    described = run.result(plan.statistics) if plan.statistics else None
+    rows = tuple(_row(run, row, base) for row in plan.rows)
+    baselines = (plan.baselines.get(role) for role in ("evaluation", "selection"))
     return Record(
         schema=SCHEMA,
         name=run.recipe.name,
         recipe=run.recipe_text,
         model=_model(run, base),
         card=_card(run, base),
-        texts=tuple(_text(run, role) for role in run.recipe.texts() if role != "calibration" or run.has("imatrix")),
+        texts=tuple(_text(run, role) for role in run.recipe.texts() if role != "calibration" or plan.imatrix),
         toolchain=run.machine.toolchain.facts,
-        baseline=first.perplexity,
+        baseline=run.result(plan.baselines["evaluation"]).perplexity,
         floor=rows[0].evaluation.kld,
-        commands=run.commands("convert", "imatrix", "baseline:evaluation", "baseline:selection", *cut_steps(run)),
+        commands=run.commands(plan.convert, plan.imatrix, *baselines, *steps_of_pruned_bases(plan)),
         rows=rows,
-        selection=chosen.selection,
-        tensor_statistics=measured.tensors if measured else (),
-        layer_statistics=measured.layers if measured else (),
+        selection=run.result(plan.select).selection,
+        tensor_statistics=described.tensors if described else (),
+        layer_statistics=described.layers if described else (),
         provenance=_provenance(run),
         sensitivity=_sensitivity(run),
         pruning=pruning_facts(run),
@@ -74,13 +60,13 @@ def assemble(run: Run) -> Record:
 
 
 def _task_set(run: Run, task: Task) -> TaskSet:
-    step, found = run.step(f"items:{task.name}"), run.sources.tasks[task.name]
-    made: items.Result = run.result(step.label)
+    step, files = run.plan.task_sets[task.name], run.sources.tasks[task.name]
+    made = run.result(step)
     return TaskSet(
         name=task.name,
         kind=made.kind,
-        sources=tuple(f.label for f in found),
-        sha256=tuple(f.given.sha256 for f in found),
+        sources=tuple(f.label for f in files),
+        sha256=tuple(f.given.sha256 for f in files),
         cloze=step.inputs.cloze,
         n_given=made.n_given,
         n_faulty=made.n_faulty,
@@ -94,32 +80,35 @@ def _task_set(run: Run, task: Task) -> TaskSet:
 
 
 def _sensitivity(run: Run) -> Sensitivity | None:
-    if not run.has("sensitivity"):
+    if run.plan.sensitivity is None:
         return None
-    found: sensitivity.Result = run.result("sensitivity")
-    text = run.sources.texts["calibration"].given.name
-    kept = ("n_windows", "n_scored", "output_tensor", "tensors", "frontier", "notes")
+    measured = run.result(run.plan.sensitivity)
     return Sensitivity(
-        text=text,
+        text=run.sources.texts["calibration"].given.name,
         n_ctx=run.recipe.calibration.n_ctx,
-        importance_file=found.file,
-        **{name: getattr(found, name) for name in kept},
+        importance_file=measured.file,
+        n_windows=measured.n_windows,
+        n_scored=measured.n_scored,
+        output_tensor=measured.output_tensor,
+        tensors=measured.tensors,
+        frontier=measured.frontier,
+        notes=measured.notes,
     )
 
 
 def _model(run: Run, base: convert.Result) -> ModelFacts:
-    source, entry = run.sources.model, run.entry("convert")
-    file = run.step("convert").inputs.file
+    source, step = run.sources.model, run.plan.convert
+    file = step.inputs.file
     return ModelFacts(
         name=source.name,
-        source=source.found.label,
-        sha256=source.found.given.sha256,
+        source=source.fetched.label,
+        sha256=source.fetched.given.sha256,
         architecture=base.facts.architecture,
         n_layer=base.facts.n_layer,
         n_params=base.facts.n_params,
         base_type=run.recipe.base_type,
         base_file=file,
-        base_sha256=str(entry.outputs[file]["sha256"]),
+        base_sha256=str(run.entry(step).outputs[file]["sha256"]),
         original_types=base.original_types,
         was_quantized=base.was_quantized,
         notes=base.notes,
@@ -143,33 +132,41 @@ def _card(run: Run, base: convert.Result) -> CardFacts:
 
 
 def _text(run: Run, role: Role) -> TextFacts:
-    found, asked = run.sources.texts[role], run.recipe.texts()[role]
+    fetched, asked = run.sources.texts[role], run.recipe.texts()[role]
     if role == "calibration":
-        collected: imatrix.Result = run.result("imatrix")
-        n_chunks = collected.n_chunks
+        assert run.plan.imatrix
+        n_chunks = run.result(run.plan.imatrix).n_chunks
     else:
-        measured: baseline.Result = run.result(f"baseline:{role}")
-        n_chunks = measured.perplexity.n_chunks
+        n_chunks = run.result(run.plan.baselines[role]).perplexity.n_chunks
     return TextFacts(
         role=role,
-        file=found.given.name,
-        source=found.label,
-        sha256=found.given.sha256,
-        n_bytes=found.paths[0].stat().st_size,
+        file=fetched.given.name,
+        source=fetched.label,
+        sha256=fetched.given.sha256,
+        n_bytes=fetched.paths[0].stat().st_size,
         n_ctx=asked.n_ctx,
         n_chunks=n_chunks,
     )
 
 
-def _measured(run: Run, name: str) -> dict[str, Any]:
+def _row(run: Run, row: PlannedRow, base: convert.Result) -> Row:
+    if row.made:
+        return _our_row(run, row, row.made)
+    return _other_row(run, row, row.inspect) if row.inspect else _base_row(run, row, base)
+
+
+def _measured(run: Run, row: PlannedRow) -> dict[str, Any]:
     """What is measured alike of every row."""
-    selection: Damage | None = None
-    if run.has(f"evaluate:{name}:selection"):
-        selection = run.result(f"evaluate:{name}:selection").damage
-    speed: tuple[Speed, ...] = run.result("bench").of(name).speed if run.has("bench") else ()
-    scores: tuple[TaskScore, ...] = tuple(run.result(f"tasks:{name}:{t.name}").score for t in run.recipe.tasks)
-    evaluation: Damage = run.result(f"evaluate:{name}:evaluation").damage
-    return {"name": name, "evaluation": evaluation, "selection": selection, "speed": speed, "tasks": scores}
+    selection = row.evaluations.get("selection")
+    speed: tuple[Speed, ...] = run.result(run.plan.bench).of_row(row.name).speed if run.plan.bench else ()
+    return {
+        "name": row.name,
+        "evaluation": run.result(row.evaluations["evaluation"]).damage,
+        "selection": run.result(selection).damage if selection else None,
+        "speed": speed,
+        "tasks": tuple(run.result(step).score for step in row.tasks),
+        "commands": _commands(run, row),
+    }
 
 
 def _held(facts: FileFacts) -> dict[str, Any]:
@@ -177,52 +174,52 @@ def _held(facts: FileFacts) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in kept}
 
 
-def _row_commands(run: Run, name: str) -> tuple[Command, ...]:
-    unshown = (allocate, cut, heal, imatrix, inspect, items, pace, parts, search, sensitivity)
-    labels = [s.label for s in run.steps if s.label.split(":")[1:2] == [name] and s.module not in unshown]
-    timed = (Command(step="bench", argv=run.result("bench").of(name).argv),) if run.has("bench") else ()
-    return (*run.commands(*labels), *timed)
+def _commands(run: Run, row: PlannedRow) -> tuple[Command, ...]:
+    """The commands that write (with its own pruned base, where it has one) and measure a row, as they ran."""
+    written = (row.made.lean, row.made.quantize) if row.made else ()
+    timed = run.result(run.plan.bench).of_row(row.name).argv if run.plan.bench else None
+    shown = run.commands(*written, *row.evaluations.values(), *row.tasks)
+    return (*shown, Command(step="bench", argv=timed)) if timed else shown
 
 
-def _base_row(run: Run, base: convert.Result) -> Row:
-    name, file = run.recipe.base_type.upper(), run.step("convert").inputs.file
+def _base_row(run: Run, row: PlannedRow, base: convert.Result) -> Row:
+    file = run.plan.convert.inputs.file
     return Row(
         file=file,
         origin="base",
-        ftype=name,
+        ftype=row.name,
         uses_imatrix=False,
         tensor_type_patterns=(),
         pruned_layers=(),
-        sha256=str(run.entry("convert").outputs[file]["sha256"]),
+        sha256=str(run.entry(run.plan.convert).outputs[file]["sha256"]),
         predicted_file_bytes=None,
-        commands=_row_commands(run, name),
         tensor_types_file=None,
         n_fallback=0,
         **_held(base.facts),
-        **_measured(run, name),
+        **_measured(run, row),
     )
 
 
-def _our_row(run: Run, target: Target) -> Row:
-    written, planned = run.result(f"quantize:{target.name}"), run.result(f"allocate:{target.name}")
-    file = run.step(f"quantize:{target.name}").inputs.file
+def _our_row(run: Run, row: PlannedRow, made: TargetSteps) -> Row:
+    written, planned = run.result(made.quantize), made.allocation.result_of(run.entry(made.allocation))
+    allocation, file = planned.allocation, made.quantize.inputs.file
+    assert allocation  # a search that nothing fits is followed by a step that finds something, or fails
     return Row(
         file=file,
         origin="ours",
-        ftype=planned.allocation.ftype,
-        uses_imatrix=target.imatrix,
-        tensor_type_patterns=target.tensor_types,
-        pruned_layers=removed_layers(run, target),
-        parts=pruned_parts(run, target),
-        sha256=str(run.entry(f"quantize:{target.name}").outputs[file]["sha256"]),
+        ftype=allocation.ftype,
+        uses_imatrix=made.target.imatrix,
+        tensor_type_patterns=made.target.tensor_types,
+        pruned_layers=removed_layers(run, made),
+        parts=pruned_parts(run, made),
+        sha256=str(run.entry(made.quantize).outputs[file]["sha256"]),
         predicted_file_bytes=written.predicted_file_bytes,
-        commands=_row_commands(run, target.name),
         tensor_types_file=planned.tensor_types_file,
-        n_fallback=planned.allocation.n_fallback,
-        tensor_types=_decided(planned.allocation),
+        n_fallback=allocation.n_fallback,
+        tensor_types=_decided(allocation),
         search=getattr(planned, "search", None),
         **_held(written.facts),
-        **_measured(run, target.name),
+        **_measured(run, row),
     )
 
 
@@ -231,38 +228,32 @@ def _decided(allocation: Allocation) -> tuple[tuple[str, str], ...]:
     return tuple((name, types[name]) for name in allocation.quantizable)
 
 
-def _other_rows(run: Run) -> tuple[Row, ...]:
-    return tuple(_other_row(run, name) for name in run.sources.third_party)
-
-
-def _other_row(run: Run, name: str) -> Row:
-    found = run.sources.third_party[name]
-    facts: FileFacts = run.result(f"inspect:{name}").facts
+def _other_row(run: Run, row: PlannedRow, inspect: InspectStep) -> Row:
+    fetched, facts = run.sources.third_party[row.name], run.result(inspect).facts
     return Row(
-        file=found.given.name,
+        file=fetched.given.name,
         origin="third-party",
         ftype=facts.types[0].name,
         uses_imatrix=False,
         tensor_type_patterns=(),
         pruned_layers=(),
-        sha256=found.given.sha256,
+        sha256=fetched.given.sha256,
         predicted_file_bytes=None,
-        commands=_row_commands(run, name),
         tensor_types_file=None,
         n_fallback=0,
         **_held(facts),
-        **_measured(run, name),
+        **_measured(run, row),
     )
 
 
 def _provenance(run: Run) -> Provenance:
     times = tuple(
         StepTime(step=s.label, seconds=run.entries[s.key].seconds, tool_seconds=run.entries[s.key].tool_seconds)
-        for s in run.steps
+        for s in run.plan.steps
     )
     return Provenance(
         lwq_version=__version__,
-        finished=max(run.entries[s.key].finished for s in run.steps),
+        finished=max(run.entries[s.key].finished for s in run.plan.steps),
         cpu=run.machine.cpu,
         n_threads=run.machine.n_threads,
         system=f"{platform.system()} {platform.machine()}",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lwq.errors import Interrupted, LwqError
-from lwq.plan.planner import Machine
-from lwq.steps.step import Context, Made, Step, to_json
+from lwq.plan.plan import AnyStep, Machine
+from lwq.steps.step import Context, Made, to_json
 from lwq.store.cache import Cache, Entry
 
 
@@ -22,7 +22,7 @@ class Watch(Protocol):
 
     def progress(self, label: str, done: int, total: int) -> None: ...
 
-    def finished(self, step: Step, entry: Entry, *, fresh: bool) -> None: ...
+    def finished(self, step: AnyStep, entry: Entry, *, fresh: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,10 @@ class Surroundings:
     given: Mapping[str, tuple[Path, ...]]
     watch: Watch
     work: Mapping[str, float]
-    """Label → amount of work, noted beside the time for later forecasts."""
+    """Key → amount of work, noted beside the time for later forecasts."""
 
 
-def execute(steps: tuple[Step, ...], around: Surroundings) -> dict[str, Entry]:
+def execute(steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry]:
     """The entries of all steps by key; what is not in the cache is done, in order.
 
     Raises:
@@ -57,14 +57,14 @@ def execute(steps: tuple[Step, ...], around: Surroundings) -> dict[str, Entry]:
     return entries
 
 
-def _to_make_again(steps: tuple[Step, ...], cache: Cache) -> set[str]:
+def _to_make_again(steps: tuple[AnyStep, ...], cache: Cache) -> set[str]:
     """Keys of finished steps whose released outputs a step that is still to do reads."""
-    found = {step.key: cache.lookup(step.module.NAME, step.key) for step in steps}
+    done = {step.key: cache.lookup(step.module.NAME, step.key) for step in steps}
     again: set[str] = set()
     for step in reversed(steps):
-        if found[step.key] is None or step.key in again:
+        if done[step.key] is None or step.key in again:
             made = (value for value in _within(step.inputs) if isinstance(value, Made))
-            again |= {m.key for m in made if (entry := found.get(m.key)) and m.name in entry.released}
+            again |= {m.key for m in made if (entry := done.get(m.key)) and m.name in entry.released}
     return again
 
 
@@ -81,7 +81,7 @@ def _within(value: Any) -> Iterator[Any]:
         yield from _within(part)
 
 
-def _worker(step: Step, entries: Mapping[str, Entry], around: Surroundings) -> Callable[[Path], Mapping[str, Any]]:
+def _worker(step: AnyStep, entries: Mapping[str, Entry], around: Surroundings) -> Callable[[Path], Mapping[str, Any]]:
     def work(folder: Path) -> Mapping[str, Any]:
         ctx = Context(
             folder=folder,
@@ -107,7 +107,7 @@ def _worker(step: Step, entries: Mapping[str, Entry], around: Surroundings) -> C
             "seconds": round(time.monotonic() - began, 3),
             "tool_seconds": round(ctx.tool_seconds, 3),
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "work": around.work.get(step.label, 0.0),
+            "work": around.work.get(step.key, 0.0),
             "keep_links": result.get("keep_links", []),
         }
 

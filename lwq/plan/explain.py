@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lwq.steps.step import Step
+from lwq.plan.plan import AnyStep
 from lwq.store.cache import Cache, key_of
 
 
-def why(step: Step, steps: tuple[Step, ...], cache: Cache, recipe: str) -> tuple[str, ...]:
+def why(step: AnyStep, steps: tuple[AnyStep, ...], cache: Cache, recipe: str) -> tuple[str, ...]:
     """Whether a step is done, and what differs from the recipe's last run."""
     entry = cache.lookup(step.module.NAME, step.key)
     before = cache.remembered(recipe)
@@ -27,7 +27,7 @@ def _changes(
     label: str,
     last: Mapping[str, Any],
     now: Mapping[str, Any],
-    steps: tuple[Step, ...],
+    steps: tuple[AnyStep, ...],
     before: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
     """One sentence for each difference; a changed upstream key is followed to its own difference."""

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lwq.plan.planner import Machine
+from lwq.plan.plan import AnyStep, Machine, Plan, R, TargetSteps
 from lwq.plan.sources import Sources
 from lwq.recipe.schema import Recipe
-from lwq.recipe.target import Target
-from lwq.record.prune import HealedSet, PrunedParts, PruningFacts
+from lwq.record.prune import PrunedParts, PruningFacts
 from lwq.record.record import Command
-from lwq.steps import parts, prune
 from lwq.steps.step import Step
 from lwq.store.cache import Entry
 
@@ -25,70 +23,59 @@ class Run:
     recipe_text: str
     sources: Sources
     machine: Machine
-    steps: tuple[Step, ...]
+    plan: Plan
     entries: Mapping[str, Entry]
+    """By key of their step."""
 
-    def result(self, label: str) -> Any:
+    def result(self, step: Step[Any, R]) -> R:
         """The typed result of a step."""
-        step = self.step(label)
         return step.result_of(self.entries[step.key])
 
-    def step(self, label: str) -> Step:
-        return next(s for s in self.steps if s.label == label)
+    def entry(self, step: AnyStep) -> Entry:
+        return self.entries[step.key]
 
-    def entry(self, label: str) -> Entry:
-        return self.entries[self.step(label).key]
-
-    def has(self, label: str) -> bool:
-        return any(s.label == label for s in self.steps)
-
-    def made_from(self, label: str) -> str:
-        """The label of the step that made the pruned base of a row."""
-        key = self.step(label).inputs.base.key
-        return next(s.label for s in self.steps if s.key == key)
-
-    def commands(self, *labels: str) -> tuple[Command, ...]:
-        """The tools' command lines of these steps, in order."""
-        found = ((label, argv) for label in labels if self.has(label) for argv in self.entry(label).commands)
-        return tuple(Command(step=label.split(":")[0], argv=argv) for label, argv in found)
+    def commands(self, *steps: AnyStep | None) -> tuple[Command, ...]:
+        """The tools' command lines of these steps, in order, under the first word of the step's label."""
+        done = (step for step in steps if step)
+        return tuple(Command(step=s.label.split(":")[0], argv=argv) for s in done for argv in self.entry(s).commands)
 
 
-def cut_steps(run: Run) -> tuple[str, ...]:
-    """Labels of the steps that make pruned bases for files, and collect their importance matrices."""
-    used = {f"cut:{s.label.removeprefix('imatrix:')}" for s in run.steps if s.label.startswith("imatrix:")}
-    return tuple(s.label for s in run.steps if s.label in used or s.label.startswith("imatrix:"))
+def steps_of_pruned_bases(plan: Plan) -> tuple[AnyStep, ...]:
+    """The steps that make pruned bases for files, and collect their importance matrices, in order."""
+    lines = [row.made.line for row in plan.rows if row.made and row.made.line.cut]
+    keys = {step.key for line in lines for step in (line.cut, line.imatrix) if step}
+    return tuple(step for step in plan.steps if step.key in keys)
 
 
 def pruning_facts(run: Run) -> PruningFacts | None:
-    if not run.has("prune"):
+    if run.plan.prune is None:
         return None
-    found: prune.Result = run.result("prune")
-    healed: tuple[HealedSet, ...] = run.result("heal").sets if run.has("heal") else ()
+    measured = run.result(run.plan.prune)
     return PruningFacts(
-        n_windows=found.n_windows,
-        n_scored=found.n_scored,
-        n_set_windows=found.n_set_windows,
-        base_ppl=found.base_ppl,
-        layers=found.layers,
-        barred=found.barred,
-        sets=found.sets,
-        healed=healed,
+        n_windows=measured.n_windows,
+        n_scored=measured.n_scored,
+        n_set_windows=measured.n_set_windows,
+        base_ppl=measured.base_ppl,
+        layers=measured.layers,
+        barred=measured.barred,
+        sets=measured.sets,
+        healed=run.result(run.plan.heal).sets if run.plan.heal else (),
     )
 
 
-def pruned_parts(run: Run, target: Target) -> PrunedParts | None:
-    if not run.has(f"parts:{target.name}"):
+def pruned_parts(run: Run, made: TargetSteps) -> PrunedParts | None:
+    """What pruning and what quantizing cost a file that lost layers."""
+    if made.parts is None:
         return None
-    found: parts.Result = run.result(f"parts:{target.name}")
-    if found.prune is None or found.quant is None:
+    parts = run.result(made.parts)
+    if parts.prune is None or parts.quant is None:
         return None
-    made = run.made_from(f"parts:{target.name}")
-    return PrunedParts(base_file=found.base_file, prune=found.prune, quant=found.quant, healed=run.result(made).healed)
+    healed = run.result(made.cut).healed if made.cut else run.result(made.lean).healed if made.lean else None
+    return PrunedParts(base_file=parts.base_file, prune=parts.prune, quant=parts.quant, healed=healed)
 
 
-def removed_layers(run: Run, target: Target) -> tuple[int, ...]:
+def removed_layers(run: Run, made: TargetSteps) -> tuple[int, ...]:
     """The layers that are not in the file."""
-    if not run.has(f"parts:{target.name}"):
-        return target.prune_layers
-    made = run.result(run.made_from(f"parts:{target.name}"))
-    return tuple(made.layers if hasattr(made, "layers") else made.search.pruned_layers)
+    if made.cut:
+        return run.result(made.cut).layers
+    return run.result(made.lean).search.pruned_layers if made.lean else made.target.prune_layers

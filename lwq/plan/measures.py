@@ -1,18 +1,31 @@
-"""What is measured alike of every row: damage against the base on each text, and task sets."""
+"""The steps that measure every row alike: damage against the base on each text, task sets, speed; and what is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lwq.plan.lines import Add
+from lwq.plan.plan import (
+    BaselineStep,
+    BenchStep,
+    EvaluateStep,
+    ItemsStep,
+    Machine,
+    PlannedRow,
+    SelectStep,
+    Steps,
+    TasksStep,
+)
 from lwq.plan.sources import Sources
 from lwq.recipe.budget import parse_size
-from lwq.recipe.schema import Recipe, split_cloze
+from lwq.recipe.schema import Recipe, Task, split_cloze
 from lwq.record.record import Role
-from lwq.steps import baseline, evaluate, items, tasks
+from lwq.steps import baseline, bench, evaluate, items, select, tasks
 from lwq.steps.step import Made, Origin
 from lwq.tasks.files import kind_of
+
+Baselines = Mapping[Role, BaselineStep]
+TaskSets = Mapping[str, ItemsStep]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,57 +34,99 @@ class Measures:
 
     recipe: Recipe
     sources: Sources
-    add: Add
+    steps: Steps
+    machine: Machine
     base: Made
 
-    def baselines(self) -> dict[Role, Made]:
+    def baselines(self) -> Baselines:
         """The base's log-probabilities on each text that rows are measured on."""
         roles: tuple[Role, ...] = ("evaluation", "selection")
         return {role: self._baseline(role) for role in roles if role in self.recipe.texts()}
 
-    def _baseline(self, role: Role) -> Made:
+    def _baseline(self, role: Role) -> BaselineStep:
         text = self.recipe.texts()[role]
-        file = f"{self.base.name.removesuffix('.gguf')}.{role}.logits"
         inputs = baseline.Inputs(
             base=self.base,
             text=self.sources.texts[role].given,
             n_ctx=text.n_ctx,
             n_chunks=text.n_chunks,
             max_bytes=parse_size(text.max_logits) if text.max_logits else None,
-            logits_file=file,
+            logits_file=f"{self.base.name.removesuffix('.gguf')}.{role}.logits",
         )
-        return Made(step="baseline", key=self.add(f"baseline:{role}", baseline, inputs), name=file)
+        return self.steps.add(f"baseline:{role}", baseline, inputs)
 
-    def damage(self, name: str, row: Origin, logits: Mapping[Role, Made]) -> dict[Role, Made]:
+    def evaluations(self, name: str, file: Origin, baselines: Baselines) -> dict[Role, EvaluateStep]:
         """One row against the base, on each text."""
-        found = {}
-        for role, made in logits.items():
-            inputs = evaluate.Inputs(candidate=row, baseline=made, n_ctx=self.recipe.texts()[role].n_ctx)
-            found[role] = Made(step="evaluate", key=self.add(f"evaluate:{name}:{role}", evaluate, inputs), name="")
-        return found
-
-    def task_sets(self) -> dict[str, Made]:
-        """The task sets by name, as llama-perplexity reads them."""
-        return dict(self._items())
-
-    def _items(self) -> Iterator[tuple[str, Made]]:
-        for task in self.recipe.tasks:
-            inputs = items.Inputs(
-                base=self.base,
-                name=task.name,
-                kind=task.kind or kind_of(task.name),
-                files=tuple(found.given for found in self.sources.tasks[task.name]),
-                cloze=split_cloze(task.file[0])[0],
-                columns=tuple(sorted(task.columns.items())),
-                n_items=task.n_items,
-                n_ctx=task.n_ctx,
-                seed=task.seed,
-                skip_faulty=task.faulty == "skip",
+        evaluations = {}
+        for role, made in baselines.items():
+            inputs = evaluate.Inputs(
+                candidate=file,
+                baseline=made.made(made.inputs.logits_file),
+                n_ctx=self.recipe.texts()[role].n_ctx,
             )
-            key = self.add(f"items:{task.name}", items, inputs)
-            yield task.name, Made(step="items", key=key, name=f"{task.name}.items")
+            evaluations[role] = self.steps.add(f"evaluate:{name}:{role}", evaluate, inputs)
+        return evaluations
 
-    def tasks(self, name: str, row: Origin, sets: Mapping[str, Made]) -> tuple[Made, ...]:
+    def task_sets(self) -> TaskSets:
+        """The task sets by name, as llama-perplexity reads them."""
+        return {task.name: self._items(task) for task in self.recipe.tasks}
+
+    def _items(self, task: Task) -> ItemsStep:
+        inputs = items.Inputs(
+            base=self.base,
+            name=task.name,
+            kind=task.kind or kind_of(task.name),
+            files=tuple(fetched.given for fetched in self.sources.tasks[task.name]),
+            cloze=split_cloze(task.file[0])[0],
+            columns=tuple(sorted(task.columns.items())),
+            n_items=task.n_items,
+            n_ctx=task.n_ctx,
+            seed=task.seed,
+            skip_faulty=task.faulty == "skip",
+        )
+        return self.steps.add(f"items:{task.name}", items, inputs)
+
+    def tasks(self, row: str, file: Origin, sets: TaskSets) -> tuple[TasksStep, ...]:
         """One row on every task set."""
-        each = ((task, tasks.Inputs(candidate=row, name=task, items=made)) for task, made in sets.items())
-        return tuple(Made(step="tasks", key=self.add(f"tasks:{name}:{t}", tasks, i), name="") for t, i in each)
+        return tuple(
+            self.steps.add(
+                f"tasks:{row}:{name}", tasks, tasks.Inputs(candidate=file, name=name, items=made.made(f"{name}.items"))
+            )
+            for name, made in sets.items()
+        )
+
+    def bench(self, rows: Iterable[PlannedRow]) -> BenchStep | None:
+        """The speeds of all rows in one session, where the recipe asks for any."""
+        if not self.recipe.bench.tests:
+            return None
+        inputs = bench.Inputs(
+            candidates=tuple(bench.Entrant(name=row.name, origin=row.file) for row in rows),
+            tests=self.recipe.bench.tests,
+            repetitions=self.recipe.bench.repetitions,
+            n_threads=self.machine.n_threads,
+            cpu=self.machine.cpu,
+        )
+        return self.steps.add("bench", bench, inputs)
+
+    def select(self, rows: Iterable[PlannedRow], timed: BenchStep | None) -> SelectStep:
+        """Which of our files are kept."""
+        role: Role = "selection" if self.recipe.selection else "evaluation"
+        over = self.recipe.select.over
+        candidates = tuple(
+            select.Candidate(
+                row=row.name,
+                file=row.made.file,
+                damage=row.evaluations[role].made(),
+                tasks=tuple(step.made() for step in row.tasks) if "tasks" in over else (),
+            )
+            for row in rows
+            if row.made
+        )
+        inputs = select.Inputs(
+            candidates=candidates,
+            rule=self.recipe.select.rule,
+            over=over,
+            text=role,
+            bench=timed.made() if timed and "tg" in over else None,
+        )
+        return self.steps.add("select", select, inputs)

@@ -1,8 +1,7 @@
-"""What a recipe will cost and give, before it runs: steps to do, time, disk, sizes of the files."""
+"""What a recipe will give, before it runs: sizes of its files, and the disk that they take."""
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,30 +11,17 @@ import numpy as np
 
 from lwq.bits.stock import StockMix, mix_and_bytes, stock_mix
 from lwq.errors import ModelError
-from lwq.gguf.data import write_gguf
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.size import planned_tensors, predicted_file_bytes
 from lwq.gguf.types import bits_per_weight
+from lwq.gguf.write import write_gguf
 from lwq.layers.pruning import check_count, check_layers, prune_obstacle, without_layers
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest, logits_bytes
 from lwq.llama.toolchain import Toolchain
-from lwq.plan.lines import sets_wanted
 from lwq.recipe.budget import Budget, parse_size
 from lwq.recipe.schema import Recipe
 from lwq.recipe.target import Target
-from lwq.steps.step import Step
-from lwq.store.cache import Cache
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """Steps that are not in the cache, and seconds for them where like steps have run before."""
-
-    n_missing: int
-    seconds: float | None
-    unknown: tuple[str, ...] = ()
-    """Kinds of costly steps that are missing and have never run here: not in the seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,25 +37,6 @@ class PlannedFile:
     n_fallback: int
     obstacle: str | None
     """Why its layers cannot be pruned rightly, or None."""
-
-
-def forecast(steps: tuple[Step, ...], cache: Cache, work: dict[str, float]) -> Forecast:
-    """Missing steps, and their time at the pace of earlier steps of the same kind.
-
-    Args:
-        work: label → amount of work, in units that only need to agree within a kind of step.
-    """
-    missing = [step for step in steps if cache.lookup(step.module.NAME, step.key) is None]
-    paces: dict[str, list[float]] = {}
-    for entry in cache.entries():
-        if entry.work:
-            paces.setdefault(entry.step, []).append(entry.seconds / entry.work)
-    costly = [step for step in missing if step.label in work]
-    known = [step for step in costly if step.module.NAME in paces]
-    seconds = sum(statistics.median(paces[step.module.NAME]) * work[step.label] for step in known)
-    unknown = dict.fromkeys(step.module.NAME for step in costly if step.module.NAME not in paces)
-    told = seconds if known or not costly else None
-    return Forecast(n_missing=len(missing), seconds=told, unknown=tuple(unknown))
 
 
 def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> tuple[PlannedFile, ...]:
@@ -139,11 +106,11 @@ def _obstacle(target: Target, header: GgufHeader) -> str | None:
     """Why the layers named by hand cannot go rightly, or None."""
     if not target.prune_layers:
         return None
-    said = (header.architecture, header.n_layer, header.metadata, target.prune_layers)
+    model_and_layers = (header.architecture, header.n_layer, header.metadata, target.prune_layers)
     if not target.is_cut():
-        return prune_obstacle(*said)
+        return prune_obstacle(*model_and_layers)
     try:
-        without_layers(*said)
+        without_layers(*model_and_layers)
     except ModelError as error:
         return error.message
     return None
@@ -154,10 +121,10 @@ def _within(
 ) -> PlannedFile:
     """A file within a budget: it will be no larger than this."""
 
-    def of(label: str) -> StockMix:
+    def stock_mix_of(label: str) -> StockMix:
         return stock_mix(toolchain, header, label, cwd=folder, model=header.path.name, imatrix="imatrix.gguf")
 
-    mix, n_bytes = mix_and_bytes(budget, header, of)
+    mix, n_bytes = mix_and_bytes(budget, header, stock_mix_of)
     around = predicted_file_bytes(header, types=mix.types) - mix.n_bytes
     return PlannedFile(
         name=name,
@@ -181,32 +148,3 @@ def disk_bytes(recipe: Recipe, header: GgufHeader, files: Iterable[PlannedFile],
             stored = logits_bytes(header.n_vocab, text.n_ctx, n_chunks)
             total += min(stored, parse_size(text.max_logits)) if text.max_logits else stored
     return total
-
-
-def work_of(recipe: Recipe, header: GgufHeader, text_bytes: dict[str, int]) -> dict[str, float]:
-    """Label, or kind of step, → parameters times tokens (or parameters alone) of each costly step."""
-    n_params, n_layer = header.n_params, header.n_layer
-    base = recipe.base_type.upper()
-    rows = [base, *(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
-    work: dict[str, float] = {"convert": float(n_params)}
-    work |= {f"quantize:{t.name}": float(n_params) for t in recipe.targets}
-    for role, text in recipe.texts().items():
-        tokens = text.n_ctx * (text.n_chunks or text_bytes.get(role, 0) / 4 / text.n_ctx)
-        if role == "calibration":
-            work["imatrix"] = n_params * tokens
-            continue
-        work[f"baseline:{role}"] = n_params * tokens
-        work |= {f"evaluate:{row}:{role}": n_params * tokens for row in rows}
-    if any(t.wanted() for t in recipe.targets):
-        work["sensitivity"] = float(n_params * recipe.sensitivity.n_windows * recipe.calibration.n_ctx)
-        work |= dict.fromkeys(("search", "lean", "pace"), float(n_params))
-    if sets := sets_wanted(recipe):
-        window = float(n_params * n_layer * recipe.calibration.n_ctx)
-        work["prune"] = window * recipe.pruning.n_windows * (2 + max(sets))
-        work["heal"] = window * recipe.pruning.n_fit_windows * len(sets)
-    work |= {"cut": float(n_params), "parts": float(n_params)}
-    for task in recipe.tasks:
-        work |= {f"tasks:{row}:{task.name}": float(n_params * task.n_items * task.n_ctx) for row in rows}
-    if recipe.bench.tests:
-        work["bench"] = float(n_params * recipe.bench.repetitions * len(recipe.bench.tests) * len(rows))
-    return work

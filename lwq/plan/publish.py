@@ -6,9 +6,14 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from lwq.plan.finished import Run
+from lwq.steps import cut, heal, imatrix, items, sensitivity
 from lwq.store.files import link_or_copy, os_errors, sha256_file, write_atomic
+
+_SHARED: Final = (imatrix, sensitivity, heal, cut, items)
+"""Steps whose outputs the commands of several rows need."""
 
 
 def publish_files(run: Run, folder: Path) -> None:
@@ -19,27 +24,23 @@ def publish_files(run: Run, folder: Path) -> None:
     """
     with os_errors("make the report folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    shared = ("imatrix", "sensitivity", "imatrix:", "sensitivity:", "heal", "cut:", "items:")
-    wanted = (
-        "convert",
-        *(s.label for s in run.steps if s.label.startswith(shared)),
-        *(f"{s}:{t.name}" for s in ("allocate", "quantize") for t in run.recipe.targets),
-    )
+    shared = (step for step in run.plan.steps if step.module in _SHARED)
+    made = [row.made for row in run.plan.rows if row.made]
     placed = set()
-    for label in wanted:
-        entry = run.entry(label)
+    for step in (run.plan.convert, *shared, *(m.allocation for m in made), *(m.quantize for m in made)):
+        entry = run.entry(step)
         for name, facts in entry.outputs.items():
             _put(entry.path(name), folder / name, str(facts["sha256"]))
             placed.add(name)
-    for found in run.sources.third_party.values():
-        _put(found.paths[0], folder / found.given.name, found.given.sha256)
-    for path in run.sources.model.found.paths:
+    for other in run.sources.third_party.values():
+        _put(other.paths[0], folder / other.given.name, other.given.sha256)
+    for path in run.sources.model.fetched.paths:
         if path.is_file() and not (folder / path.name).exists():
             with suppress(OSError):  # another disk: the convert command then lacks its input, nothing else does
                 os.link(path.resolve(), folder / path.name)
     used = {r: f for r, f in run.sources.texts.items() if r != "calibration" or run.recipe.targets}
-    for found in used.values():
-        write_atomic(folder / found.given.name, found.paths[0].read_bytes())
+    for text in used.values():
+        write_atomic(folder / text.given.name, text.paths[0].read_bytes())
     for name in _rows_before(folder) - placed:
         (folder / name).unlink(missing_ok=True)
 

@@ -25,7 +25,7 @@ OnNote = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Fetched:
     """A given file (or the files of a model) with its content hash and a label that tells no local path."""
 
     given: Given
@@ -38,7 +38,7 @@ class Model:
     """The original model."""
 
     kind: Literal["gguf", "hf-folder"]
-    found: Found
+    fetched: Fetched
     name: str
     """Stem for file names."""
     licence: str | None
@@ -49,15 +49,15 @@ class Sources:
     """Everything given, checked as far as possible without a tool."""
 
     model: Model
-    texts: dict[str, Found]
-    third_party: dict[str, Found]
-    tasks: dict[str, tuple[Found, ...]]
+    texts: dict[str, Fetched]
+    third_party: dict[str, Fetched]
+    tasks: dict[str, tuple[Fetched, ...]]
 
     def given(self) -> dict[str, tuple[Path, ...]]:
         """Paths by content hash."""
-        sets = (found for files in self.tasks.values() for found in files)
-        all_found = (self.model.found, *self.texts.values(), *self.third_party.values(), *sets)
-        return {found.given.sha256: found.paths for found in all_found}
+        sets = (file for files in self.tasks.values() for file in files)
+        everything = (self.model.fetched, *self.texts.values(), *self.third_party.values(), *sets)
+        return {fetched.given.sha256: fetched.paths for fetched in everything}
 
 
 def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
@@ -80,7 +80,7 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
     texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
     others = {t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party}
     tasks = {t.name: attempt(partial(_task, t, folder, home)) for t in recipe.tasks}
-    attempt(lambda: _check_disjoint({role: found for role, found in texts.items() if found}))
+    attempt(lambda: _check_disjoint({role: text for role, text in texts.items() if text}))
     if faults:
         raise _joined(faults)
     assert source is not None
@@ -111,8 +111,8 @@ def _source(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Source
 
 def _model(source: Source, recipe: Recipe, home: Path, on_note: OnNote) -> Model:
     name = recipe.model_name or _stem(source)
-    found = _found(source, home, on_note)
-    return Model(kind=source.kind, found=found, name=name, licence=source.licence)
+    fetched = _fetched(source, home, on_note)
+    return Model(kind=source.kind, fetched=fetched, name=name, licence=source.licence)
 
 
 def _stem(source: Source) -> str:
@@ -127,7 +127,7 @@ def _stem(source: Source) -> str:
     return name[: len(head)] if label.upper() in FTYPES and head else name
 
 
-def _found(source: Source, home: Path, on_note: OnNote) -> Found:
+def _fetched(source: Source, home: Path, on_note: OnNote) -> Fetched:
     """Content hash of a model: of the file, or of the list of its files' hashes."""
     memo = home / "hashes.sqlite"
     hashes = []
@@ -137,32 +137,32 @@ def _found(source: Source, home: Path, on_note: OnNote) -> Found:
         hashes.append((path.name, sha256_file(path, memo=memo)))
     digest = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
     paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
-    return Found(given=Given(sha256=digest, name=source.name), paths=paths, label=source.label)
+    return Fetched(given=Given(sha256=digest, name=source.name), paths=paths, label=source.label)
 
 
-def _other(name: str, reference: str, folder: Path, home: Path, on_note: OnNote) -> Found:
+def _other(name: str, reference: str, folder: Path, home: Path, on_note: OnNote) -> Fetched:
     source = fetch_model(reference, recipe_dir=folder, home=home, on_progress=on_note)
     if source.kind != "gguf" or len(source.files) != 1:
         raise FileError(f"third_party {name}: {reference} is not one GGUF file", hint="name a single .gguf file")
     read_header(source.files[0])
-    return _found(source, home, on_note)
+    return _fetched(source, home, on_note)
 
 
-def _named(others: dict[str, Found], model: Model, recipe: Recipe) -> dict[str, Found]:
+def _named(others: dict[str, Fetched], model: Model, recipe: Recipe) -> dict[str, Fetched]:
     """Other people's files under names that are neither each other's nor those of files that the recipe makes."""
     made = (recipe.base_type.upper(), *(t.name for t in recipe.targets))
     taken = {*(f"{model.name}-{name}.gguf" for name in made)}
-    if model.found.given.sha256 not in {found.given.sha256 for found in others.values()}:
-        taken.add(model.found.given.name)
+    if model.fetched.given.sha256 not in {other.given.sha256 for other in others.values()}:
+        taken.add(model.fetched.given.name)
     named = {}
-    for row, found in others.items():
-        name = _unlike(found.given.name, (f"{row}.gguf", f"{row}-{found.given.name}"), taken)
-        named[row] = replace(found, given=replace(found.given, name=name))
+    for row, other in others.items():
+        name = _unlike(other.given.name, (f"{row}.gguf", f"{row}-{other.given.name}"), taken)
+        named[row] = replace(other, given=replace(other.given, name=name))
         taken.add(name)
     return named
 
 
-def _text(role: str, text: Text, folder: Path, home: Path) -> Found:
+def _text(role: str, text: Text, folder: Path, home: Path) -> Fetched:
     path, label = fetch_text(text.text, recipe_dir=folder, home=home)
     with os_errors("read the text", path):
         raw = path.read_bytes()
@@ -179,12 +179,12 @@ def _text(role: str, text: Text, folder: Path, home: Path) -> Found:
             hint="give a longer text, or lower n_ctx or n_chunks",
         )
     given = Given(sha256=hashlib.sha256(raw).hexdigest(), name=f"{role}.txt")
-    return Found(given=given, paths=(path,), label=label)
+    return Fetched(given=given, paths=(path,), label=label)
 
 
-def _task(task: Task, folder: Path, home: Path) -> tuple[Found, ...]:
+def _task(task: Task, folder: Path, home: Path) -> tuple[Fetched, ...]:
     """The files of a task set, read once to find their faults; their names differ."""
-    files, items = list[Found](), 0
+    files, items = list[Fetched](), 0
     for reference in task.file:
         cloze, text = split_cloze(reference)
         path, label = fetch_text(text, recipe_dir=folder, home=home, folders=not cloze)
@@ -193,7 +193,7 @@ def _task(task: Task, folder: Path, home: Path) -> tuple[Found, ...]:
         if alike := next((f for f in files if f.given.sha256 == digest), None):
             raise FileError(f"task set {task.name}: {label} and {alike.label} are the same", hint="name each file once")
         name = _unlike(path.name, (f"{path.parent.name}-{path.name}",), {f.given.name for f in files})
-        files.append(Found(given=Given(sha256=digest, name=name), paths=(path,), label=label))
+        files.append(Fetched(given=Given(sha256=digest, name=name), paths=(path,), label=label))
         kind = task.kind or kind_of(task.name)
         items += task.n_items if cloze else _n_items(path, task, kind)
     if items < task.n_items:
@@ -205,7 +205,7 @@ def _task(task: Task, folder: Path, home: Path) -> tuple[Found, ...]:
 def _unlike(name: str, others: tuple[str, ...], taken: Collection[str]) -> str:
     """The name, or the first of the others that is not taken yet, or one with a number."""
     numbered = (f"{n}-{name}" for n in count(2))
-    return next(found for found in chain((name, *others), numbered) if found not in taken)
+    return next(free for free in chain((name, *others), numbered) if free not in taken)
 
 
 def _n_items(path: Path, task: Task, kind: Kind) -> int:
@@ -220,7 +220,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(repr(each).encode()).hexdigest()
 
 
-def _check_disjoint(texts: dict[str, Found]) -> None:
+def _check_disjoint(texts: dict[str, Fetched]) -> None:
     roles = sorted(texts)
     for i, first in enumerate(roles):
         for second in roles[i + 1 :]:

@@ -37,8 +37,8 @@ def parse_recipe(toml: str, source: str) -> Recipe:
     except ValidationError as error:
         details = error.errors(include_url=False)
         inner = {d["loc"][0] for d in details if len(d["loc"]) > 1}
-        told = (d for d in details if d["type"] != "too_short" or d["loc"][0] not in inner)
-        faults = [_sentence(detail) for detail in told] + faults
+        reported = (d for d in details if d["type"] != "too_short" or d["loc"][0] not in inner)
+        faults = [_sentence(detail) for detail in reported] + faults
     if faults:
         hint = "`lwq recipe schema` lists all keys; docs/recipe.md explains them"
         raise RecipeError(source, tuple(faults), hint=hint)

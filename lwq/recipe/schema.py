@@ -1,4 +1,4 @@
-"""The recipe: what a user asks for. The models here are its schema; recipe_parse reads TOML into them."""
+"""The recipe: what a user asks for. The models here are its schema; `parse` reads TOML into them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from lwq.recipe.constraints import TYPE_SETS, Constraints
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,95}")
 UNPATCHED_FTYPES: Final = ("F32", "F16", "BF16")
-_OFFERED: Final = (*dict.fromkeys(q for found in TYPE_SETS.values() for q in found), "iq1_m", "iq1_s")
+_OFFERED: Final = (*dict.fromkeys(q for types in TYPE_SETS.values() for q in types), "iq1_m", "iq1_s")
 
 
 def fault(message: str) -> PydanticCustomError:
@@ -180,18 +180,7 @@ class Target(Strict):
         stated = [k for k in ("budget", "bpw", "size", "ram") if getattr(self, k)]
         if len(stated) > 1:
             raise fault(f"states {stated[0]} and {stated[1]}; one is enough")
-        if not stated:
-            return None
-        text = f"{self.bpw:g} bpw" if stated[0] == "bpw" else str(getattr(self, stated[0]))
-        try:
-            found = parse_budget(text, self.ram_n_ctx if stated[0] == "ram" else 0)
-        except ValueError as error:
-            raise fault(f"{stated[0]}: {error}") from None
-        if stated[0] in ("size", "ram") and found.kind not in ("file", "ram"):
-            raise fault(f"{stated[0]}: {text!r} is not a size like 12 GiB")
-        if found.ftype in UNPATCHED_FTYPES:
-            raise fault(f"{stated[0]}: {found.ftype} is not a quantized mix")
-        return found
+        return _stated_budget(stated[0], getattr(self, stated[0]), self.ram_n_ctx) if stated else None
 
     def constraints(self) -> Constraints:
         """What the allocation may use."""
@@ -203,19 +192,39 @@ class Target(Strict):
         )
 
 
+def _stated_budget(key: str, value: str | float, ram_n_ctx: int) -> Budget:
+    """The budget that a target states under this key.
+
+    Raises:
+        PydanticCustomError: none that the key can hold.
+    """
+    text = f"{value:g} bpw" if key == "bpw" else str(value)
+    try:
+        budget = parse_budget(text, ram_n_ctx if key == "ram" else 0)
+    except ValueError as error:
+        raise fault(f"{key}: {error}") from None
+    if key in ("size", "ram") and budget.kind not in ("file", "ram"):
+        raise fault(f"{key}: {text!r} is not a size like 12 GiB")
+    if budget.ftype in UNPATCHED_FTYPES:
+        raise fault(f"{key}: {budget.ftype} is not a quantized mix")
+    return budget
+
+
 def expanded(targets: Any) -> Any:
     """Targets whose budget is a list, as one target for each of its items."""
     if not isinstance(targets, list | tuple):
         return targets
-    found: list[Any] = []
+    single_budget: list[Any] = []
     for target in targets:
         several = target.get("budget") if isinstance(target, dict) else None
         if isinstance(several, list) and several:
             name = target.get("name")
-            found += [{**target, "budget": b, "name": f"{name}-{b}".replace(" ", "") if name else ""} for b in several]
+            single_budget += [
+                {**target, "budget": b, "name": f"{name}-{b}".replace(" ", "") if name else ""} for b in several
+            ]
         else:
-            found.append(target)
-    return tuple(found)
+            single_budget.append(target)
+    return tuple(single_budget)
 
 
 def _entry(entry: str) -> tuple[str, str]:
@@ -227,15 +236,15 @@ def _type_set(value: str) -> tuple[str, ...]:
     if value in TYPE_SETS:
         return TYPE_SETS[value]
     try:
-        found = known_type(value)
+        ggml_type = known_type(value)
     except ValueError:
-        found = ""
-    if found not in _OFFERED:
+        ggml_type = ""
+    if ggml_type not in _OFFERED:
         spelt = {q.lower(): q for q in (*TYPE_SETS, *_OFFERED)}
         near = difflib.get_close_matches(value.lower(), spelt, n=1)
         hint = f"; perhaps you meant {spelt[near[0]]!r}" if near else ""
         raise fault(f"{value!r} is no type that lwq allocates, nor one of the sets {', '.join(TYPE_SETS)}{hint}")
-    return (found,)
+    return (ggml_type,)
 
 
 def _checked_pattern(entry: str) -> str:

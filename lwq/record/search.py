@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lwq.metrics.values import Estimate
 
@@ -66,12 +67,28 @@ def said(budget: str, paces: tuple[Pace, ...]) -> str:
     return f"{budget}, at least {paces[0].wanted:g} tokens per second" if paces else budget
 
 
+Kind = Literal["stock", "hand", "allocated", "pruned"]
+"""What a candidate is: llama-quantize's own mix, a hand-written one, one that was computed, one of a model without
+some of its layers."""
+_STOCK, _PRUNED = "stock ", "without layer"
+
+
+def stock_name(ftype: str) -> str:
+    """What the stock mix of an ftype is called among candidates."""
+    return f"{_STOCK}{ftype}"
+
+
+def pruned_name(layers: tuple[int, ...]) -> str:
+    """What the best allocation of a model without these layers is called among candidates."""
+    return f"{_PRUNED}{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCandidate:
     """One mix that was a candidate for a target, predicted and measured on the selection text."""
 
     name: str
-    """``stock Q4_K_M``, ``allocation, exponent 1.0``, ``after 3 swaps``, a target's name, …"""
+    """``stock Q4_K_M``, ``allocation, exponent 1``, ``without layers 3, 17``, or the name of a target."""
     n_bytes: int
     """Tensor bytes of the whole file."""
     predicted_kld: float
@@ -81,6 +98,15 @@ class SearchCandidate:
     n_windows: int
     verdict: str
     """``chosen``, or why it was not."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is: the only names without a space are those of targets, which never hold one."""
+        if " " not in self.name:
+            return "hand"
+        if self.name.startswith(_STOCK):
+            return "stock"
+        return "pruned" if self.name.startswith(_PRUNED) else "allocated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +137,11 @@ class Search:
     """The layers that go, by their numbers in the original."""
     paces: tuple[Pace, ...] = ()
     """Where a least speed was asked for: of the whole model, then of each set of layers that might go."""
+
+    @property
+    def ships_stock(self) -> bool:
+        """Whether the stock mix was chosen."""
+        return any(c.kind == "stock" and c.name == self.chosen for c in self.candidates)
 
 
 def nothing_fits(budget: str, budget_bytes: int, why: str, paces: tuple[Pace, ...]) -> Search:

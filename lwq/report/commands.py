@@ -63,7 +63,7 @@ def _blocks(commands: tuple[Command, ...]) -> tuple[Block, ...]:
             purpose=_purpose(step, group),
             lines="\n".join(shlex.join(command.argv) for command in group),
         )
-        for step, group in ((name, tuple(found)) for name, found in groupby(commands, key=lambda c: c.step))
+        for step, group in ((name, tuple(same_step)) for name, same_step in groupby(commands, key=lambda c: c.step))
     )
 
 

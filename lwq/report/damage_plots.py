@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 
 from lwq.record.record import Record, Row
 from lwq.report.figures import frontier_line, on_frontier
-from lwq.report.labels import Point, place_labels
+from lwq.report.labels import PlottedPoint, place_labels
 from lwq.report.numerals import size_unit
 from lwq.report.rows import tensor_bytes
-from lwq.report.searches import Compared, compared_candidates
+from lwq.report.searches import ComparedCandidate, compared_candidates
 from lwq.report.style import COLOURS, DPI, INK, KINDS, QUIET, WIDTH, grid, kind_of, legend_entry, log_axis, marked
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def predicted_against_measured(record: Record) -> Figure:
     return figure
 
 
-def _draw_candidate(axes: Axes, point: Compared) -> None:
+def _draw_candidate(axes: Axes, point: ComparedCandidate) -> None:
     bars = [[point.measured - point.low], [point.high - point.measured]]
     axes.errorbar(point.predicted, point.measured, yerr=bars, fmt="none", ecolor=INK, elinewidth=0.8, zorder=2)
     look = _STOCK if point.is_stock else _OTHER
@@ -58,7 +58,7 @@ def _draw_candidate(axes: Axes, point: Compared) -> None:
         axes.plot(point.predicted, point.measured, zorder=4, **_CHOSEN)
 
 
-def _candidate_legend(points: tuple[Compared, ...]) -> list[Line2D]:
+def _candidate_legend(points: tuple[ComparedCandidate, ...]) -> list[Line2D]:
     entries = []
     if any(p.is_stock for p in points):
         entries.append(Line2D([], [], label="stock mix", **_STOCK))
@@ -91,7 +91,10 @@ def frontier(record: Record) -> Figure:
     grid(axes)
     _frontier_legend(figure, rows)
     place_labels(
-        axes, canvas, [Point(row.name, tensor_bytes(row) / scale, row.evaluation.kld.value) for row in rows], line
+        axes,
+        canvas,
+        [PlottedPoint(row.name, tensor_bytes(row) / scale, row.evaluation.kld.value) for row in rows],
+        line,
     )
     return figure
 

@@ -50,14 +50,14 @@ def _ratios(rows: tuple[Row, ...], *, only: str) -> Table:
 
 
 def _percentiles(
-    rows: tuple[Row, ...], what: str, of: Callable[[Damage], Percentiles], text: Callable[[float], str]
+    rows: tuple[Row, ...], quantity: str, percentiles_of: Callable[[Damage], Percentiles], text: Callable[[float], str]
 ) -> Table:
-    names = tuple(dict.fromkeys(name for row in rows for name, _ in of(row.evaluation)))
+    names = tuple(dict.fromkeys(name for row in rows for name, _ in percentiles_of(row.evaluation)))
     body = []
     for row in rows:
-        values = dict(of(row.evaluation))
+        values = dict(percentiles_of(row.evaluation))
         body.append((label(row), *(text(values[name]) if name in values else "–" for name in names)))
-    caption = f"{what}: highest, percentiles and lowest over the scored tokens."
+    caption = f"{quantity}: highest, percentiles and lowest over the scored tokens."
     return Table(caption=caption, columns=(MODEL, *columns(*names)), rows=tuple(body))
 
 

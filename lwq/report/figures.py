@@ -13,9 +13,9 @@ from lwq.record.search import FrontierPoint, Sensitivity
 from lwq.report.layer_ranks import barred_layers, first_choices, removable
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import brief, fixed
-from lwq.report.rows import alike, is_removal, mixture, pareto, searched, text_of
+from lwq.report.rows import alike, mixture, pareto, searched, text_of
 from lwq.report.searches import (
-    Compared,
+    ComparedCandidate,
     allocations,
     alpha_range,
     compared_candidates,
@@ -39,18 +39,18 @@ class FigureText:
 
 def figure_texts(record: Record) -> tuple[FigureText, ...]:
     """The figures that this record gives reason for, in the card's order."""
-    found = []
+    figures = []
     if compared(record):
-        found.append(_kld_against_size(record))
+        figures.append(_kld_against_size(record))
     if record.pruning and record.pruning.layers:
-        found.append(_layers(record, record.pruning))
+        figures.append(_layers(record, record.pruning))
     if record.sensitivity:
-        found += _of_searches(record, record.sensitivity)
+        figures += _search_figures(record, record.sensitivity)
     if any(row.classes for row in record.rows):
-        found.append(_shares("bytes_by_class", "tensor class"))
+        figures.append(_shares("bytes_by_class", "tensor class"))
     if any(row.types for row in record.rows):
-        found.append(_shares("bytes_by_type", "ggml type"))
-    return tuple(found)
+        figures.append(_shares("bytes_by_type", "ggml type"))
+    return tuple(figures)
 
 
 def compared(record: Record) -> tuple[Row, ...]:
@@ -86,33 +86,33 @@ def frontier_line(record: Record) -> tuple[FrontierPoint, ...]:
     return tuple(drawn)
 
 
-def _of_searches(record: Record, found: Sensitivity) -> Iterator[FigureText]:
-    if found.tensors:
-        yield _sensitivity(found)
+def _search_figures(record: Record, sensitivity: Sensitivity) -> Iterator[FigureText]:
+    if sensitivity.tensors:
+        yield _sensitivity(sensitivity)
     for name, row in allocations(record).items():
         yield _allocation(name, row)
     if points := compared_candidates(record):
         yield _predicted_against_measured(record, points)
     if frontier_line(record):
-        yield _frontier(record, found)
+        yield _frontier(record, sensitivity)
 
 
-def _sensitivity(found: Sensitivity) -> FigureText:
-    most = "; ".join(f"{t.tensor} {brief(t.alpha)}" for t in most_sensitive(found.tensors, 5))
-    below = any(t.alpha < alpha_range(found.tensors)[0] for t in found.tensors)
+def _sensitivity(sensitivity: Sensitivity) -> FigureText:
+    most = "; ".join(f"{t.tensor} {brief(t.alpha)}" for t in most_sensitive(sensitivity.tensors, 5))
+    below = any(t.alpha < alpha_range(sensitivity.tensors)[0] for t in sensitivity.tensors)
     lower = " What lies below the range has the colour of its lower end." if below else ""
-    gaps = _gaps([(t.tensor_class, t.layer) for t in found.tensors])
+    gaps = _gaps([(t.tensor_class, t.layer) for t in sensitivity.tensors])
     return FigureText(
         name="sensitivity",
         alt=f"Heat map of measured alpha, tensor class against layer. The highest: {most}.",
-        caption=f"Alpha of each tensor, measured on {code(found.text)}, logarithmic: the brighter, the more damage a"
-        f" local error does there.{lower}{gaps}",
+        caption=f"Alpha of each tensor, measured on {code(sensitivity.text)}, logarithmic: the brighter, the more"
+        f" damage a local error does there.{lower}{gaps}",
     )
 
 
-def _layers(record: Record, found: PruningFacts) -> FigureText:
-    kept = barred_layers(found)
-    free = removable(found.layers, kept)
+def _layers(record: Record, pruning: PruningFacts) -> FigureText:
+    kept = barred_layers(pruning)
+    free = removable(pruning.layers, kept)
     cheapest = "; ".join(
         f"layer {s.layer}, {fixed(s.kld.value, 6)}" for s in sorted(free, key=lambda s: (s.kld.value, s.layer))[:3]
     )
@@ -123,7 +123,7 @@ def _layers(record: Record, found: PruningFacts) -> FigureText:
     text = text_of(record, "calibration")
     on = f" on {code(text.file)}" if text else ""
     grey = " Grey: layers that may not go." if kept else ""
-    beneath = " A layer without a bar cost nothing that could be measured." if _costless(found) else ""
+    beneath = " A layer without a bar cost nothing that could be measured." if _costless(pruning) else ""
     return FigureText(
         name="layers",
         alt=f"Measured KL divergence of removing each layer, as bars. Of those that may go, cheapest: {cheapest}.",
@@ -135,8 +135,8 @@ def _layers(record: Record, found: PruningFacts) -> FigureText:
     )
 
 
-def _costless(found: PruningFacts) -> bool:
-    return any(s.kld.value <= 0 for s in found.layers)
+def _costless(pruning: PruningFacts) -> bool:
+    return any(s.kld.value <= 0 for s in pruning.layers)
 
 
 def _gaps(places: list[tuple[str, int | None]]) -> str:
@@ -158,11 +158,11 @@ def _allocation(name: str, row: Row) -> FigureText:
     )
 
 
-def _predicted_against_measured(record: Record, points: tuple[Compared, ...]) -> FigureText:
+def _predicted_against_measured(record: Record, points: tuple[ComparedCandidate, ...]) -> FigureText:
     measured = sum(c.kld is not None for _, search in searched(record) for c in search.candidates)
     off = [abs(p.measured / p.predicted - 1) for p in points]
     left_out = measured - len(points)
-    removals = any(is_removal(c.name) for _, search in searched(record) for c in search.candidates)
+    removals = any(c.kind == "pruned" for _, search in searched(record) for c in search.candidates)
     otherwise = " Candidates without layers are predicted by a sum that nothing was fitted to." if removals else ""
     hidden = f" {left_out} at or below zero {'are' if left_out > 1 else 'is'} not drawn." if left_out else ""
     return FigureText(
@@ -176,19 +176,19 @@ def _predicted_against_measured(record: Record, points: tuple[Compared, ...]) ->
     )
 
 
-def _frontier(record: Record, found: Sensitivity) -> FigureText:
+def _frontier(record: Record, sensitivity: Sensitivity) -> FigureText:
     rows = "; ".join(f"{row.name} {fixed(row.evaluation.kld.value, 6)}" for row in on_frontier(record))
     text = text_of(record, "evaluation")
     on = f" ({code(text.file)})" if text else ""
     beside = f" Measured files: {rows}." if rows else ""
-    cut = " The line ends where no file is near." if len(frontier_line(record)) < len(found.frontier) else ""
+    cut = " The line ends where no file is near." if len(frontier_line(record)) < len(sensitivity.frontier) else ""
     return FigureText(
         name="frontier",
         alt=f"Lowest predicted KL divergence at each size as a line, measured files as points.{beside}",
         caption="Line: KLD of the best allocation at each size, predicted as the sum of the damages of single tensors,"
         f" not measured.{cut} Points: measured KLD of our files; bars are one standard error. Predicted is on the text"
-        f" of the probes ({code(found.text)}), measured on the evaluation text{on}, so line and points may stand apart"
-        " for that reason alone.",
+        f" of the probes ({code(sensitivity.text)}), measured on the evaluation text{on}, so line and points may"
+        " stand apart for that reason alone.",
     )
 
 
@@ -217,9 +217,9 @@ def _kld_against_size(record: Record) -> FigureText:
     )
 
 
-def _shares(name: str, of: str) -> FigureText:
+def _shares(name: str, part: str) -> FigureText:
     return FigureText(
         name=name,
-        alt=f"Share of each file's tensor bytes by {of}, one bar a file; the figures are in the table by {of}.",
-        caption=f"Share of each file's tensor bytes by {of}.",
+        alt=f"Share of each file's tensor bytes by {part}, one bar a file; the figures are in the table by {part}.",
+        caption=f"Share of each file's tensor bytes by {part}.",
     )

@@ -70,8 +70,8 @@ def allocation(record: Record, row: Row) -> Figure:
 
 def known_types(rows: tuple[Row, ...]) -> tuple[str, ...]:
     """The ggml types of the rows' tensors, from few bits per weight to many."""
-    found = {known_type(ggml_type) for row in rows for _, ggml_type in row.tensor_types}
-    return tuple(sorted(found, key=lambda q: (type_bpw(q), q)))
+    ggml_types = {known_type(ggml_type) for row in rows for _, ggml_type in row.tensor_types}
+    return tuple(sorted(ggml_types, key=lambda q: (type_bpw(q), q)))
 
 
 def _class_first(name: str) -> tuple[str, int | None]:

@@ -86,13 +86,15 @@ def _is_seen(windows: Doubles) -> bool:
 def _compared(row: Row, other: Row | None) -> tuple[str, str, str]:
     if other is None:
         return "–", "–", "–"
-    found = mean_interval(np.subtract(row.evaluation.window_kld(), other.evaluation.window_kld()))
+    interval = mean_interval(np.subtract(row.evaluation.window_kld(), other.evaluation.window_kld()))
     difference = f"{row.evaluation.kld.value - other.evaluation.kld.value:+.5f}"
-    if found is None:
+    if interval is None:
         return other.name, difference, "–"
-    told = "closer to the base" if found.high < 0 else "farther from the base" if found.low > 0 else "not told apart"
-    return other.name, f"{difference} ({_interval(found, 5)})", told
+    conclusion = (
+        "closer to the base" if interval.high < 0 else "farther from the base" if interval.low > 0 else "not told apart"
+    )
+    return other.name, f"{difference} ({_interval(interval, 5)})", conclusion
 
 
-def _interval(found: Interval | None, decimals: int) -> str:
-    return f"{fixed(found.low, decimals)} … {fixed(found.high, decimals)}" if found else "–"
+def _interval(interval: Interval | None, decimals: int) -> str:
+    return f"{fixed(interval.low, decimals)} … {fixed(interval.high, decimals)}" if interval else "–"

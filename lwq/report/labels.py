@@ -22,7 +22,7 @@ _SIZE: Final = 8.5
 Pixels = tuple[float, float]
 
 
-class Point(NamedTuple):
+class PlottedPoint(NamedTuple):
     """A name and where it belongs, in data."""
 
     name: str
@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 
 def place_labels(
-    axes: Axes, canvas: FigureCanvasAgg, points: Sequence[Point], line: Sequence[tuple[float, float]]
+    axes: Axes, canvas: FigureCanvasAgg, points: Sequence[PlottedPoint], line: Sequence[tuple[float, float]]
 ) -> tuple[Bbox, ...]:
     """Writes each name near its point, with a thin line where it had to move away; the places in pixels.
 
@@ -64,16 +64,16 @@ def _square(middle: Pixels, margin: float) -> Bbox:
 
 def _along(line: Sequence[Pixels], margin: float) -> list[Bbox]:
     """Small squares that cover a line."""
-    found = []
+    squares = []
     for start, end in pairwise(line):
         n = max(1, math.ceil(math.dist(start, end) / (2 * margin)))
         for k in range(n + 1):
             x, y = (start[i] + (end[i] - start[i]) * k / n for i in (0, 1))
-            found.append(_square((x, y), margin))
-    return found
+            squares.append(_square((x, y), margin))
+    return squares
 
 
-def _size(axes: Axes, canvas: FigureCanvasAgg, point: Point) -> Pixels:
+def _size(axes: Axes, canvas: FigureCanvasAgg, point: PlottedPoint) -> Pixels:
     text = axes.annotate(point.name, (point.x, point.y), fontsize=_SIZE)
     box = text.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]
     text.remove()
@@ -87,7 +87,7 @@ def _is_far(spot: Pixels, box: Bbox, scale: float) -> bool:
     return math.hypot(dx, dy) > _LEADER_FROM * scale
 
 
-def _write(axes: Axes, point: Point, offset: Pixels, far: bool) -> None:
+def _write(axes: Axes, point: PlottedPoint, offset: Pixels, far: bool) -> None:
     leader = {"arrowstyle": "-", "color": "#8a8a8a", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
     name = axes.annotate(
         point.name,

@@ -35,10 +35,10 @@ def removable(layers: Iterable[LayerScore], barred: Iterable[int]) -> tuple[Laye
 
 def indices(layers: Iterable[LayerScore]) -> dict[str, dict[int, float]]:
     """Name of a score → layer → its index, the lower the more redundant it holds the layer: CosSim is 1 − CosSim."""
-    found = tuple(layers)
+    scores = tuple(layers)
     return {
-        "Block Influence": {s.layer: s.block_influence for s in found},
-        "CosSim": {s.layer: 1 - s.cossim for s in found if s.cossim is not None},
+        "Block Influence": {s.layer: s.block_influence for s in scores},
+        "CosSim": {s.layer: 1 - s.cossim for s in scores if s.cossim is not None},
     }
 
 
@@ -47,10 +47,10 @@ def rankings(layers: Iterable[LayerScore]) -> dict[str, dict[int, int]]:
 
     Low Block Influence and high CosSim of the importance matrix are held for signs of a layer that is not needed.
     """
-    found = tuple(layers)
+    scores = tuple(layers)
     return {
-        MEASURED: _places({s.layer: s.kld.value for s in found}),
-        **{name: _places(values) for name, values in indices(found).items()},
+        MEASURED: _places({s.layer: s.kld.value for s in scores}),
+        **{name: _places(values) for name, values in indices(scores).items()},
     }
 
 

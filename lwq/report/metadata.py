@@ -148,8 +148,8 @@ def _licence(name: str) -> dict[str, str]:
 
 
 def _datasets(record: Record) -> list[str]:
-    found = (_DATASET.match(text.source) for text in record.texts)
-    return list(dict.fromkeys(match[1] for match in found if match))
+    matches = (_DATASET.match(text.source) for text in record.texts)
+    return list(dict.fromkeys(match[1] for match in matches if match))
 
 
 def _results(record: Record) -> Iterator[EvalResult]:

@@ -41,32 +41,32 @@ def _html_inline(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
     return escape(tokens[index].content)
 
 
-def _is_caption(tokens: Sequence[Token], at: int, of: str) -> bool:
+def _is_caption(tokens: Sequence[Token], at: int, kind: str) -> bool:
     """Whether the paragraph that opens at ``at`` is the caption of a table or figure."""
     if at + 2 >= len(tokens) or tokens[at].type != "paragraph_open":
         return False
     match = _CAPTION.match(tokens[at + 1].content)
-    return match is not None and match[1] == of
+    return match is not None and match[1] == kind
 
 
 def _tables(tokens: Sequence[Token]) -> list[Token]:
     """Tables in boxes that scroll, with the caption before each moved in and first cells as row heads."""
-    found: list[Token] = []
+    with_boxes: list[Token] = []
     at = n_tables = 0
     while at < len(tokens):
         token = tokens[at]
         if _is_caption(tokens, at, "Table") and tokens[at + 3].type == "table_open":
             n_tables += 1
             label = f"table-{n_tables}"
-            found += [_box(label), tokens[at + 3], *_caption(tokens[at + 1], label)]
+            with_boxes += [_box(label), tokens[at + 3], *_caption(tokens[at + 1], label)]
             at += 4
             continue
         if token.type == "table_close":
-            found += [token, Token("box_close", "div", -1, block=True)]
+            with_boxes += [token, Token("box_close", "div", -1, block=True)]
         else:
-            found.append(_headed(token, found))
+            with_boxes.append(_headed(token, with_boxes))
         at += 1
-    return found
+    return with_boxes
 
 
 def _box(label: str) -> Token:
@@ -101,14 +101,14 @@ def _headed(token: Token, before: list[Token]) -> Token:
 
 def _figures(tokens: Sequence[Token]) -> list[Token]:
     """Pictures with the caption after each as ``<figure>``, drawn from the SVG."""
-    found: list[Token] = []
+    with_figures: list[Token] = []
     at = 0
     while at < len(tokens):
         if _is_caption(tokens, at + 3, "Figure"):
             for child in tokens[at + 1].children or []:
                 if child.type == "image":
                     child.attrSet("src", re.sub(r"\.png$", ".svg", str(child.attrs["src"])))
-            found += [
+            with_figures += [
                 Token("figure_open", "figure", 1, block=True),
                 tokens[at + 1],
                 Token("figcaption_open", "figcaption", 1, block=True),
@@ -118,19 +118,19 @@ def _figures(tokens: Sequence[Token]) -> list[Token]:
             ]
             at += 6
         else:
-            found.append(tokens[at])
+            with_figures.append(tokens[at])
             at += 1
-    return found
+    return with_figures
 
 
 def _anchors(tokens: Sequence[Token]) -> dict[str, Token]:
     """Gives each section's heading an id; the titles by id."""
-    found: dict[str, Token] = {}
+    titles: dict[str, Token] = {}
     for at, token in enumerate(tokens):
         if token.type == "heading_open" and token.tag == "h2":
             title = tokens[at + 1]
             slug = re.sub(r"[^a-z0-9]+", "-", title.content.lower()).strip("-") or "section"
-            anchor = slug if slug not in found else f"{slug}-{at}"
+            anchor = slug if slug not in titles else f"{slug}-{at}"
             token.attrSet("id", anchor)
-            found[anchor] = title
-    return found
+            titles[anchor] = title
+    return titles

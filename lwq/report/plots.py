@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from lwq.record.record import Record, Row, TypeShare
 from lwq.report import damage_plots, heat_maps, prune_plots
 from lwq.report.figures import compared, figure_texts, floor_in_view, front
-from lwq.report.labels import Point, place_labels
+from lwq.report.labels import PlottedPoint, place_labels
 from lwq.report.numerals import size_unit
 from lwq.report.searches import allocations
 from lwq.report.style import (
@@ -49,13 +49,13 @@ def figure_files(record: Record) -> dict[str, bytes]:
         "bytes_by_class": lambda r: _shares(r, lambda row: row.classes),
         "bytes_by_type": lambda r: _shares(r, lambda row: row.types),
     }
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     with styled():
         for text in figure_texts(record):
             figure = draw[text.name](record)
             for kind in ("svg", "png"):
-                found[f"{text.name}.{kind}"] = saved(figure, kind)
-    return found
+                files[f"{text.name}.{kind}"] = saved(figure, kind)
+    return files
 
 
 def kld_against_size(record: Record) -> Figure:
@@ -77,7 +77,7 @@ def kld_against_size(record: Record) -> Figure:
     axes.set_ylabel("mean KLD from the base (nats)")
     grid(axes)
     _legend(figure, record, rows)
-    points = [Point(row.name, *place[id(row)]) for row in rows]
+    points = [PlottedPoint(row.name, *place[id(row)]) for row in rows]
     place_labels(axes, canvas, points, line)
     return figure
 
@@ -154,8 +154,8 @@ def _largest(rows: list[Row], parts_of: Callable[[Row], tuple[TypeShare, ...]]) 
 
 def _in_percent(parts: tuple[TypeShare, ...], names: tuple[str, ...]) -> tuple[float, ...]:
     whole = sum(part.n_bytes for part in parts)
-    found = {part.name: 100 * part.n_bytes / whole for part in parts}
-    listed = tuple(found.get(name, 0.0) for name in names)
+    percents = {part.name: 100 * part.n_bytes / whole for part in parts}
+    listed = tuple(percents.get(name, 0.0) for name in names)
     return (*listed, max(0.0, 100 - sum(listed)))
 
 

@@ -44,33 +44,33 @@ def layers(record: Record) -> Figure:
     return layer_scores(record.pruning.layers, barred_layers(record.pruning))
 
 
-def draw_layer_scores(found: tuple[LayerScore, ...], path: Path, barred: Collection[int] = ()) -> None:
+def draw_layer_scores(scores: tuple[LayerScore, ...], path: Path, barred: Collection[int] = ()) -> None:
     """Writes the plot, as SVG or PNG by the path's ending; equal scores give equal bytes."""
     with styled():
-        write_atomic(path, saved(layer_scores(found, barred), path.suffix.removeprefix(".")))
+        write_atomic(path, saved(layer_scores(scores, barred), path.suffix.removeprefix(".")))
 
 
-def layer_scores(found: tuple[LayerScore, ...], barred: Collection[int]) -> Figure:
+def layer_scores(scores: tuple[LayerScore, ...], barred: Collection[int]) -> Figure:
     """Measured KLD of removing each layer, then indices, both logarithmic; below, ranks of those that may go."""
     figure = Figure(figsize=(WIDTH, 7.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     costs, values, ranks = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
-    _draw_costs(costs, found, barred)
-    _draw_indices(values, found)
-    _draw_ranks(ranks, removable(found, barred))
-    ranks.set_xlim(min(s.layer for s in found) - 0.7, max(s.layer for s in found) + 0.7)
+    _draw_costs(costs, scores, barred)
+    _draw_indices(values, scores)
+    _draw_ranks(ranks, removable(scores, barred))
+    ranks.set_xlim(min(s.layer for s in scores) - 0.7, max(s.layer for s in scores) + 0.7)
     ranks.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
     ranks.set_xlabel("layer")
-    shown = [Patch(color=COLOURS[0], label="may go")] if removable(found, barred) else []
-    shown += [Patch(color=OTHER, label="barred")] if any(s.layer in barred for s in found) else []
+    shown = [Patch(color=COLOURS[0], label="may go")] if removable(scores, barred) else []
+    shown += [Patch(color=OTHER, label="barred")] if any(s.layer in barred for s in scores) else []
     marks = [Line2D([], [], label=_NAMES[name], **look) for name, look in _LOOKS.items()]
     figure.legend(handles=[*shown, *marks], loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
     return figure
 
 
-def _draw_costs(axes: Axes, found: tuple[LayerScore, ...], barred: Collection[int]) -> None:
+def _draw_costs(axes: Axes, scores: tuple[LayerScore, ...], barred: Collection[int]) -> None:
     """Bars from the lower edge; a layer whose removal cost nothing has none."""
-    drawn = [s for s in found if s.kld.value > 0]
+    drawn = [s for s in scores if s.kld.value > 0]
     values = [s.kld.value for s in drawn] or [1e-3, 1.0]
     low, high = min(values) / 1.6, max(values) * 1.4
     _logarithmic(axes, low, high)
@@ -84,11 +84,11 @@ def _draw_costs(axes: Axes, found: tuple[LayerScore, ...], barred: Collection[in
     grid(axes)
 
 
-def _draw_indices(axes: Axes, found: tuple[LayerScore, ...]) -> None:
+def _draw_indices(axes: Axes, scores: tuple[LayerScore, ...]) -> None:
     """Block Influence and 1 − CosSim of all layers; what a logarithm cannot show has no mark."""
     drawn = {
         name: {layer: value for layer, value in values.items() if value > 0 and math.isfinite(value)}
-        for name, values in indices(found).items()
+        for name, values in indices(scores).items()
     }
     every = [value for values in drawn.values() for value in values.values()] or [1e-3, 1.0]
     low, high = min(every) / 1.4, max(every) * 1.4
@@ -106,11 +106,11 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
 
 
-def _draw_ranks(axes: Axes, found: tuple[LayerScore, ...]) -> None:
-    for name, places in rankings(found).items():
+def _draw_ranks(axes: Axes, scores: tuple[LayerScore, ...]) -> None:
+    for name, places in rankings(scores).items():
         across = [layer + _ASIDE.get(name, 0.0) for layer in places]
         axes.plot(across, list(places.values()), zorder=2 if name == MEASURED else 3, **_LOOKS[name])
-    axes.set_ylim(len(found) + 0.9, 0.1)
+    axes.set_ylim(len(scores) + 0.9, 0.1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_ylabel("rank (1 goes first)")
     grid(axes)

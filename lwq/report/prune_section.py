@@ -16,34 +16,34 @@ from lwq.report.tables import Column, Table, columns
 _SUBJECT: Final = re.compile(r"^layers? [\d, ]+(?:of '[^']*' )?cannot go: ")
 
 
-def measured(record: Record, found: PruningFacts) -> str:
+def measured(record: Record, pruning: PruningFacts) -> str:
     """What was left out, on which text, and what the scores beside the measurement are worth."""
     text = text_of(record, "calibration")
     on = f" of {count(text.n_ctx)} tokens of {code(text.file)}" if text else ""
     return (
         "Each layer was left out alone, as if it were the identity, and the KLD from the whole model was measured in"
-        f" process, on {count(found.n_scored)} scored tokens in {count(found.n_windows)} windows{on}. The whole model's"
-        f" PPL on these tokens is {fixed(found.base_ppl, 4)}. What a layer's attention alone or its FFN alone is"
-        " worth is shown, but not offered: llama-quantize removes whole layers only. BI, LIM, ZD, CosSim and d(1) are"
-        " scores of the literature (see the metrics below): the sets that they name race beside the others, but what"
-        " decides is the measured KLD."
+        f" process, on {count(pruning.n_scored)} scored tokens in {count(pruning.n_windows)} windows{on}. The whole"
+        f" model's PPL on these tokens is {fixed(pruning.base_ppl, 4)}. What a layer's attention alone or its FFN alone"
+        " is worth is shown, but not offered: llama-quantize removes whole layers only. BI, LIM, ZD, CosSim and d(1)"
+        " are scores of the literature (see the metrics below): the sets that they name race beside the others, but"
+        " what decides is the measured KLD."
     )
 
 
-def barred(found: PruningFacts) -> str:
+def barred(pruning: PruningFacts) -> str:
     """Which layers may not go, by reason."""
-    if not found.barred:
+    if not pruning.barred:
         return "Every layer may go."
     by_reason: dict[str, list[int]] = {}
-    for layer, why in found.barred:
+    for layer, why in pruning.barred:
         by_reason.setdefault(_SUBJECT.sub("", why), []).append(layer)
-    told = (f"{layers(tuple(numbers))} ({plain(why)})" for why, numbers in by_reason.items())
-    return f"Barred, so in no set: {'; '.join(told)}."
+    reasons = (f"{layers(tuple(numbers))} ({plain(why)})" for why, numbers in by_reason.items())
+    return f"Barred, so in no set: {'; '.join(reasons)}."
 
 
-def scores(found: PruningFacts) -> Table:
+def scores(pruning: PruningFacts) -> Table:
     """What removing each layer costs, beside the scores of the literature."""
-    kept = barred_layers(found)
+    kept = barred_layers(pruning)
     return Table(
         caption="What removing each layer costs, measured on the calibration text, and scores of the literature.",
         columns=(
@@ -51,7 +51,7 @@ def scores(found: PruningFacts) -> Table:
             *columns("KLD (nats)", "PPL", "Attention alone out (KLD)", "FFN alone out (KLD)"),
             *columns("BI", "LIM", "ZD (%)", "CosSim", "d(1)"),
         ),
-        rows=tuple(_score(s, is_barred=s.layer in kept) for s in found.layers),
+        rows=tuple(_score(s, is_barred=s.layer in kept) for s in pruning.layers),
     )
 
 
@@ -70,17 +70,17 @@ def _score(score: LayerScore, *, is_barred: bool) -> tuple[str, ...]:
     )
 
 
-def sets(record: Record, found: PruningFacts) -> Table | None:
+def sets(record: Record, pruning: PruningFacts) -> Table | None:
     """The best set found of each size, before and after healing; None where none was looked for."""
-    removed = {s.layers: s for s in found.sets}
-    repaired = {s.layers: s for s in found.healed}
+    removed = {s.layers: s for s in pruning.sets}
+    repaired = {s.layers: s for s in pruning.healed}
     every = sorted({*removed, *repaired}, key=lambda numbers: (len(numbers), numbers))
     if not every:
         return None
     role = healed_on(record)
     return Table(
         caption="The best set found of each size, by KLD on up to"
-        f" {count(found.n_set_windows)} windows (not all sets were tried). Healing is on the"
+        f" {count(pruning.n_set_windows)} windows (not all sets were tried). Healing is on the"
         f" {role} text; its gain is KLD after less KLD before, paired over windows: negative is better.",
         columns=(
             *(Column(title=title, right=False) for title in ("Layers", "Removed")),
@@ -105,8 +105,8 @@ def _set(numbers: tuple[int, ...], removed: RemovedSet | None, healed: HealedSet
 
 def healed_sets(record: Record) -> tuple[HealedSet, ...]:
     """All sets that healing was tried on: those that were found, then those that rows name by hand."""
-    of_rows = tuple(row.parts.healed for row in record.rows if row.parts and row.parts.healed)
-    return tuple(dict.fromkeys((*(record.pruning.healed if record.pruning else ()), *of_rows)))
+    by_hand = tuple(row.parts.healed for row in record.rows if row.parts and row.parts.healed)
+    return tuple(dict.fromkeys((*(record.pruning.healed if record.pruning else ()), *by_hand)))
 
 
 def repairs(record: Record) -> Table | None:
@@ -139,16 +139,16 @@ def repairs(record: Record) -> Table | None:
 
 def honesty(record: Record) -> str:
     """On which text sets were found and repairs judged, and what that makes of their figures; "" without sets."""
-    found = record.pruning.sets if record.pruning else ()
+    removed = record.pruning.sets if record.pruning else ()
     healed = healed_sets(record)
-    told = []
-    if found:
-        told.append(
+    sentences = []
+    if removed:
+        sentences.append(
             "Sets were found on the calibration text: each is the lowest of many there, which flatters its KLD."
         )
     if healed:
-        told.append(_judged(record))
-    return " ".join(told)
+        sentences.append(_judged(record))
+    return " ".join(sentences)
 
 
 def _judged(record: Record) -> str:

@@ -69,5 +69,5 @@ def _apart(record: Record) -> str:
     groups = alike(row for row in record.rows if row.parts)
     if len(groups) < 2:
         return ""
-    told = "; ".join(f"{', '.join(plain(row.name) for row in group)}: {conditions(group)}" for group in groups)
-    return f" Not all were measured alike ({told})."
+    by_group = "; ".join(f"{', '.join(plain(row.name) for row in group)}: {conditions(group)}" for group in groups)
+    return f" Not all were measured alike ({by_group})."

@@ -52,4 +52,4 @@ def _difference(given: Any, read: Any, where: str = "") -> str:
         pairs = [(f"{where}.{i}", a, b) for i, (a, b) in enumerate(zip(given, read, strict=True))]
     else:
         return "" if given == read and isinstance(given, str) == isinstance(read, str) else where
-    return next((found for place, a, b in pairs if (found := _difference(a, b, place))), "")
+    return next((difference for place, a, b in pairs if (difference := _difference(a, b, place))), "")

@@ -55,17 +55,7 @@ def mixture(row: Row) -> str:
     """The ftype, or ``lwq allocation``, with the name of the stock mix where none beat that."""
     if row.search is None:
         return row.ftype
-    return f"lwq allocation: {row.search.chosen}" if is_stock_mix(row.search.chosen) else "lwq allocation"
-
-
-def is_stock_mix(candidate: str) -> bool:
-    """Whether a candidate of that name is a stock mix."""
-    return candidate.startswith("stock")
-
-
-def is_removal(candidate: str) -> bool:
-    """Whether a candidate of that name lacks layers."""
-    return candidate.startswith("without layer")
+    return f"lwq allocation: {row.search.chosen}" if row.search.ships_stock else "lwq allocation"
 
 
 def searched(record: Record) -> tuple[tuple[Row, Search], ...]:

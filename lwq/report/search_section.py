@@ -9,7 +9,7 @@ from lwq.record.record import Record, Row
 from lwq.record.search import Pace, Search, SearchCandidate, Sensitivity
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import NOT_MEASURED, brief, count, estimate, fixed, mib
-from lwq.report.rows import is_removal, is_stock_mix, searched, text_of
+from lwq.report.rows import searched, text_of
 from lwq.report.searches import most_sensitive
 from lwq.report.tables import Column, Table, columns, label
 
@@ -22,13 +22,13 @@ _REMOVALS: Final = (
 _TIES: Final = "and ties go to it: another candidate ships only if its measured KLD is surely lower."
 
 
-def probes(found: Sensitivity) -> str:
+def probes(probed: Sensitivity) -> str:
     """What a probe is, what alpha is, and on which text."""
     return (
         "A *probe* is the base with one single tensor in a coarser ggml type: the KLD from the base that is measured"
         f" then is that tensor's damage. It is scored in process with the same llama.cpp, on up to"
-        f" {count(found.n_scored)} tokens in {count(found.n_windows)} windows of {count(found.n_ctx)} tokens of"
-        f" {code(found.text)}. For each type that the tensor may have, its *local error* is measured too: the relative"
+        f" {count(probed.n_scored)} tokens in {count(probed.n_windows)} windows of {count(probed.n_ctx)} tokens of"
+        f" {code(probed.text)}. For each type that the tensor may have, its *local error* is measured too: the relative"
         " error of the tensor's product with real activations. *Alpha* is the KLD of the probe divided by the local"
         " error in the type of the probe: how much damage a local error does there. Alpha times local error predicts"
         " the damage of this tensor in any other type."
@@ -41,8 +41,8 @@ def prediction(record: Record) -> str:
     fitting = tuple((row, s) for row, s in searches if with_all_layers(s))
     fits = tuple(f"{brief(s.scale)} · sum^{brief(s.exponent)} for {plain(row.name)}" for row, s in fitting)
     fitted = f", here {either(fits)}" if fits else ""
-    always = all(any(is_stock_mix(c.name) for c in s.candidates) for _, s in searches)
-    weighed = any(is_removal(c.name) for _, s in searches for c in s.candidates)
+    always = all(any(c.kind == "stock" for c in s.candidates) for _, s in searches)
+    weighed = any(c.kind == "pruned" for _, s in searches for c in s.candidates)
     removals = f" {_REMOVALS}" if weighed else ""
     stock = (
         "The stock mix of the same size is always" if always else "Where there is a stock mix of the same size, it is"
@@ -57,32 +57,32 @@ def prediction(record: Record) -> str:
 
 def with_all_layers(search: Search) -> tuple[SearchCandidate, ...]:
     """The candidates that lack no layer."""
-    return tuple(c for c in search.candidates if not is_removal(c.name))
+    return tuple(c for c in search.candidates if c.kind != "pruned")
 
 
-def importance(found: Sensitivity) -> str:
+def importance(probed: Sensitivity) -> str:
     """Which importance matrix the allocations of lwq use, and what lwq added to it."""
-    if not found.output_tensor:
-        return f"The commands of lwq's own allocations use the importance matrix {code(found.importance_file)}."
-    tensor = code(found.output_tensor)
+    if not probed.output_tensor:
+        return f"The commands of lwq's own allocations use the importance matrix {code(probed.importance_file)}."
+    tensor = code(probed.output_tensor)
     left_out = (
         f"llama-imatrix never collects importance data for {tensor}, which here is the output tensor too"
-        if "token_embd" in found.output_tensor
+        if "token_embd" in probed.output_tensor
         else f"llama-imatrix collects importance data for {tensor} only when asked"
     )
     return (
         f"{left_out}. lwq collected and added"
-        f" them: the importance matrix {code(found.importance_file)}, written by `lwq sensitivity`, ships beside this"
+        f" them: the importance matrix {code(probed.importance_file)}, written by `lwq sensitivity`, ships beside this"
         " card, and the commands of lwq's own allocations use it."
     )
 
 
-def sensitive(found: Sensitivity) -> Table:
+def sensitive(probed: Sensitivity) -> Table:
     """The tensors with the largest alpha."""
-    shown = most_sensitive(found.tensors, N_LISTED)
+    shown = most_sensitive(probed.tensors, N_LISTED)
     titles = ("Probe's KLD (nats, measured)", "Alpha (measured)")
     return Table(
-        caption=f"The most sensitive of {count(len(found.tensors))} tensors: those with the largest alpha.",
+        caption=f"The most sensitive of {count(len(probed.tensors))} tensors: those with the largest alpha.",
         columns=(
             Column(title="Tensor", right=False, code=True),
             Column(title="Probe's type", right=False, code=True),
@@ -98,7 +98,7 @@ def outcome(row: Row, search: Search) -> str:
     kept = (
         f" **The stock mix was not beaten**: no allocation was surely better, so {plain(row.name)} has the types of"
         f" {plain(search.chosen)}."
-        if is_stock_mix(search.chosen)
+        if search.ships_stock
         else ""
     )
     return (
@@ -112,11 +112,11 @@ def _paced(search: Search) -> str:
     """Where a least speed was asked for: up to which sizes there is one, with and without layers."""
     if not search.paces:
         return ""
-    found = "; ".join(f"{_which(pace.layers)} {_pace(pace)}" for pace in search.paces if pace.tried)
+    sizes = "; ".join(f"{_which(pace.layers)} {_pace(pace)}" for pace in search.paces if pace.tried)
     busy = max(pace.busy for pace in search.paces)
     warned = f" Others used up to {fixed(100 * busy, 0)} % of the CPUs meanwhile." if busy > BUSY else ""
-    told = "The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes"
-    return f" {told}: {found}.{warned}"
+    asked = "The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes"
+    return f" {asked}: {sizes}.{warned}"
 
 
 def _which(layers: tuple[int, ...]) -> str:
@@ -160,7 +160,7 @@ def candidates(record: Record, row: Row, search: Search) -> Table:
     whose = "the best candidate with all layers" if search.pruned_layers else "what was chosen"
     paired = (
         f" Measured KLD of {whose} less that of the stock mix, paired over windows: {estimate(gap, 6)} nats."
-        if gap and not is_stock_mix(search.chosen)
+        if gap and not search.ships_stock
         else ""
     )
     return Table(

@@ -7,7 +7,7 @@ from typing import Final
 
 from lwq.record.record import Record, Row
 from lwq.record.search import Search, SearchCandidate, TensorSensitivity
-from lwq.report.rows import is_stock_mix, searched
+from lwq.report.rows import searched
 
 N_DRAWN: Final = 4
 """Rows at most whose allocation is drawn."""
@@ -15,7 +15,7 @@ _DECADES: Final = 1e4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class ComparedCandidate:
     """A candidate in the plot of predicted against measured damage; nats."""
 
     predicted: float
@@ -42,23 +42,23 @@ def alpha_range(tensors: tuple[TensorSensitivity, ...]) -> tuple[float, float]:
     return (low, high) if low < high else (low / 2, high * 2)
 
 
-def compared_candidates(record: Record) -> tuple[Compared, ...]:
+def compared_candidates(record: Record) -> tuple[ComparedCandidate, ...]:
     """The measured candidates of all searches that a logarithm has a place for."""
-    found = (_compared(c, search) for _, search in searched(record) for c in search.candidates)
-    return tuple(point for point in found if point) if record.sensitivity else ()
+    points = (_compared(c, search) for _, search in searched(record) for c in search.candidates)
+    return tuple(point for point in points if point) if record.sensitivity else ()
 
 
-def _compared(candidate: SearchCandidate, search: Search) -> Compared | None:
+def _compared(candidate: SearchCandidate, search: Search) -> ComparedCandidate | None:
     kld = candidate.kld
     if kld is None or kld.value <= 0 or candidate.predicted_kld <= 0:
         return None
     stderr = kld.stderr or 0.0
-    return Compared(
+    return ComparedCandidate(
         predicted=candidate.predicted_kld,
         measured=kld.value,
         low=max(kld.value - stderr, kld.value / 2),
         high=kld.value + stderr,
-        is_stock=is_stock_mix(candidate.name),
+        is_stock=candidate.kind == "stock",
         is_chosen=candidate.name == search.chosen,
     )
 

@@ -110,9 +110,11 @@ def texts(record: Record) -> str:
         apart.append("what the importance matrix was collected on")
     if chosen_on(record) not in (None, "evaluation"):
         apart.append("what files were chosen on")
-    told = f": {_none_is(apart)} what the tables above report" if apart else ""
-    but = " The files were chosen on the evaluation text; see the warnings."
-    return f"The texts are different files, one for each role{told}.{but if chosen_on(record) == 'evaluation' else ''}"
+    kept_apart = f": {_none_is(apart)} what the tables above report" if apart else ""
+    but = (
+        " The files were chosen on the evaluation text; see the warnings." if chosen_on(record) == "evaluation" else ""
+    )
+    return f"The texts are different files, one for each role{kept_apart}.{but}"
 
 
 def _none_is(things: list[str]) -> str:

@@ -47,7 +47,7 @@ def tables(record: Record) -> tuple[Table, ...]:
 
 def _table(record: Record, place: tuple[str, str]) -> Table:
     against = reference(record)
-    found = tuple(
+    timed = tuple(
         (row, size, test)
         for row, size in zip(record.rows, gib(r.file_bytes for r in record.rows), strict=True)
         for test in row.speed
@@ -59,7 +59,7 @@ def _table(record: Record, place: tuple[str, str]) -> Table:
     return Table(
         caption=f"Tokens per second measured on {plain(place[0] or 'an unnamed processor')}.",
         columns=(MODEL, *columns(*titles)),
-        rows=tuple(_cells(*entry, against) for entry in found),
+        rows=tuple(_cells(*entry, against) for entry in timed),
     )
 
 
@@ -78,12 +78,12 @@ def _cells(row: Row, size: str, test: Speed, against: Row | None) -> tuple[str, 
     return (*cells, "1" if row is against else ratio_cell(ratio_to(test, against.speed)))
 
 
-def ratio_cell(found: Ratio | None) -> str:
+def ratio_cell(ratio: Ratio | None) -> str:
     """``1.052 [1.021, 1.084]``, with ``tied`` where the interval holds 1; ``–`` where nothing pairs the two."""
-    if found is None:
+    if ratio is None:
         return "–"
-    interval = f"{fixed(found.value, 3)} [{fixed(found.low, 3)}, {fixed(found.high, 3)}]"
-    return f"{interval}, tied" if found.is_tied else interval
+    interval = f"{fixed(ratio.value, 3)} [{fixed(ratio.low, 3)}, {fixed(ratio.high, 3)}]"
+    return f"{interval}, tied" if ratio.is_tied else interval
 
 
 def meaning(record: Record) -> str:

@@ -19,9 +19,9 @@ def scores(record: Record) -> Table | None:
     titles = (*(f"{name} ({n})" for name, n in keys), "Average")
     body = []
     for row in record.rows:
-        found = {(task.name, task.n_items): task for task in row.tasks}
-        cells = tuple(percent(found[key].score, 2) if key in found else NOT_MEASURED for key in keys)
-        body.append((label(row), *cells, _average(tuple(found.values()), len(keys))))
+        task_scores = {(task.name, task.n_items): task for task in row.tasks}
+        cells = tuple(percent(task_scores[key].score, 2) if key in task_scores else NOT_MEASURED for key in keys)
+        body.append((label(row), *cells, _average(tuple(task_scores.values()), len(keys))))
     return Table(
         caption="Task scores in %, in brackets how many items were asked. ± is one standard error.",
         columns=(MODEL, *columns(*titles)),
@@ -34,13 +34,13 @@ def title(record: Record) -> str:
     return either(tuple(dict.fromkeys(task.name for row in record.rows for task in row.tasks)))
 
 
-def _average(found: tuple[TaskScore, ...], n_tasks: int) -> str:
-    if len(found) < n_tasks:
+def _average(task_scores: tuple[TaskScore, ...], n_tasks: int) -> str:
+    if len(task_scores) < n_tasks:
         return "–"
-    errors = [task.score.stderr for task in found]
+    errors = [task.score.stderr for task in task_scores]
     known = [error for error in errors if error is not None]
     stderr = math.hypot(*known) / n_tasks if len(known) == n_tasks else None
-    mean = sum(task.score.value for task in found) / n_tasks
+    mean = sum(task.score.value for task in task_scores) / n_tasks
     return percent(Estimate(value=mean, stderr=stderr), 2)
 
 
@@ -71,13 +71,13 @@ def sets(record: Record) -> Table | None:
     )
 
 
-def _source(found: TaskSet) -> str:
+def _source(task_set: TaskSet) -> str:
     """Labels of the sources, and what a reader must know of the items."""
-    made = f"gaps in {found.cloze} of " if found.cloze else ""
-    parts = f" ({found.parts})" if found.parts else ""
-    faulty = f"; {count(found.n_faulty)} items with faults left out" if found.n_faulty else ""
-    unfair = f"; {count(len(found.unfair))} items scored unfairly (note)" if found.unfair else ""
-    return f"{made}{', '.join(found.sources)}{parts}{faulty}{unfair}"
+    made = f"gaps in {task_set.cloze} of " if task_set.cloze else ""
+    parts = f" ({task_set.parts})" if task_set.parts else ""
+    faulty = f"; {count(task_set.n_faulty)} items with faults left out" if task_set.n_faulty else ""
+    unfair = f"; {count(len(task_set.unfair))} items scored unfairly (note)" if task_set.unfair else ""
+    return f"{made}{', '.join(task_set.sources)}{parts}{faulty}{unfair}"
 
 
 def unfair(record: Record) -> str:

@@ -34,37 +34,37 @@ def of_items(rows: Mapping[str, Outcomes], reference: str | None = None) -> str:
     """
     if len(rows) < 2:
         return ""
-    found = ranked(rows, reference)
-    others = [row_discordance(rows[c.name], rows[found.reference]) for c in found.comparisons]
+    ties = ranked(rows, reference)
+    others = [row_discordance(rows[c.name], rows[ties.reference]) for c in ties.comparisons]
     n_items, share = others[0].n_items, sum(d.share for d in others) / len(others)
-    sets = len(rows[found.reference])
+    sets = len(rows[ties.reference])
     per_set = f"{n_items:,} items" + (f" in {sets} sets" if sets > 1 else "")
     seen = smallest_visible(n_items, share)
     power = (
         f"With {per_set}, of which two rows answer {fixed(100 * share, 1)}% differently on average, differences under"
         f" {fixed(100 * seen, 1)} points cannot be seen (power 80 %)."
     )
-    test = "exact McNemar tests over all items" if of_one_size(rows[found.reference]) else _EXCHANGED
+    test = "exact McNemar tests over all items" if of_one_size(rows[ties.reference]) else _EXCHANGED
     how = (
         "Intervals are of the averages' differences, from items drawn anew in pairs; p from"
         f" {test}, adjusted for the number of rows (Holm)."
     )
-    return " ".join((*_sentences(found), power, how))
+    return " ".join((*_sentences(ties), power, how))
 
 
 def of_scores(rows: Mapping[str, Estimate], reference: str | None = None) -> str:
     """The paragraph of a published table, of which only scores and their standard errors are known."""
     if len(rows) < 2:
         return ""
-    found = grouped(rows, reference)
-    errors = [difference_stderr(rows[c.name], rows[found.reference]) for c in found.comparisons]
+    ties = grouped(rows, reference)
+    errors = [difference_stderr(rows[c.name], rows[ties.reference]) for c in ties.comparisons]
     seen = smallest_visible_unpaired(fmean(errors))
     power = f"With such errors, differences under {fixed(100 * seen, 1)} points cannot be seen (power 80 %)."
     how = (
         "p from z-tests of published scores, adjusted for the number of rows (Holm), as if every row had been asked"
         " other items; with the items themselves, smaller differences could be told apart."
     )
-    return " ".join((*_sentences(found), power, how))
+    return " ".join((*_sentences(ties), power, how))
 
 
 def paragraph(record: Record) -> str:
@@ -78,22 +78,22 @@ def paragraph(record: Record) -> str:
     return of_items(rows)
 
 
-def _sentences(found: Ties) -> tuple[str, ...]:
+def _sentences(ties: Ties) -> tuple[str, ...]:
     """The reference, the ties, and who is surely lower or higher; each only where there is one."""
-    what = "The highest average is" if found.is_highest else "Compared with"
-    head = f"{what} {plain(found.reference)}'s ({fixed(100 * found.score, 2)}%)."
-    if not found.is_highest:
-        head = f"{what} {plain(found.reference)} ({fixed(100 * found.score, 2)}%):"
+    opening = "The highest average is" if ties.is_highest else "Compared with"
+    head = f"{opening} {plain(ties.reference)}'s ({fixed(100 * ties.score, 2)}%)."
+    if not ties.is_highest:
+        head = f"{opening} {plain(ties.reference)} ({fixed(100 * ties.score, 2)}%):"
     parts = (
-        ("Not told apart from it:", found.tied),
-        ("Surely lower:", found.lower),
-        ("Surely higher:", found.higher),
+        ("Not told apart from it:", ties.tied),
+        ("Surely lower:", ties.lower),
+        ("Surely higher:", ties.higher),
     )
-    told = (f"{name} {either(tuple(map(_told, rows)))}." for name, rows in parts if rows)
-    return (head, *told)
+    sentences = (f"{name} {either(tuple(map(_difference, rows)))}." for name, rows in parts if rows)
+    return (head, *sentences)
 
 
-def _told(row: Comparison) -> str:
+def _difference(row: Comparison) -> str:
     held = f", 95 % {_points(row.interval.low)} to {_points(row.interval.high)}" if row.interval else ""
     return f"{plain(row.name)} ({_points(row.difference)} points{held}, {p_value(row.p)})"
 

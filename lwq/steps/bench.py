@@ -26,7 +26,7 @@ USES_TOOLS = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Entrant:
     """A file to measure, and how it is called."""
 
     name: str
@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    candidates: tuple[Row, ...]
+    candidates: tuple[Entrant, ...]
     tests: tuple[str, ...]
     repetitions: int
     """Rounds: in each, every file is run once."""
@@ -45,7 +45,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timed:
+class TimedFile:
     """A file's speeds, and the command of one round."""
 
     name: str
@@ -55,12 +55,12 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    rows: tuple[Timed, ...]
+    rows: tuple[TimedFile, ...]
     busy: float
     """Largest share of the CPUs that others used before a round."""
 
-    def of(self, name: str) -> Timed:
-        """The speeds of the file of that name."""
+    def of_row(self, name: str) -> TimedFile:
+        """The speeds of the row of that name."""
         return next(row for row in self.rows if row.name == name)
 
 
@@ -76,22 +76,22 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     pieces, n = ctx.pieces(), len(inputs.candidates)
     runs: list[list[Benched]] = [[] for _ in inputs.candidates]
     for number in range(inputs.repetitions):
-        missing = [i for i in range(n) if f"run/{number}/{i}" not in pieces.found]
+        missing = [i for i in range(n) if f"run/{number}/{i}" not in pieces.by_key]
         if missing:
             pieces.get(f"busy/{number}/{missing[0]}", busy_share)
         for i, row in enumerate(inputs.candidates):
-            found = pieces.get(f"run/{number}/{i}", partial(_once, row, inputs, ctx))
-            runs[i].append(from_json(Benched, found))
+            piece = pieces.get(f"run/{number}/{i}", partial(_once, row, inputs, ctx))
+            runs[i].append(from_json(Benched, piece))
             ctx.progress(number * n + i + 1, inputs.repetitions * n)
-    busy = max(share for key, share in pieces.found.items() if key.startswith("busy/"))
+    busy = max(share for key, share in pieces.by_key.items() if key.startswith("busy/"))
     for done in runs:
         ctx.ran(Ran(argv=done[0].argv, seconds=sum(one.seconds for one in done)))
     named = zip(inputs.candidates, runs, strict=True)
-    rows = tuple(Timed(name=row.name, argv=done[0].argv, speed=_together(done, busy)) for row, done in named)
+    rows = tuple(TimedFile(name=row.name, argv=done[0].argv, speed=_together(done, busy)) for row, done in named)
     return Result(rows=rows, busy=busy)
 
 
-def _once(row: Row, inputs: Inputs, ctx: Context) -> object:
+def _once(row: Entrant, inputs: Inputs, ctx: Context) -> object:
     with _placed(row.origin, ctx) as folder:
         done = tools.bench(
             ctx.toolchain,
@@ -120,9 +120,9 @@ def _together(runs: Sequence[Benched], busy: float) -> tuple[Speed, ...]:
     """One Speed for each test, from a file's runs in round order."""
     load_seconds = statistics.median(run.load_seconds for run in runs)
     peak_bytes = max(run.peak_bytes for run in runs)
-    found = []
+    speeds = []
     for of_test in zip(*(run.speed for run in runs), strict=True):
-        samples = tuple(sample for one in of_test for sample in one.samples)
+        samples = tuple(sample for speed in of_test for sample in speed.samples)
         measured = {"tokens_per_second": mean(samples), "samples": samples, "busy": busy}
-        found.append(replace(of_test[0], load_seconds=load_seconds, peak_bytes=peak_bytes, **measured))
-    return tuple(found)
+        speeds.append(replace(of_test[0], load_seconds=load_seconds, peak_bytes=peak_bytes, **measured))
+    return tuple(speeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lwq.llama import tools
+from lwq.llama.requests import KldRequest
 from lwq.metrics.values import Damage
 from lwq.steps.step import Context, Made, Origin
 
@@ -27,14 +28,8 @@ class Result:
 
 def run(inputs: Inputs, ctx: Context) -> Result:
     """Everything that ``llama-perplexity --kl-divergence`` prints."""
-    done = tools.kl_divergence(
-        ctx.toolchain,
-        cwd=ctx.folder,
-        model=ctx.place(inputs.candidate),
-        logits=ctx.place(inputs.baseline),
-        n_ctx=inputs.n_ctx,
-        threads=ctx.n_threads,
-        on_progress=ctx.progress,
-    )
+    model, logits = ctx.place(inputs.candidate), ctx.place(inputs.baseline)
+    request = KldRequest(model=model, logits=logits, n_ctx=inputs.n_ctx)
+    done = tools.kl_divergence(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress)
     ctx.ran(done)
     return Result(damage=done.damage)

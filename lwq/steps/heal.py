@@ -12,8 +12,8 @@ from lwq.bits.mixes import probed
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
 from lwq.errors import ModelError
-from lwq.gguf.data import write_gguf
 from lwq.gguf.header import read_header
+from lwq.gguf.write import write_gguf
 from lwq.layers.mending import Mender
 from lwq.layers.pruning import check_layers
 from lwq.metrics.arrays import Tokens
@@ -67,7 +67,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         mender = Mender(
             engine=engine,
             fit=_windows(engine, ctx, inputs.fit_text, inputs.n_fit_windows),
-            told=lambda: ctx.progress(min(next(done), n_all), n_all),
+            on_done=lambda: ctx.progress(min(next(done), n_all), n_all),
         )
         found = []
         for layers in sets:

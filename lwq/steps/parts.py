@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lwq.llama import tools
-from lwq.llama.requests import TextRequest, Window, logits_bytes
+from lwq.llama.requests import KldRequest, TextRequest, Window, logits_bytes
 from lwq.metrics.values import Damage, Perplexity
 from lwq.steps.step import Context, Given, Made, from_json, to_json
 from lwq.store.files import need_space
@@ -65,14 +65,7 @@ def _measured(ctx: Context, base: Made, inputs: Inputs) -> Any:
 
 
 def _damage(ctx: Context, model: Made, logits: str, n_ctx: int) -> Damage:
-    done = tools.kl_divergence(
-        ctx.toolchain,
-        cwd=ctx.folder,
-        model=ctx.place(model),
-        logits=logits,
-        n_ctx=n_ctx,
-        threads=ctx.n_threads,
-        on_progress=ctx.progress,
-    )
+    request = KldRequest(model=ctx.place(model), logits=logits, n_ctx=n_ctx)
+    done = tools.kl_divergence(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress)
     ctx.ran(done)
     return done.damage

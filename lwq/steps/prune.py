@@ -114,7 +114,7 @@ class _Pruning:
             found = self.pieces.get(f"{self.of}/streams", partial(self._streams, engine, windows))
             engine.set_windows(_in_turn(spread_over(windows, 2 * inputs.n_windows)))
             n_windows = min(inputs.n_windows, len(engine.windows))
-            cuts = Cuts(engine=engine, pieces=self.pieces, text=self.of, told=self._told)
+            cuts = Cuts(engine=engine, pieces=self.pieces, text=self.of, on_done=self._told)
             n_layer = engine.header.n_layer
             barred = dict(self._barred(engine.header))
             candidates = [layer for layer in range(n_layer) if layer not in barred]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from lwq.bits.damage import TensorDamage, damages, fit_interaction, sum_of, unsure
+from lwq.bits.damage import TensorDamage, damages, fit_interaction, most_extrapolated, sum_of
 from lwq.bits.knapsack import BudgetError, Group, solve
 from lwq.bits.mixes import Mixer, probed
 from lwq.bits.options import check_ties, groups, spread
@@ -31,7 +31,7 @@ from lwq.llama.requests import DryRunRequest
 from lwq.metrics.arrays import Tokens
 from lwq.recipe.budget import Budget
 from lwq.recipe.constraints import Constraints
-from lwq.record.search import Pace, Search, TensorSensitivity, nothing_fits, said
+from lwq.record.search import Pace, Search, TensorSensitivity, nothing_fits, said, stock_name
 from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "search"
@@ -195,7 +195,7 @@ class _Search:
         mixer = Mixer(engine, self.importance)
         for _ in range(2):
             chosen, found = self._solved(1.0)
-            for name, q in unsure(spread(chosen, found), self._damages(), N_PROBES // 2):
+            for name, q in most_extrapolated(spread(chosen, found), self._damages(), N_PROBES // 2):
                 value, _ = pieces.get(f"probe of {N_PROBE_WINDOWS}/{name}/{q}", partial(mixer.measured, name, q))
                 self.more[name, q] = value
                 self._told()
@@ -206,7 +206,12 @@ class _Search:
         unweighted = frozenset(t.name for t in self.targets if t.name not in self.plain)
         hurdle = self._obstacle(stock, self.stock.n_bytes)
         first = Runner(
-            name=f"stock {self.stock.ftype}", types=stock, unweighted=unweighted, must_finish=True, obstacle=hurdle
+            name=stock_name(self.stock.ftype),
+            types=stock,
+            kind="stock",
+            unweighted=unweighted,
+            must_finish=True,
+            obstacle=hurdle,
         )
         entered = _Field(runners=[first])
         seen: list[dict[str, str]] = []
@@ -228,7 +233,7 @@ class _Search:
             allocation: Allocation = self.ctx.result(rival.allocation, "allocation", Allocation)
             types = {name: q for name, q in allocation.types if name in {t.name for t in self.targets}}
             if not allocation.pruned_layers and not self._obstacle(types, self._bytes(types)):
-                yield Runner(name=rival.name, types=types)
+                yield Runner(name=rival.name, types=types, kind="hand")
 
     def _obstacle(self, types: Mapping[str, str], n_bytes: int) -> str:
         if n_bytes > self.budget_bytes:
@@ -249,7 +254,7 @@ class _Search:
         mixer.put(best.types)
         assert best.scores
         by_name = {g.name: g for g in found}
-        polish = Polish(mixer=mixer, groups=by_name, chosen=dict(chosen), scores=best.scores, told=self._told)
+        polish = Polish(mixer=mixer, groups=by_name, chosen=dict(chosen), scores=best.scores, on_done=self._told)
         polish.run(proposals(chosen, found, spare, N_SWAPS), spare)
         if polish.n_kept:
             name = f"{best.name}, {polish.n_kept} swap{'s' if polish.n_kept > 1 else ''}"
@@ -271,7 +276,7 @@ class _Search:
             reason=reason(winner, stock, gap, self.stock.n_bytes <= self.budget_bytes),
             stock_difference=None if winner is stock else gap,
             candidates=tuple(
-                entered_as(r, winner, self._bytes(r.types), fitted.of(sums[r.name])) for r in entered.runners
+                entered_as(r, winner, self._bytes(r.types), fitted.damage_of_mix(sums[r.name])) for r in entered.runners
             ),
             scale=fitted.scale,
             exponent=fitted.exponent,

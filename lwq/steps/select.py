@@ -40,7 +40,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Timed:
+class _TimedRow:
     """What is needed of a row that was timed."""
 
     name: str
@@ -49,7 +49,7 @@ class _Timed:
 
 def run(inputs: Inputs, ctx: Context) -> Result:
     """A verdict for each candidate, in the recipe's order."""
-    timed = ctx.result(inputs.bench, "rows", tuple[_Timed, ...]) if inputs.bench else ()
+    timed = ctx.result(inputs.bench, "rows", tuple[_TimedRow, ...]) if inputs.bench else ()
     speeds = {row.name: row.speed for row in timed}
     points = tuple(_point(candidate, ctx, speeds.get(candidate.row, ())) for candidate in inputs.candidates)
     verdicts = _all(points) if inputs.rule == "all" else _on_the_front(points, inputs.over)
@@ -75,7 +75,7 @@ def _on_the_front(points: tuple[Point, ...], over: tuple[str, ...]) -> tuple[Ver
     verdicts = []
     for p in points:
         why = "no other is as good in everything and better in something"
-        if found := beaten.get(p.name):
-            why = reason(found[1], found[0], over)
+        if pair := beaten.get(p.name):
+            why = reason(pair[1], pair[0], over)
         verdicts.append(Verdict(row=p.name, kept=p.name not in beaten, reason=why))
     return tuple(verdicts)

@@ -143,7 +143,7 @@ class _Measuring:
             )
 
     def _curves(self, observed: Tokens) -> dict[str, dict[str, float]]:
-        missing = [t.name for t in self.targets if f"curve/{t.name}" not in self.pieces.found]
+        missing = [t.name for t in self.targets if f"curve/{t.name}" not in self.pieces.by_key]
         seen = observe_activations(self.engine, observed, missing)
         assert self.engine.graph
         backend = self.engine.ggml.backend(self.engine.graph.result(), self.engine.n_threads)

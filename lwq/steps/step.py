@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from lwq.bits.stock import OfFtype, stock_mix
 from lwq.gguf.header import GgufHeader, read_header
@@ -40,6 +40,9 @@ class Made:
 
 
 Origin = Given | Made
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - the inputs of a step, as R is its result
+R = TypeVar("R")
 
 
 class ToolRun(Protocol):
@@ -85,9 +88,13 @@ class Context:
             return self.given[origin.sha256][0]
         return self.entries[origin.key].path(origin.name)
 
-    def result(self, made: Made, name: str, kind: type[Any]) -> Any:
-        """A typed part of an earlier step's result."""
+    def result(self, made: Made, name: str, kind: type[T]) -> T:
+        """A part of an earlier step's result, of that type."""
         return from_json(kind, self.entries[made.key].result[name])
+
+    def read(self, made: Made, kind: type[T]) -> T:
+        """An earlier step's result, as far as this dataclass has its fields."""
+        return from_json(kind, self.entries[made.key].result)
 
     def sha256(self, made: Made) -> str:
         """Content hash of a file that an earlier step made."""
@@ -108,29 +115,33 @@ class Context:
         self.tool_seconds += run.seconds
 
 
-class StepModule(Protocol):
+class StepModule(Protocol[I, R]):
     """The shape of a module in ``lwq.steps``."""
 
     NAME: str
     VERSION: int
     USES_TOOLS: bool
-    Inputs: type[Any]
-    Result: type[Any]
+    Inputs: type[I]
+    Result: type[R]
 
-    def run(self, inputs: Any, ctx: Context) -> Any: ...
+    def run(self, inputs: I, ctx: Context) -> R: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One unit of work in a plan: a module, its inputs, and the label a user sees."""
+class Step(Generic[I, R]):
+    """One unit of work in a plan: a module and its inputs; ``label`` is what a user sees of it."""
 
     label: str
-    module: StepModule
-    inputs: Any
+    module: StepModule[I, R]
+    inputs: I
     key_value: Mapping[str, Any]
     key: str
 
-    def result_of(self, entry: Entry) -> Any:
+    def made(self, name: str = "") -> Made:
+        """An output of this step as another step's input; its result where no file is named."""
+        return Made(step=self.module.NAME, key=self.key, name=name)
+
+    def result_of(self, entry: Entry) -> R:
         """The typed result that an entry of this step holds."""
         return from_json(self.module.Result, entry.result)
 
@@ -153,8 +164,8 @@ def to_json(value: Any) -> Any:
     return _plain(dataclasses.asdict(value))
 
 
-def from_json(kind: type[Any], value: Any) -> Any:
-    """JSON values as the dataclass that ``to_json`` came from; unknown shapes raise."""
+def from_json(kind: type[T], value: Any) -> T:
+    """JSON values as the type that ``to_json`` made them of; unknown shapes raise."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind).validate_python(value)

@@ -9,6 +9,7 @@ from lwq.llama.requests import TaskRequest
 from lwq.metrics.values import TaskScore
 from lwq.steps.step import Context, Made, Origin
 from lwq.tasks.formats import tool_order
+from lwq.tasks.items import Kind
 
 NAME = "tasks"
 VERSION = 2
@@ -27,22 +28,32 @@ class Result:
     score: TaskScore
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """What is needed of the step that wrote the items."""
+
+    kind: Kind
+    ids: tuple[str, ...]
+    n_ctx: int
+    n_parallel: int
+
+
 def run(inputs: Inputs, ctx: Context) -> Result:
     """The score over all items announced, and which were right, in the order of the set's ids."""
-    kind = ctx.result(inputs.items, "kind", str)
-    n_items = len(ctx.result(inputs.items, "ids", tuple[str, ...]))
+    drawn = ctx.read(inputs.items, _Drawn)
+    n_items = len(drawn.ids)
     request = TaskRequest(
-        kind=kind,
+        kind=drawn.kind,
         model=ctx.place(inputs.candidate),
         items=ctx.place(inputs.items),
         n_items=n_items,
-        n_ctx=ctx.result(inputs.items, "n_ctx", int),
-        n_parallel=ctx.result(inputs.items, "n_parallel", int),
+        n_ctx=drawn.n_ctx,
+        n_parallel=drawn.n_parallel,
     )
     done = tools.task(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress)
     ctx.ran(done)
     outcomes = ["0"] * n_items
-    for place, item in enumerate(tool_order(kind, n_items)):
+    for place, item in enumerate(tool_order(drawn.kind, n_items)):
         outcomes[item] = "1" if done.outcomes.right[place] else "0"
     score = TaskScore(name=inputs.name, score=done.outcomes.score, n_items=n_items, outcomes="".join(outcomes))
     return Result(score=score)

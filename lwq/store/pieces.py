@@ -20,21 +20,21 @@ class Pieces:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: dict[str, Any] = {}
+        self.by_key: dict[str, Any] = {}
         if path.exists():
             for line in path.read_bytes().split(b"\n"):
                 try:
                     key, value = json.loads(line)
                 except (ValueError, TypeError):
                     continue
-                self.found[key] = value
+                self.by_key[key] = value
 
     def get(self, key: str, measure: Callable[[], Any]) -> Any:
         """The piece of that key, measured and kept if it is new."""
-        if key not in self.found:
-            self.found[key] = value = json.loads(json.dumps(measure(), allow_nan=False))
+        if key not in self.by_key:
+            self.by_key[key] = value = json.loads(json.dumps(measure(), allow_nan=False))
             self._append(key, value)
-        return self.found[key]
+        return self.by_key[key]
 
     def _append(self, key: str, value: Any) -> None:
         line = json.dumps([key, value], separators=(",", ":")).encode()

@@ -110,15 +110,15 @@ def _asked(
     name: str, sentences: list[_Sentence], ask: Callable[[_Sentence], _Task | None], n: int, random: Random
 ) -> tuple[Item, ...]:
     """``n`` items of sentences drawn without replacement, in the order of the text, choices shuffled."""
-    found: dict[int, tuple[str, tuple[str, ...], str]] = {}
+    drawn: dict[int, tuple[str, tuple[str, ...], str]] = {}
     for at in _shuffled(range(len(sentences)), random):
-        if len(found) < n and (task := ask(sentences[at])) is not None:
+        if len(drawn) < n and (task := ask(sentences[at])) is not None:
             question, own, wrong = task
-            found[at] = (question, tuple(_shuffled((own, *wrong), random)), own)
-    if len(found) < n or n < 1:
-        fault = f"{n:,} items were asked for, the text gives {len(found):,}"
+            drawn[at] = (question, tuple(_shuffled((own, *wrong), random)), own)
+    if len(drawn) < n or n < 1:
+        fault = f"{n:,} items were asked for, the text gives {len(drawn):,}"
         raise ItemsError(name, (fault,), hint="give a longer text, or ask for fewer")
-    rows = (found[at] for at in sorted(found))
+    rows = (drawn[at] for at in sorted(drawn))
     return tuple(
         Item(id=f"{name}-{i}", question=question, choices=choices, answer=choices.index(own), line=i + 1)
         for i, (question, choices, own) in enumerate(rows)
@@ -127,15 +127,15 @@ def _asked(
 
 def _sentences(text: str) -> list[_Sentence]:
     """Whole sentences of prose, each once, in the order of the text."""
-    found: dict[str, _Sentence] = {}
+    by_text: dict[str, _Sentence] = {}
     for number, paragraph in enumerate(_paragraphs(text)):
         parts = _parted(paragraph)
         for before, part in pairwise(("", *parts)):
             fits = _MIN_WORDS <= len(part.split(" ")) <= _MAX_WORDS and part[0].isupper() and part[-1] in ".?!"
             if fits and not _MARKUP.search(part):
                 clean = "" if _MARKUP.search(before) else before
-                found.setdefault(part, _Sentence(text=part, before=clean, paragraph=number))
-    return list(found.values())
+                by_text.setdefault(part, _Sentence(text=part, before=clean, paragraph=number))
+    return list(by_text.values())
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -32,7 +32,7 @@ def read_items(path: Path, name: str, columns: Mapping[str, str] | None = None) 
 
     Known are the official files of HellaSwag, WinoGrande, ARC, MMLU and TruthfulQA, their tables on Hugging Face as
     JSON lines or parquet, llama-perplexity's own three formats, and ``{id, question | context, choices, answer}``.
-    What is in the items is for :func:`lwq.task_items.checked` to judge.
+    What is in the items is for :func:`lwq.tasks.items.checked` to judge.
 
     Args:
         name: that of the set; ids are ``NAME-ROW`` (row from 0) where the data has none.
@@ -45,8 +45,8 @@ def read_items(path: Path, name: str, columns: Mapping[str, str] | None = None) 
         UsageError: ``columns`` lacks one that is needed.
     """
     read = _files(path, name, columns)
-    if told := [f"{where} line {line}: {fault}" for where, one in read.items() for line, fault in one.faults]:
-        raise ItemsError(str(path), tuple(told))
+    if messages := [f"{where} line {line}: {fault}" for where, one in read.items() for line, fault in one.faults]:
+        raise ItemsError(str(path), tuple(messages))
     return tuple(item for one in read.values() for item in one.items)
 
 
@@ -55,7 +55,7 @@ def usable_items(
 ) -> tuple[tuple[Item, ...], int]:
     """The items that can be scored, and how many lines and items with faults were left out (none without ``skip``).
 
-    A fault is a line that cannot be read, what `lwq.task_items.faults` finds, and what llama-perplexity's format
+    A fault is a line that cannot be read, what `lwq.tasks.items.faults` finds, and what llama-perplexity's format
     cannot carry.
 
     Args:
@@ -79,10 +79,12 @@ def usable_items(
     unread = [(where, line, fault) for where, one in read.items() for line, fault in one.faults]
     if (bad or unread) and not (skip and kept):
         order = {where: i for i, where in enumerate(read)}
-        told = unread + [(places[i], items[i].line, f"{fault} ({items[i].id})") for i, fault in bad]
-        told.sort(key=lambda fault: (order[fault[0]], fault[1]))
+        unusable = unread + [(places[i], items[i].line, f"{fault} ({items[i].id})") for i, fault in bad]
+        unusable.sort(key=lambda fault: (order[fault[0]], fault[1]))
         hint = 'mend these lines, or leave such items out: faulty = "skip" (--skip-faulty)'
-        raise ItemsError(str(path), tuple(f"{where} line {line}: {fault}" for where, line, fault in told), hint=hint)
+        raise ItemsError(
+            str(path), tuple(f"{where} line {line}: {fault}" for where, line, fault in unusable), hint=hint
+        )
     return kept, len(unread) + len(items) - len(kept)
 
 
@@ -154,21 +156,21 @@ def _folder(folder: Path, name: str) -> dict[str, Read]:
         raise ItemsError(
             str(folder), (f"{folder}: has no *.csv",), hint="name a file, or the folder of MMLU's subjects"
         )
-    found: dict[str, Read] = {}
+    by_place: dict[str, Read] = {}
     for file in files:
-        found |= _files(file, f"{name}-{_SPLIT.sub('', file.stem)}", None)
-    return found
+        by_place |= _files(file, f"{name}-{_SPLIT.sub('', file.stem)}", None)
+    return by_place
 
 
 def without_repeats(sets: Mapping[str, tuple[Item, ...]]) -> dict[str, tuple[Item, ...]]:
     """The sets without items of which an earlier set has question and choices."""
     seen: set[tuple[str, ...]] = set()
-    found = {}
+    kept = {}
     for name, items in sets.items():
         texts = [(item.question, *sorted(item.choices)) for item in items]
-        found[name] = tuple(item for item, text in zip(items, texts, strict=True) if text not in seen)
+        kept[name] = tuple(item for item, text in zip(items, texts, strict=True) if text not in seen)
         seen.update(texts)
-    return found
+    return kept
 
 
 def merged(
@@ -187,21 +189,21 @@ def merged(
         UsageError: shares that do not name these sets, or are not above zero.
     """
     parts = {name: len(items) for name, items in sets.items()} if n is None else _parts(tuple(sets), n, shares)
-    found: list[Item] = []
+    together: list[Item] = []
     for name, items in sets.items():
         try:
             drawn = draw(items, parts[name], seed)
         except ItemsError as error:
             raise ItemsError(name, tuple(f"{name}: {fault}" for fault in error.faults), hint=error.hint) from None
-        found += (replace(item, id=f"{name}/{item.id}") for item in drawn)
-    return tuple(found), ", ".join(f"{part:,} of {name}" for name, part in parts.items())
+        together += (replace(item, id=f"{name}/{item.id}") for item in drawn)
+    return tuple(together), ", ".join(f"{part:,} of {name}" for name, part in parts.items())
 
 
 def _parts(names: tuple[str, ...], n: int, shares: Mapping[str, float] | None) -> dict[str, int]:
     weights = dict.fromkeys(names, 1.0) if shares is None else dict(shares)
     if set(weights) != set(names) or not all(weight > 0 for weight in weights.values()):
-        told = ", ".join(f"{name}: {weight:g}" for name, weight in weights.items())
-        raise UsageError(f"shares of {', '.join(names)}: {told}", hint="give each set a share above zero")
+        stated = ", ".join(f"{name}: {weight:g}" for name, weight in weights.items())
+        raise UsageError(f"shares of {', '.join(names)}: {stated}", hint="give each set a share above zero")
     exact = {name: n * weights[name] / sum(weights.values()) for name in names}
     parts = {name: int(value) for name, value in exact.items()}
     for name in sorted(names, key=lambda name: parts[name] - exact[name])[: n - sum(parts.values())]:

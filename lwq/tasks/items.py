@@ -86,58 +86,60 @@ def checked(items: Iterable[Item], where: str, kind: Kind, *, skip: bool = False
     items = tuple(items)
     if not items:
         raise ItemsError(where, (f"{where}: has no items",), hint="is it the right file?")
-    found = faults(items, kind)
-    bad = {i for i, _ in found}
+    item_faults = faults(items, kind)
+    bad = {i for i, _ in item_faults}
     if skip and len(bad) < len(items):
         return tuple(item for i, item in enumerate(items) if i not in bad)
-    if found:
-        told = tuple(f"{place(items[i], where)}: {fault} ({items[i].id})" for i, fault in found)
-        raise ItemsError(where, told, hint='mend these lines, or leave such items out: faulty = "skip" (--skip-faulty)')
+    if item_faults:
+        messages = tuple(f"{place(items[i], where)}: {fault} ({items[i].id})" for i, fault in item_faults)
+        raise ItemsError(
+            where, messages, hint='mend these lines, or leave such items out: faulty = "skip" (--skip-faulty)'
+        )
     return items
 
 
 def faults(items: tuple[Item, ...], kind: Kind) -> tuple[tuple[int, str], ...]:
     """(index of the item, fault in words), in order; an item may have several."""
-    found: list[tuple[int, str]] = []
+    numbered: list[tuple[int, str]] = []
     seen: dict[tuple[str, ...], int] = {}
     for i, item in enumerate(items):
-        found += [(i, fault) for fault in _own_faults(item, kind)]
+        numbered += [(i, fault) for fault in _own_faults(item, kind)]
         text = ("text", item.question, *sorted(item.choices))
         for what, key in ((f"the id {item.id!r}", ("id", item.id)), ("question and choices", text)):
             if (first := seen.setdefault(key, i)) != i:
-                found.append((i, f"repeats {what} of {place(items[first], '')}"))
-    return tuple(found)
+                numbered.append((i, f"repeats {what} of {place(items[first], '')}"))
+    return tuple(numbered)
 
 
 def _own_faults(item: Item, kind: Kind) -> list[str]:
-    found = []
+    in_words = []
     n, wanted = len(item.choices), _CHOICES.get(kind)
     if wanted is not None and n != wanted:
-        found.append(f"has {n} choices, {kind} needs exactly {wanted}")
+        in_words.append(f"has {n} choices, {kind} needs exactly {wanted}")
     elif n < 2:
-        found.append(f"has {n} choice{'' if n == 1 else 's'}, at least 2 are needed")
+        in_words.append(f"has {n} choice{'' if n == 1 else 's'}, at least 2 are needed")
     if item.answer == NO_ANSWER:
-        found.append("has no answer")
+        in_words.append("has no answer")
     elif not 0 <= item.answer < n:
-        found.append(f"the answer is choice {item.answer} of {n}, counted from 0")
+        in_words.append(f"the answer is choice {item.answer} of {n}, counted from 0")
     if fault := encoding_fault(item.id):
-        found.append(f"the id {fault}")
-    found += _text_faults(item)
+        in_words.append(f"the id {fault}")
+    in_words += _text_faults(item)
     if kind == "winogrande" and (blanks := item.question.count("_")) != 1:
-        found.append(f"the sentence has {blanks} blanks (_), exactly 1 is needed: {item.question[:60]!r}")
-    return found
+        in_words.append(f"the sentence has {blanks} blanks (_), exactly 1 is needed: {item.question[:60]!r}")
+    return in_words
 
 
 def _text_faults(item: Item) -> list[str]:
     texts = {"the question": item.question} | {f"choice {i}": choice for i, choice in enumerate(item.choices)}
-    found = [f"{name} is empty" for name, text in texts.items() if not text.strip()]
+    in_words = [f"{name} is empty" for name, text in texts.items() if not text.strip()]
     for i, choice in enumerate(item.choices):
         if (first := item.choices.index(choice)) != i:
-            found.append(f"choices {first} and {i} are the same: {choice[:60]!r}")
+            in_words.append(f"choices {first} and {i} are the same: {choice[:60]!r}")
     for name, text in texts.items():
         if fault := encoding_fault(text):
-            found.append(f"{name} {fault}")
-    return found
+            in_words.append(f"{name} {fault}")
+    return in_words
 
 
 def encoding_fault(text: str) -> str:

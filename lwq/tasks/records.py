@@ -51,8 +51,10 @@ def check_columns(columns: Mapping[str, str]) -> None:
     missing = [key for key in _COLUMNS[:3] if key not in columns]
     unknown = [key for key in columns if key not in _COLUMNS]
     if missing or unknown:
-        told = [f"{key!r} is missing" for key in missing] + [f"{key!r} is unknown" for key in unknown]
-        raise UsageError(f"columns: {', '.join(told)}", hint=f"they are {', '.join(_COLUMNS[:3])} and, if wanted, id")
+        mistakes = [f"{key!r} is missing" for key in missing] + [f"{key!r} is unknown" for key in unknown]
+        raise UsageError(
+            f"columns: {', '.join(mistakes)}", hint=f"they are {', '.join(_COLUMNS[:3])} and, if wanted, id"
+        )
 
 
 def clean_hellaswag(text: str) -> str:
@@ -186,7 +188,7 @@ def _given(value: Any) -> Any:
 def _index(value: Any, labels: Sequence[str]) -> int:
     """The index from 0 that an answer means: a number, one of the labels, a letter (A is 0), or digits.
 
-    Whether it is in range is for :func:`lwq.task_items.checked` to tell.
+    Whether it is in range is for :func:`lwq.tasks.items.checked` to tell.
     """
     value = _given(value)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -49,10 +49,10 @@ def files_of(name: str, folder: Path | None) -> tuple[str, ...]:
     if folder is None and name not in TITLES:
         known = ", ".join(TITLES)
         raise UsageError(f"{name!r}: no such task set", hint=f"known are {known}; or NAME=FILE for a set of your own")
-    return tuple(str(_found(part, folder)) if folder else _HUB[part] for part in _PARTS.get(name, (name,)))
+    return tuple(str(_only_file(part, folder)) if folder else _HUB[part] for part in _PARTS.get(name, (name,)))
 
 
-def _found(name: str, folder: Path) -> Path:
+def _only_file(name: str, folder: Path) -> Path:
     """The one file of ``folder`` that is of the set: its name, or its folder's, begins with the set's name."""
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder of task data", hint="name the folder that holds the sets")

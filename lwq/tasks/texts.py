@@ -38,7 +38,7 @@ class Read:
 
 
 def read_text(text: str, name: str, columns: Mapping[str, str] | None = None) -> Read:
-    """The items of a text, whose line ends are LF; ``columns`` as for :func:`lwq.task_records.item_of`."""
+    """The items of a text, whose line ends are LF; ``columns`` as for :func:`lwq.tasks.records.item_of`."""
     lines = text.rstrip("\n").split("\n")
     if columns is None and _has_labels(lines) and not _is_mmlu(text):
         return _six_lines(lines, name)

@@ -52,7 +52,7 @@ def test_product_is_numpys_within_the_kernels_rounding(ggml_type, unit: float, l
     x = RNG.standard_normal((7, 256), dtype=np.float32)
     stored = llama.ggml.quantize(rows, ggml_type, None)
     exact = x.astype(np.float64) @ llama.ggml.dequantize(stored, ggml_type, 256).astype(np.float64).T
-    found = product.of(ggml_type, stored, x)
+    found = product.multiply(ggml_type, stored, x)
     assert found.shape == (7, 48)
     # the kernel rounds x to its own format (float32, F16, or 8 bits of the largest in 32) and sums in float32
     bound = (unit * np.abs(x).max() + 256 * 2**-24) * np.abs(rows).sum(axis=1).max()
@@ -64,7 +64,8 @@ def test_product_with_quantized_rows_loses_what_its_kernel_rounds_of_the_activat
     x = RNG.standard_normal((16, 256), dtype=np.float32)
     stored = llama.ggml.quantize(rows, "q8_0", None)
     kept = ("f32", llama.ggml.dequantize(stored, "q8_0", 256).view(np.uint8))
-    errors = product.errors(product.of(*kept, x), product.of("q8_0", stored, x))  # the weights are the very same
+    # the weights are the very same
+    errors = product.errors(product.multiply(*kept, x), product.multiply("q8_0", stored, x))
     assert errors.shape == (16,)
     assert (errors > 0).all()
     assert errors.max() < 1e-3
@@ -76,7 +77,7 @@ def test_tokens_whose_product_is_zero_are_not_counted(llama: Engine, product: Pr
     x[[1, 3]] = 0
     kept = llama.ggml.quantize(rows, "f16", None)
     assert product.errors(
-        product.of("f16", kept, x), product.of("q4_0", llama.ggml.quantize(rows, "q4_0", None), x)
+        product.multiply("f16", kept, x), product.multiply("q4_0", llama.ggml.quantize(rows, "q4_0", None), x)
     ).shape == (3,)
 
 
@@ -106,7 +107,7 @@ def test_product_with_observed_activations_is_the_models_own(llama: Engine, prod
     seen = observe_activations(llama, llama.windows[:1], [name])[name].by_expert[0]
     assert len(seen) == N_CTX
     (piece,) = slices(llama, name, None, None)
-    ours = product.of("f16", llama.ggml.quantize(piece.rows, "f16", None), seen)
+    ours = product.multiply("f16", llama.ggml.quantize(piece.rows, "f16", None), seen)
     assert np.array_equal(ours, theirs)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lwq.bits.damage import Interaction, TensorDamage, damages, fit_interaction, sum_of, unsure
+from lwq.bits.damage import Interaction, TensorDamage, damages, fit_interaction, most_extrapolated, sum_of
 from lwq.metrics.values import Estimate
 from lwq.record.search import TensorSensitivity
 
@@ -100,7 +100,7 @@ def test_a_type_without_a_curve_counts_as_the_nearest_in_size() -> None:
 def test_fit_recovers_scale_and_exponent_of_exact_data(scale: float, exponent: float, sums: list[float]) -> None:
     found = fit_interaction(sums, [scale * s**exponent for s in sums])
     assert found.exponent == pytest.approx(exponent, rel=1e-6)
-    assert [found.of(s) for s in sums] == pytest.approx([scale * s**exponent for s in sums], rel=1e-6)
+    assert [found.damage_of_mix(s) for s in sums] == pytest.approx([scale * s**exponent for s in sums], rel=1e-6)
     assert found.scale == pytest.approx(scale, rel=1e-4)  # sums near 1e-6 extrapolate far to 1
 
 
@@ -112,8 +112,8 @@ def test_one_mix_fixes_the_scale_alone_and_none_nothing() -> None:
 
 
 def test_no_damage_stays_none_in_a_mix() -> None:
-    assert Interaction(scale=2.0, exponent=0.5).of(0.0) == 0.0
-    assert Interaction(scale=2.0, exponent=0.5).of(9.0) == 6.0
+    assert Interaction(scale=2.0, exponent=0.5).damage_of_mix(0.0) == 0.0
+    assert Interaction(scale=2.0, exponent=0.5).damage_of_mix(9.0) == 6.0
 
 
 def test_further_probes_join_the_first_and_replace_it_at_the_same_type() -> None:
@@ -140,6 +140,6 @@ def test_the_most_unsure_are_large_and_far_from_a_probe() -> None:
         "heavy": tensor({"q4_K": 1.0}),  # alpha 1000: q5_K 0.1
     }
     types = dict.fromkeys(("sure", "near", "far", "heavy", "norm"), "q5_K")
-    assert unsure(types, known, 9) == [("heavy", "q5_K"), ("far", "q5_K"), ("near", "q5_K")]
-    assert unsure(types, known, 1) == [("heavy", "q5_K")]
-    assert unsure({"far": "f16"}, known, 9) == []  # no curve, nothing to probe
+    assert most_extrapolated(types, known, 9) == [("heavy", "q5_K"), ("far", "q5_K"), ("near", "q5_K")]
+    assert most_extrapolated(types, known, 1) == [("heavy", "q5_K")]
+    assert most_extrapolated({"far": "f16"}, known, 9) == []  # no curve, nothing to probe

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lwq.bits.damage import TensorDamage
 from lwq.bits.knapsack import solve
-from lwq.bits.options import bent, check_ties, groups, matched, spread
+from lwq.bits.options import check_ties, damage_with_exponent, groups, matched, spread
 from lwq.errors import UsageError
 from lwq.gguf.types import TensorInfo, tensor_bytes, type_bpw
 from lwq.recipe.constraints import TYPE_SETS, Constraints
@@ -152,10 +152,10 @@ def test_another_exponent_bends_the_damage_from_the_probe_on() -> None:
     # errors 4^-2.625 (probe) and 4^-4.5: damage e · (e/e₀)^(x − 1)
     known = damage("a", 3.0)
     ratio = 4 ** -(type_bpw("q4_K") - type_bpw("q2_K"))
-    assert bent(known, "q4_K", 1.0) == known.predicted("q4_K")
-    assert bent(known, "q4_K", 1.5) == pytest.approx(known.predicted("q4_K") * ratio**0.5)
-    assert bent(known, "q2_K", 1.5) == known.predicted("q2_K")
-    assert bent(TensorDamage(name="z", errors={"q2_K": 0.0}, probes={"q2_K": 0.0}), "q2_K", 1.1) == 0.0
+    assert damage_with_exponent(known, "q4_K", 1.0) == known.predicted("q4_K")
+    assert damage_with_exponent(known, "q4_K", 1.5) == pytest.approx(known.predicted("q4_K") * ratio**0.5)
+    assert damage_with_exponent(known, "q2_K", 1.5) == known.predicted("q2_K")
+    assert damage_with_exponent(TensorDamage(name="z", errors={"q2_K": 0.0}, probes={"q2_K": 0.0}), "q2_K", 1.1) == 0.0
 
 
 def test_a_tie_with_a_class_that_the_model_lacks_is_told() -> None:

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from lwq.errors import ModelError
 from lwq.gguf import data as gguf_io
 from lwq.gguf.header import GgufHeader, read_array, read_header
+from lwq.gguf.parse import BigArray, Scalar
 from lwq.gguf.scan import scan_f16_range
 from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
+from lwq.gguf.write import write_gguf
 from lwq.llama.process import run_tool
 from lwq.llama.toolchain import Toolchain
 from tests import tiny_models
@@ -49,9 +51,9 @@ def test_the_header_is_what_the_gguf_package_reads(model: Path) -> None:
 
 def test_long_arrays_stay_in_the_file_until_asked_for(tmp_path: Path) -> None:
     words = tuple(f"word{i}" for i in range(5000))
-    gguf_io.write_gguf(tmp_path / "long.gguf", {"general.architecture": "none", "a.words": words}, {})
+    write_gguf(tmp_path / "long.gguf", {"general.architecture": "none", "a.words": words}, {})
     header = read_header(tmp_path / "long.gguf")
-    assert isinstance(header.metadata["a.words"], gguf_io.BigArray)
+    assert isinstance(header.metadata["a.words"], BigArray)
     assert read_array(header, "a.words") == words
 
 
@@ -67,7 +69,7 @@ SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 def test_what_is_written_is_read_back(tmp_path: Path, metadata: dict[str, Any], shapes: dict[str, list[int]]) -> None:
     path = tmp_path / "any.gguf"
     tensors = {name: np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for name, shape in shapes.items()}
-    gguf_io.write_gguf(path, metadata, tensors)
+    write_gguf(path, metadata, tensors)
     header = read_header(path)
     assert dict(header.metadata) == {k: tuple(v) if isinstance(v, list) else v for k, v in metadata.items()}
     for name, values in tensors.items():
@@ -203,8 +205,8 @@ def test_values_are_dequantized_as_the_gguf_package_does(ggml_type: str, tmp_pat
 def test_the_tensor_hash_is_of_data_alone(tmp_path: Path) -> None:
     values = {"a.weight": np.ones((4, 32), dtype=np.float32)}
     for name, said in (("one", "x"), ("two", "a longer value")):
-        gguf_io.write_gguf(tmp_path / f"{name}.gguf", {"general.name": said}, values)
-    gguf_io.write_gguf(tmp_path / "other.gguf", {"general.name": "x"}, {"a.weight": 2 * values["a.weight"]})
+        write_gguf(tmp_path / f"{name}.gguf", {"general.name": said}, values)
+    write_gguf(tmp_path / "other.gguf", {"general.name": "x"}, {"a.weight": 2 * values["a.weight"]})
     one, two, other = (gguf_io.tensor_section_sha256(tmp_path / f"{n}.gguf") for n in ("one", "two", "other"))
     assert one == two != other
 
@@ -230,7 +232,7 @@ FLOATS = st.one_of(st.floats(width=32), st.sampled_from(SPECIAL).map(lambda x: f
 @given(values=st.lists(FLOATS, min_size=2, max_size=60))
 def test_the_f16_scan_counts_what_numpy_rounds(tmp_path: Path, values: list[float]) -> None:
     source = np.array([values, values], dtype=np.float32)
-    gguf_io.write_gguf(tmp_path / "f32.gguf", {"general.name": "x"}, {"a.weight": source})
+    write_gguf(tmp_path / "f32.gguf", {"general.name": "x"}, {"a.weight": source})
     with np.errstate(over="ignore"):
         half = source.astype(np.float16)
     total = scan_f16_range(read_header(tmp_path / "f32.gguf")).total
@@ -252,7 +254,7 @@ def _assert_predicted(
 ) -> None:
     types = {t.name: t.ggml_type for t in written.tensors}
     header = read_header(source)
-    set_kv: dict[str, gguf_io.Scalar] = dict(kv or {})
+    set_kv: dict[str, Scalar] = dict(kv or {})
     assert planned_tensors(header, types=types, pruned=pruned) == written.tensors
     n_bytes = predicted_file_bytes(header, types=types, pruned=pruned, set_kv=set_kv)
     assert n_bytes == written.path.stat().st_size
@@ -313,9 +315,9 @@ def test_the_f16_base_is_the_source_dequantized_bit_for_bit(
 def test_another_alignment_needs_its_key_set(toolchain: Toolchain, tmp_path: Path) -> None:
     source = tmp_path / "wide.gguf"
     header = read_header(tiny_models.write_tiny_llama(tmp_path / "tiny.gguf", n_layer=1))
-    metadata = {k: read_array(header, k) if isinstance(v, gguf_io.BigArray) else v for k, v in header.metadata.items()}
+    metadata = {k: read_array(header, k) if isinstance(v, BigArray) else v for k, v in header.metadata.items()}
     tensors = {t.name: gguf_io.raw_tensor(header, t.name) for t in header.tensors}
-    gguf_io.write_gguf(source, {**metadata, "general.alignment": 64}, tensors)
+    write_gguf(source, {**metadata, "general.alignment": 64}, tensors)
     with pytest.raises(ModelError, match=r"general\.alignment is 64") as caught:
         predicted_file_bytes(read_header(source), types={})
     fix = caught.value.hint.removeprefix("add ").split()

@@ -18,16 +18,18 @@ import pytest
 
 from lwq.errors import ToolchainError
 from lwq.llama.build import BASE_FLAGS, backend_flags, build, cpu_flags, detect_backend, make_plan
-from lwq.llama.machine import Gpu, Machine, look
+from lwq.llama.machine import Gpu, Hardware, look
 from lwq.llama.process import run_tool
 from lwq.llama.toolchain import MANIFEST, PROGRAMS, find
 from tests.tiny_llama import SOURCES, commit
 
 H100 = Gpu(name="NVIDIA H100", compute_capability="9.0")
-LINUX = Machine(system="Linux", architecture="x86_64")
-CUDA = Machine(system="Linux", architecture="x86_64", has_nvcc=True, gpus=(H100, H100))
-VULKAN = Machine(system="Linux", architecture="x86_64", has_glslc=True, has_vulkan_headers=True, has_vulkan_device=True)
-MAC = Machine(system="Darwin", architecture="arm64")
+LINUX = Hardware(system="Linux", architecture="x86_64")
+CUDA = Hardware(system="Linux", architecture="x86_64", has_nvcc=True, gpus=(H100, H100))
+VULKAN = Hardware(
+    system="Linux", architecture="x86_64", has_glslc=True, has_vulkan_headers=True, has_vulkan_device=True
+)
+MAC = Hardware(system="Darwin", architecture="arm64")
 BUILD = (
     "import sys; from pathlib import Path; import lwq.llama.toolchain as t; t.COMMIT = sys.argv[1]\n"
     "from lwq.llama.build import build; build(backend='cpu', jobs=2, source=Path(sys.argv[2]))"
@@ -64,13 +66,13 @@ class Told:
         (LINUX, "cpu"),
         (MAC, "metal"),
         (CUDA, "cuda"),
-        (Machine(system="Linux", architecture="x86_64", has_nvcc=True), "cpu"),
-        (Machine(system="Linux", architecture="x86_64", gpus=(H100,)), "cpu"),
+        (Hardware(system="Linux", architecture="x86_64", has_nvcc=True), "cpu"),
+        (Hardware(system="Linux", architecture="x86_64", gpus=(H100,)), "cpu"),
         (VULKAN, "vulkan"),
-        (Machine(system="Linux", architecture="x86_64", has_glslc=True, has_vulkan_headers=True), "cpu"),
+        (Hardware(system="Linux", architecture="x86_64", has_glslc=True, has_vulkan_headers=True), "cpu"),
     ],
 )
-def test_backend_is_what_can_be_built_and_run(machine: Machine, backend: str) -> None:
+def test_backend_is_what_can_be_built_and_run(machine: Hardware, backend: str) -> None:
     assert detect_backend(machine) == backend
 
 

@@ -13,7 +13,7 @@ import pytest
 from lwq.errors import LwqError, ModelError, ToolError, TranscriptError
 from lwq.gguf.header import read_header
 from lwq.llama import tools
-from lwq.llama.requests import DryRunRequest, QuantizeRequest, TaskRequest, TextRequest, Window
+from lwq.llama.requests import DryRunRequest, KldRequest, QuantizeRequest, TaskRequest, TextRequest, Window
 from lwq.llama.toolchain import Toolchain
 from tests.fake_toolchain import Replay, make_fake_toolchain, starts
 from tests.tiny_models import write_tiny_imatrix, write_tiny_llama, write_tiny_text
@@ -62,10 +62,8 @@ def test_flood_and_pieces_without_newline_are_read_whole(tmp_path: Path) -> None
     counts: list[tuple[int, int]] = []
     done = tools.kl_divergence(
         fake,
+        KldRequest(model="m.gguf", logits="b.logits", n_ctx=512),
         cwd=tmp_path,
-        model="m.gguf",
-        logits="b.logits",
-        n_ctx=512,
         threads=1,
         on_progress=lambda n, of: counts.append((n, of)),
     )
@@ -250,7 +248,8 @@ def test_real_measurements_agree_with_each_other(folder: Path, toolchain: Toolch
         threads=threads,
         on_progress=lambda n, of: counts.append((n, of)),
     )
-    itself = tools.kl_divergence(toolchain, cwd=folder, model="m.gguf", logits="b.logits", n_ctx=64, threads=threads)
+    request = KldRequest(model="m.gguf", logits="b.logits", n_ctx=64)
+    itself = tools.kl_divergence(toolchain, request, cwd=folder, threads=threads)
     assert base.perplexity.n_chunks == len(itself.damage.chunk_kld) == 6
     assert counts[-1] == (6, 6)
     # the base's log-probs are stored in 16 bits
@@ -258,7 +257,7 @@ def test_real_measurements_agree_with_each_other(folder: Path, toolchain: Toolch
     assert itself.damage.ppl.value == pytest.approx(base.perplexity.ppl.value, abs=1e-3)
     (folder / "b.logits").write_bytes((folder / "b.logits").read_bytes()[:-20_000])
     with pytest.raises(ToolError, match="log-probabilities are damaged"):
-        tools.kl_divergence(toolchain, cwd=folder, model="m.gguf", logits="b.logits", n_ctx=64, threads=threads)
+        tools.kl_divergence(toolchain, request, cwd=folder, threads=threads)
 
 
 @pytest.mark.tools

@@ -16,7 +16,7 @@ from matplotlib.transforms import Bbox
 from lwq.metrics.values import Estimate
 from lwq.record.record import Record, Row
 from lwq.report.figures import figure_texts, floor_in_view, front
-from lwq.report.labels import Point, place_labels
+from lwq.report.labels import PlottedPoint, place_labels
 from lwq.report.plots import figure_files
 from lwq.report.rows import pareto
 from tests.sample_record import damage, sample_record
@@ -30,7 +30,9 @@ def overlap(a: Bbox, b: Bbox) -> float:
 @pytest.mark.parametrize(("n", "seed"), [(2, 0), (8, 1), (14, 2), (14, 3), (22, 4), (30, 5)])
 def test_names_cover_neither_each_other_nor_a_point_nor_the_edge(n: int, seed: int) -> None:
     chance = random.Random(seed)
-    points = [Point(f"Q{i % 8}_K_M-{i}", 90 + 60 * chance.random(), 10 ** (-3 * chance.random())) for i in range(n)]
+    points = [
+        PlottedPoint(f"Q{i % 8}_K_M-{i}", 90 + 60 * chance.random(), 10 ** (-3 * chance.random())) for i in range(n)
+    ]
     figure = Figure(figsize=(7, 5), dpi=200, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     axes.set_yscale("log")
@@ -53,7 +55,7 @@ def test_name_of_a_point_at_the_edge_stays_inside() -> None:
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    corners = [Point("a-rather-long-name", x, y) for x in (0, 1) for y in (0, 1)]
+    corners = [PlottedPoint("a-rather-long-name", x, y) for x in (0, 1) for y in (0, 1)]
     for box in place_labels(axes, canvas, corners, []):
         assert overlap(box, axes.bbox) > 0.99 * box.width * box.height
 

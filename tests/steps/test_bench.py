@@ -22,10 +22,10 @@ from lwq.llama.transcripts import LoadClock
 from lwq.metrics.speeds import busiest, mean, ratio, ratio_to
 from lwq.metrics.values import Speed
 from lwq.plan.execution import Surroundings, execute
-from lwq.plan.planner import Machine, key_value
+from lwq.plan.plan import Machine, step_of
 from lwq.steps import bench
-from lwq.steps.step import Given, Step
-from lwq.store.cache import Cache, key_of
+from lwq.steps.step import Given
+from lwq.store.cache import Cache
 from tests.cli.test_main import lwq
 from tests.fake_toolchain import make_fake
 from tests.run_tiny import Log
@@ -146,12 +146,11 @@ class Session:
             path.parent.mkdir(exist_ok=True)
             write_tiny_llama(path, n_layer=n_layer)
         origins = [Given(sha256=path.parent.name, name=path.name) for path in paths]
-        rows = tuple(bench.Row(name=o.sha256, origin=o) for o in origins)
+        rows = tuple(bench.Entrant(name=o.sha256, origin=o) for o in origins)
         inputs = bench.Inputs(
             candidates=rows, tests=TESTS, repetitions=self.repetitions, n_threads=1, cpu="a test's CPU"
         )
-        value = key_value(bench, inputs, fake)
-        step = Step(label="bench", module=bench, inputs=inputs, key_value=value, key=key_of(value))
+        step = step_of("bench", bench, inputs, fake)
         around = Surroundings(
             cache=Cache(self.folder / "home"),
             machine=Machine(toolchain=fake, n_threads=1, cpu="a test's CPU"),

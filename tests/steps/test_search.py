@@ -20,15 +20,15 @@ from lwq.gguf.imatrix import read_imatrix
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
 from lwq.plan.execution import Surroundings, execute
-from lwq.plan.finished import Run
-from lwq.plan.planner import Machine, Planner
+from lwq.plan.plan import Machine
+from lwq.plan.planner import Planner
 from lwq.recipe.budget import Budget, parse_budget
 from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS, Constraints
 from lwq.recipe.parse import parse_recipe
 from lwq.steps import search, sensitivity
 from lwq.steps.step import Context, Given, Made, to_json
 from lwq.store.cache import Cache, Entry, key_of
-from tests.run_tiny import Log
+from tests.run_tiny import LabelledRun, Log
 from tests.tiny_models import (
     write_tiny_imatrix,
     write_tiny_llama,
@@ -99,20 +99,22 @@ def carry_out(folder: Path, home: Path, toolchain: Toolchain, recipe: str, wante
     asked = parse_recipe(recipe, "tiny.toml")
     machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
     found = sources.fetch(asked, folder, home, lambda note: None)
-    steps = tuple(s for s in Planner(asked, found, machine).plan() if s.label.startswith(wanted))
+    plan = Planner(asked, found, machine).plan()
+    plan = replace(plan, steps=tuple(s for s in plan.steps if s.label.startswith(wanted)))
     log = Log()
     around = Surroundings(cache=Cache(home), machine=machine, given=found.given(), watch=log, work={})
-    entries = execute(steps, around)
-    return Run(recipe=asked, recipe_text=recipe, sources=found, machine=machine, steps=steps, entries=entries), log
+    entries = execute(plan.steps, around)
+    run = LabelledRun(recipe=asked, recipe_text=recipe, sources=found, machine=machine, plan=plan, entries=entries)
+    return run, log
 
 
-def file_of(run: Run, name: str) -> Path:
+def file_of(run: LabelledRun, name: str) -> Path:
     step = run.step(f"quantize:{name}")
     return run.entries[step.key].path(step.inputs.file)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, toolchain: Toolchain) -> tuple[Run, Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory, toolchain: Toolchain) -> tuple[LabelledRun, Path]:
     folder = tmp_path_factory.mktemp("search")
     write_inputs(folder)
     return carry_out(folder, folder / "home", toolchain, RECIPE + TARGETS)[0], folder
@@ -226,7 +228,7 @@ def test_second_run_starts_no_step(finished, toolchain: Toolchain) -> None:
 # interruptions
 
 
-def outcome(run: Run) -> dict[str, Any]:
+def outcome(run: LabelledRun) -> dict[str, Any]:
     """Results of all steps, and the bytes of what sensitivity and searches wrote."""
     found: dict[str, Any] = {}
     for step in run.steps:

@@ -39,7 +39,7 @@ def test_a_resumed_file_equals_all_at_once(tmp_path: Path) -> None:
         fill(tmp_path / "resumed", [key])
     fill(tmp_path / "at_once", list(VALUES))
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "at_once").read_bytes()
-    assert Pieces(tmp_path / "resumed").found == VALUES
+    assert Pieces(tmp_path / "resumed").by_key == VALUES
 
 
 @MODEST
@@ -52,12 +52,12 @@ def test_a_file_cut_anywhere_keeps_whole_pieces_and_goes_on(
     whole = path.read_bytes()
     length = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:length])
-    left = Pieces(path).found
+    left = Pieces(path).by_key
     assert left == {key: VALUES[key] for key in list(VALUES)[: len(left)]}
     # a line is whole without its line feed; each is written as line feed, line, line feed
     assert len(left) == sum(whole[:length].count(line) for line in whole.split(b"\n") if line)
     assert fill(path, list(VALUES)) == list(VALUES)[len(left) :]
-    assert Pieces(path).found == VALUES
+    assert Pieces(path).by_key == VALUES
 
 
 @pytest.mark.parametrize("rest", [b'["x", 1', b'["x"', b"\xff\xfe", b"17", b'"xy', b"null", b"[]"])
@@ -65,9 +65,9 @@ def test_a_broken_last_line_is_ignored_and_written_after(rest: bytes, tmp_path: 
     path = tmp_path / "pieces"
     fill(path, ["a"])
     path.write_bytes(path.read_bytes() + rest)
-    assert Pieces(path).found == {"a": VALUES["a"]}
+    assert Pieces(path).by_key == {"a": VALUES["a"]}
     assert fill(path, ["a", "c"]) == ["c"]
-    assert Pieces(path).found == {"a": VALUES["a"], "c": VALUES["c"]}
+    assert Pieces(path).by_key == {"a": VALUES["a"], "c": VALUES["c"]}
     assert rest in path.read_bytes()  # the file only grows
 
 
@@ -90,4 +90,4 @@ def test_two_writers_keep_all_pieces(tmp_path: Path) -> None:
     first.get("a", lambda: 1)
     second.get("b", lambda: 2)
     first.get("c", lambda: 3)
-    assert Pieces(tmp_path / "pieces").found == {"a": 1, "b": 2, "c": 3}
+    assert Pieces(tmp_path / "pieces").by_key == {"a": 1, "b": 2, "c": 3}

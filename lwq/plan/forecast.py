@@ -1,0 +1,80 @@
+"""How long a plan may take, at the pace of like steps that ran on this machine before."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lwq.gguf.header import GgufHeader
+from lwq.plan.plan import AnyStep, Plan
+from lwq.plan.removals import sets_wanted
+from lwq.recipe.schema import Recipe
+from lwq.store.cache import Cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Steps that are not in the cache, and seconds for them where like steps have run before."""
+
+    n_missing: int
+    seconds: float | None
+    unknown: tuple[str, ...] = ()
+    """Kinds of costly steps that are missing and have never run here: not in the seconds."""
+
+
+def forecast(steps: Iterable[AnyStep], cache: Cache, work: Mapping[str, float]) -> Forecast:
+    """Missing steps, and their time at the pace of earlier steps of the same kind.
+
+    Args:
+        work: key → amount of work, in units that only need to agree within a kind of step.
+    """
+    missing = [step for step in steps if cache.lookup(step.module.NAME, step.key) is None]
+    paces: dict[str, list[float]] = {}
+    for entry in cache.entries():
+        if entry.work:
+            paces.setdefault(entry.step, []).append(entry.seconds / entry.work)
+    costly = [step for step in missing if step.key in work]
+    known = [step for step in costly if step.module.NAME in paces]
+    seconds = sum(statistics.median(paces[step.module.NAME]) * work[step.key] for step in known)
+    unknown = dict.fromkeys(step.module.NAME for step in costly if step.module.NAME not in paces)
+    is_known = bool(known) or not costly
+    return Forecast(n_missing=len(missing), seconds=seconds if is_known else None, unknown=tuple(unknown))
+
+
+def work_of(plan: Plan, recipe: Recipe, header: GgufHeader, text_bytes: Mapping[str, int]) -> dict[str, float]:
+    """Key → parameters times tokens (or parameters alone) of each costly step.
+
+    Args:
+        header: of the original; its rows are taken for as large as it is.
+        text_bytes: role → bytes of the text; a token is taken for four.
+    """
+    n_params = float(header.n_params)
+    tokens = {
+        role: text.n_ctx * (text.n_chunks or text_bytes.get(role, 0) / 4 / text.n_ctx)
+        for role, text in recipe.texts().items()
+    }
+    by_kind = _by_kind(recipe, header) | {"imatrix": n_params * tokens["calibration"]}
+    work = {step.key: by_kind[step.module.NAME] for step in plan.steps if step.module.NAME in by_kind}
+    work |= {step.key: n_params * tokens[role] for role, step in plan.baselines.items()}
+    set_tokens = {task.name: task.n_items * task.n_ctx for task in recipe.tasks}
+    for row in plan.rows:
+        work |= {step.key: n_params * tokens[role] for role, step in row.evaluations.items()}
+        work |= {step.key: n_params * set_tokens[step.inputs.name] for step in row.tasks}
+    if plan.bench:
+        bench = plan.bench.inputs
+        work[plan.bench.key] = n_params * bench.repetitions * len(bench.tests) * len(bench.candidates)
+    return work
+
+
+def _by_kind(recipe: Recipe, header: GgufHeader) -> dict[str, float]:
+    """Work of the kinds of steps of which each is about as costly."""
+    n_params = float(header.n_params)
+    calibration, sets = recipe.calibration, sets_wanted(recipe)
+    layers = n_params * header.n_layer * calibration.n_ctx
+    return {
+        **dict.fromkeys(("convert", "quantize", "search", "lean", "pace", "cut", "parts"), n_params),
+        "sensitivity": n_params * recipe.sensitivity.n_windows * calibration.n_ctx,
+        "prune": layers * recipe.pruning.n_windows * (2 + max(sets, default=0)),
+        "heal": layers * recipe.pruning.n_fit_windows * max(1, len(sets)),
+    }

@@ -1,0 +1,146 @@
+"""A recipe read, its sources fetched, its steps planned: all that is known before the first step, and its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from lwq.errors import FileError
+from lwq.gguf.header import read_header
+from lwq.llama.toolchain import home
+from lwq.plan.execution import Surroundings, Watch, execute
+from lwq.plan.finished import Run
+from lwq.plan.forecast import Forecast, forecast, work_of
+from lwq.plan.plan import Machine, Plan
+from lwq.plan.planner import Planner
+from lwq.plan.preview import check_targets
+from lwq.plan.sources import OnNote, Sources, fetch
+from lwq.recipe.parse import parse_recipe
+from lwq.recipe.schema import Recipe
+from lwq.store.cache import Cache, Entry
+
+_KEPT_BYTES: Final = 4 << 30
+Part: TypeAlias = Callable[[Planner], Plan]
+"""Which steps of a recipe a command needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A recipe, its text, and the folder from which its paths start."""
+
+    recipe: Recipe
+    text: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything known before the first step."""
+
+    asked: Asked
+    sources: Sources
+    machine: Machine
+    cache: Cache
+    plan: Plan
+    part: Part
+
+    @classmethod
+    def prepare(cls, asked: Asked, machine: Machine, cache: Cache, on_note: OnNote, part: Part = Planner.plan) -> Job:
+        """The job of a recipe, or of the part of its steps that a command needs.
+
+        Raises:
+            LwqError: every fault of what the recipe names, before anything costly.
+        """
+        sources = fetch(asked.recipe, asked.folder, home(), on_note)
+        if sources.model.kind == "gguf":
+            check_targets(asked.recipe, read_header(sources.model.fetched.paths[0]).n_layer)
+        plan = part(Planner(asked.recipe, sources, machine))
+        return cls(asked=asked, sources=sources, machine=machine, cache=cache, plan=plan, part=part)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.asked.recipe
+
+    def without(self, names: frozenset[str]) -> Job:
+        """The job without these files of others."""
+        recipe = self.recipe.model_copy(
+            update={"third_party": tuple(t for t in self.recipe.third_party if t.name not in names)}
+        )
+        others = {name: file for name, file in self.sources.third_party.items() if name not in names}
+        sources = replace(self.sources, third_party=others)
+        plan = self.part(Planner(recipe, sources, self.machine))
+        return replace(self, asked=replace(self.asked, recipe=recipe), sources=sources, plan=plan)
+
+    def base(self, watch: Watch) -> Path:
+        """The base, made now if it is not there yet."""
+        convert = self.plan.convert
+        entries = execute((convert,), self.surroundings(watch))
+        return entries[convert.key].path(convert.inputs.file)
+
+    def work(self) -> dict[str, float]:
+        """Key → amount of work; nothing for a model whose size is not known before it is converted."""
+        model = self.sources.model
+        if model.kind != "gguf":
+            return {}
+        text_bytes = {role: text.paths[0].stat().st_size for role, text in self.sources.texts.items()}
+        return work_of(self.plan, self.recipe, read_header(model.fetched.paths[0]), text_bytes)
+
+    def forecast(self) -> Forecast:
+        """What is still to do, and how long it may take."""
+        return forecast(self.plan.steps, self.cache, self.work())
+
+    def carry_out(self, watch: Watch, *, name: str = "", given: Mapping[str, tuple[Path, ...]] | None = None) -> Run:
+        """The finished run; its key values are remembered for ``why`` and for the garbage collector.
+
+        Args:
+            name: under which they are remembered; the recipe's when empty.
+            given: further files by content hash.
+        """
+        steps = self.plan.steps
+        self.cache.remember(name or self.recipe.name, {step.label: step.key_value for step in steps})
+        entries = execute(steps, self.surroundings(watch, given or {}))
+        self._release_logits(entries)
+        return Run(
+            recipe=self.recipe,
+            recipe_text=self.asked.text,
+            sources=self.sources,
+            machine=self.machine,
+            plan=self.plan,
+            entries=entries,
+        )
+
+    def _release_logits(self, entries: Mapping[str, Entry]) -> None:
+        """Delete stored log-probabilities that the recipe does not keep; a later row makes them again."""
+        for role, step in self.plan.baselines.items():
+            text, name, entry = self.recipe.texts()[role], step.inputs.logits_file, entries[step.key]
+            keep = int(entry.outputs[name]["n_bytes"]) < _KEPT_BYTES if text.keep_logits is None else text.keep_logits
+            if not keep and name not in entry.released:
+                self.cache.release(entry, (name,))
+
+    def surroundings(self, watch: Watch, given: Mapping[str, tuple[Path, ...]] | None = None) -> Surroundings:
+        """What the steps are carried out with."""
+        files = {**self.sources.given(), **(given or {})}
+        return Surroundings(cache=self.cache, machine=self.machine, given=files, watch=watch, work=self.work())
+
+
+def read_recipe(path: Path, model: str | None = None) -> Asked:
+    """A recipe file; ``model`` replaces the recipe's own.
+
+    Raises:
+        FileError: no such file, or not text.
+        RecipeError: its mistakes.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = ", ".join(sorted(str(p) for p in Path("recipes").glob("*.toml")))
+        raise FileError(f"{path}: no such recipe", hint=f"recipes here: {near}" if near else "`lwq init`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot be read as a recipe: {error}", hint="name a TOML file") from None
+    recipe = parse_recipe(text, str(path))
+    if model:
+        here = model if "://" in model else str(Path(model).absolute())
+        recipe = recipe.model_copy(update={"model": here})
+    return Asked(recipe=recipe, text=text, folder=path.parent)

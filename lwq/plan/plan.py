@@ -1,0 +1,189 @@
+"""A plan as a value: all steps of a recipe in order, and whose each is. Labels are for people; code goes by fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from lwq.llama.toolchain import Toolchain
+from lwq.recipe.target import Target
+from lwq.record.record import Role
+from lwq.steps import (
+    allocate,
+    baseline,
+    bench,
+    convert,
+    cut,
+    evaluate,
+    heal,
+    imatrix,
+    inspect,
+    items,
+    lean,
+    pace,
+    parts,
+    prune,
+    quantize,
+    search,
+    select,
+    sensitivity,
+    statistics,
+    tasks,
+)
+from lwq.steps.step import Made, Origin, Step, StepModule, to_json
+from lwq.store.cache import key_of
+
+I = TypeVar("I")  # noqa: E741 - the inputs of a step, as R is its result
+R = TypeVar("R")
+AnyStep: TypeAlias = Step[Any, Any]
+AllocateStep: TypeAlias = Step[allocate.Inputs, allocate.Result]
+BaselineStep: TypeAlias = Step[baseline.Inputs, baseline.Result]
+BenchStep: TypeAlias = Step[bench.Inputs, bench.Result]
+ConvertStep: TypeAlias = Step[convert.Inputs, convert.Result]
+CutStep: TypeAlias = Step[cut.Inputs, cut.Result]
+EvaluateStep: TypeAlias = Step[evaluate.Inputs, evaluate.Result]
+HealStep: TypeAlias = Step[heal.Inputs, heal.Result]
+ImatrixStep: TypeAlias = Step[imatrix.Inputs, imatrix.Result]
+InspectStep: TypeAlias = Step[inspect.Inputs, inspect.Result]
+ItemsStep: TypeAlias = Step[items.Inputs, items.Result]
+LeanStep: TypeAlias = Step[lean.Inputs, lean.Result]
+PaceStep: TypeAlias = Step[pace.Inputs, pace.Result]
+PartsStep: TypeAlias = Step[parts.Inputs, parts.Result]
+PruneStep: TypeAlias = Step[prune.Inputs, prune.Result]
+QuantizeStep: TypeAlias = Step[quantize.Inputs, quantize.Result]
+SearchStep: TypeAlias = Step[search.Inputs, search.Result]
+SelectStep: TypeAlias = Step[select.Inputs, select.Result]
+SensitivityStep: TypeAlias = Step[sensitivity.Inputs, sensitivity.Result]
+StatisticsStep: TypeAlias = Step[statistics.Inputs, statistics.Result]
+TasksStep: TypeAlias = Step[tasks.Inputs, tasks.Result]
+AllocationStep: TypeAlias = AllocateStep | SearchStep | LeanStep
+"""What gives a target's tensors their types: llama-quantize asked, a search, or a search that layers may leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a run is carried out with; only ``bench`` and ``pace`` depend on it."""
+
+    toolchain: Toolchain
+    n_threads: int
+    cpu: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The steps collected so far; every key is known before anything runs."""
+
+    toolchain: Toolchain
+    collected: list[AnyStep] = field(default_factory=list)
+
+    def add(self, label: str, module: StepModule[I, R], inputs: I) -> Step[I, R]:
+        """The step of these inputs, appended unless it is there already under that label."""
+        step = step_of(label, module, inputs, self.toolchain)
+        if label not in {s.label for s in self.collected if s.key == step.key}:
+            self.collected.append(step)
+        return step
+
+
+def step_of(label: str, module: StepModule[I, R], inputs: I, toolchain: Toolchain) -> Step[I, R]:
+    """A step with its key."""
+    tool = dict(toolchain.identity) if module.USES_TOOLS else {}
+    value = {"step": module.NAME, "version": module.VERSION, "tool": tool, "inputs": to_json(inputs)}
+    return Step(label=label, module=module, inputs=inputs, key_value=value, key=key_of(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a target's file is made from: the base or a pruned one, its importance matrix, its sensitivity."""
+
+    name: str
+    """Ends the labels of its steps; empty for the whole model."""
+    base: Made
+    cut: CutStep | None
+    """The step that writes the pruned base; None for the whole model."""
+    imatrix: ImatrixStep
+    sensitivity: SensitivityStep | None = None
+    """Where a budget asks for it."""
+
+    @property
+    def matrix(self) -> Made:
+        """The importance matrix as a file."""
+        return self.imatrix.made(imatrix.file_of(self.base))
+
+    @property
+    def measured(self) -> Made:
+        """The sensitivity, with the importance matrix that it completes."""
+        assert self.sensitivity
+        return self.sensitivity.made(sensitivity.file_of(self.matrix))
+
+    def label(self, step: str) -> str:
+        return f"{step}:{self.name}" if self.name else step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSteps:
+    """The steps that make the file of one target."""
+
+    target: Target
+    line: Line
+    allocation: AllocationStep
+    quantize: QuantizeStep
+    search: SearchStep | None = None
+    """What ``allocation`` weighs fewer layers against, where layers may go."""
+    pace: PaceStep | None = None
+    cut: CutStep | None = None
+    """What wrote a base without layers."""
+    lean: LeanStep | None = None
+    """What may have written one."""
+    parts: PartsStep | None = None
+
+    @property
+    def file(self) -> Made:
+        """The file itself."""
+        return self.quantize.made(self.quantize.inputs.file)
+
+    @property
+    def pruned_base(self) -> Made | None:
+        """The base without layers; without a name where only the step that may have written one knows it."""
+        if self.cut:
+            return self.cut.made(self.cut.inputs.file)
+        return self.lean.made() if self.lean else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRow:
+    """One file of the card and the steps that measure it."""
+
+    name: str
+    origin: Literal["base", "ours", "third-party"]
+    file: Origin
+    evaluations: Mapping[Role, EvaluateStep]
+    tasks: tuple[TasksStep, ...] = ()
+    made: TargetSteps | None = None
+    """Of our own files."""
+    inspect: InspectStep | None = None
+    """Of a file of somebody else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All steps in the order in which they are carried out, and what each is for; a command may need some alone."""
+
+    steps: tuple[AnyStep, ...]
+    convert: ConvertStep
+    imatrix: ImatrixStep | None = None
+    """Of the whole model."""
+    statistics: StatisticsStep | None = None
+    sensitivity: SensitivityStep | None = None
+    """Of the whole model."""
+    prune: PruneStep | None = None
+    heal: HealStep | None = None
+    """Of the sets that ``prune`` finds."""
+    cuts: tuple[CutStep, ...] = ()
+    """Pruned bases, by target."""
+    baselines: Mapping[Role, BaselineStep] = field(default_factory=dict)
+    task_sets: Mapping[str, ItemsStep] = field(default_factory=dict)
+    rows: tuple[PlannedRow, ...] = ()
+    """The base, the recipe's targets, files of others."""
+    bench: BenchStep | None = None
+    select: SelectStep | None = None

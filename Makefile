@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 STAMP := $(VENV)/.complete
 RECIPE ?= quickstart
 NAME ?= overhead
 
-.PHONY: help demo run test toolchain lint types bench lock clean
+.PHONY: help demo run test lowest toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -21,6 +22,13 @@ run: toolchain ## carry out a recipe: make run RECIPE=quickstart
 test: toolchain lint types ## lint, types and all tests
 	$(BIN)/python -m pytest
 
+lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --extra parquet -o $(LOWEST)/requirements.txt pyproject.toml
+	CMAKE_ARGS=-DLLAMA_BUILD=OFF $(BIN)/uv pip install --quiet --python $(LOWEST) -r $(LOWEST)/requirements.txt \
+		pytest hypothesis pyyaml
+	$(LOWEST)/bin/python -m pytest -q -m "not tools and not slow" -W ignore::DeprecationWarning
+
 toolchain: $(STAMP) ## fetch and build the pinned llama.cpp
 	$(BIN)/lwq toolchain build
 
@@ -34,12 +42,12 @@ types: $(STAMP) ## mypy --strict
 bench: toolchain ## one benchmark: make bench NAME=overhead
 	$(BIN)/python benchmarks/$(NAME).py
 
-lock: ## write requirements.lock anew (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-header \
+lock: ## write requirements.lock anew
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements.lock pyproject.toml
 
 clean: ## remove .venv and caches of this checkout (not the user's cache of toolchains and steps)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find lwq tests benchmarks recipes -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so a broken-off installation never counts.

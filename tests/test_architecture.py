@@ -122,8 +122,27 @@ def test_no_grab_bag_modules() -> None:
     assert not [name for name in MODULES if name.split(".")[-1] in bags]
 
 
+def test_no_class_name_stands_for_two_things() -> None:
+    """``Inputs`` and ``Result`` are the shape of a step and stand in every one."""
+    seen: dict[str, str] = {}
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name not in ("Inputs", "Result"):
+                bare = node.name.lstrip("_")
+                assert bare not in seen, f"{bare}: in {seen[bare]} and in {name}"
+                seen[bare] = name
+
+
 def n_lines(node: ast.AST) -> int:
     return (getattr(node, "end_lineno", 0) or 0) - getattr(node, "lineno", 0) + 1
+
+
+def n_parameters(node: ast.FunctionDef) -> int:
+    """Parameters beside ``self``; of a click command, which has one for each option, none."""
+    if any("click" in ast.unparse(d) or "OPTION" in ast.unparse(d).upper() for d in node.decorator_list):
+        return 0
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return len([n for n in names if n not in ("self", "cls")])
 
 
 def test_sizes_stay_readable() -> None:
@@ -133,9 +152,12 @@ def test_sizes_stay_readable() -> None:
     functions = []
     for name, tree in TREES.items():
         for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                assert n_lines(node) <= 160, f"{name}.{node.name}"
             if isinstance(node, ast.FunctionDef):
                 functions.append(n_lines(node))
                 assert n_lines(node) <= 50, f"{name}.{node.name}"
+                assert n_parameters(node) <= 6, f"{name}.{node.name}"
     assert median(functions) <= 8
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from lwq.bits.stock import completed
+from lwq.bits.settled import completed
 from lwq.gguf.header import read_header
 from lwq.gguf.size import planned_tensors
 from lwq.llama import tools

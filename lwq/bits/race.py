@@ -64,8 +64,8 @@ def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]
         running = [r for r in runners if not r.dropped]
         for runner in running:
             mixer.put(runner.types, runner.unweighted)
-            found = mixer.engine.score(windows=windows)
-            runner.scores = runner.scores.with_more(found) if runner.scores else found
+            scores = mixer.engine.score(windows=windows)
+            runner.scores = runner.scores.with_more(scores) if runner.scores else scores
             on_done()
         best = min((r for r in running if not r.obstacle), key=lambda r: r.kld, default=None)
         if best is None or not best.scores:
@@ -131,12 +131,12 @@ def proposals(chosen: Mapping[str, str], groups: Iterable[Group], spare_bytes: i
             ups.append((group, here, min(above, key=lambda o: (o.n_bytes, o.label))))
         if below:
             downs.append((group, here, max(below, key=lambda o: (o.n_bytes, -o.damage, o.label))))
-    found = []
+    swaps = []
     for high, was, more in ups:
         for low, had, less in downs:
             if low is not high and _grown(was, more) + _grown(had, less) <= spare_bytes:
                 change = more.damage - was.damage + less.damage - had.damage
-                found.append(
+                swaps.append(
                     Swap(
                         up=(high.name, more.label),
                         down=(low.name, less.label),
@@ -144,8 +144,8 @@ def proposals(chosen: Mapping[str, str], groups: Iterable[Group], spare_bytes: i
                         at_stake=was.damage + had.damage,
                     )
                 )
-    found.sort(key=lambda s: (s.predicted / max(s.at_stake, 1e-12), s.up, s.down))
-    return _each_once(found)[:n]
+    swaps.sort(key=lambda s: (s.predicted / max(s.at_stake, 1e-12), s.up, s.down))
+    return _each_once(swaps)[:n]
 
 
 def _grown(before: Option, after: Option) -> int:
@@ -202,14 +202,14 @@ class Polish:
         self._swap({name: (q, True) for name, q in changes.items()})
         self.n_tried += 1
         n = min(2, len(engine.windows))
-        found = engine.score(*changes, windows=range(n))
-        if not is_better(difference(now, found), _SWAP_SURE) and n < len(engine.windows):
-            found = found.with_more(engine.score(*changes, windows=range(n, len(engine.windows))))
-        if len(found.kld) == len(engine.windows) and is_better(difference(found, now), _SWAP_SURE):
+        scores = engine.score(*changes, windows=range(n))
+        if not is_better(difference(now, scores), _SWAP_SURE) and n < len(engine.windows):
+            scores = scores.with_more(engine.score(*changes, windows=range(n, len(engine.windows))))
+        if len(scores.kld) == len(engine.windows) and is_better(difference(scores, now), _SWAP_SURE):
             self.chosen |= dict((swap.up, swap.down))
             self.n_kept += 1
             engine.settle()
-            self.scores = found
+            self.scores = scores
             return True
         self._swap(before)
         return False

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lwq.bits.knapsack import Group
 from lwq.bits.options import matched
-from lwq.errors import ModelError, ToolError
-from lwq.gguf.allocation import Allocation
+from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.size import planned_tensors, predicted_file_bytes
 from lwq.llama import tools
-from lwq.llama.requests import DryRunRequest, Planned
+from lwq.llama.requests import DryRunRequest
 from lwq.llama.toolchain import Toolchain
 from lwq.llama.transcripts import DryRun
 from lwq.recipe.budget import Budget, context_bytes
 from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS, Constraints
-from lwq.store.files import write_atomic
 
 FTYPES_BY_SIZE: Final = (
     "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K", "IQ3_XXS", "IQ3_XS", "Q3_K_S", "IQ3_S", "IQ3_M", "Q3_K_M",
@@ -117,33 +115,3 @@ def budget_bytes(budget: Budget, header: GgufHeader, stock_mix_of: OfFtype) -> i
     if left <= 0:
         raise ModelError(f"a budget of {budget} leaves nothing for tensors of {header.path.name}", hint="raise it")
     return left
-
-
-def completed(toolchain: Toolchain, types: Mapping[str, str], request: DryRunRequest, *, cwd: Path) -> Allocation:
-    """These types as an allocation of a base, with the ftype's own for tensors that they leave out."""
-    plan = tools.dry_run(toolchain, request, cwd=cwd).plan
-    every = tuple((t.name, types.get(t.name, t.target_type)) for t in plan.tensors)
-    own = tuple(name for name, _ in every if name in types)
-    return Allocation(ftype=request.ftype, types=every, quantizable=own, pruned_layers=(), n_fallback=0)
-
-
-def proved(toolchain: Toolchain, allocation: Allocation, request: DryRunRequest, *, cwd: Path) -> Planned:
-    """The dry run with a tensor-type file, which gives the very types of the allocation.
-
-    Raises:
-        ToolError: llama-quantize would write another type.
-    """
-    answer = tools.dry_run(toolchain, request, cwd=cwd)
-    obeyed = {t.name: t.target_type for t in answer.plan.tensors}
-    if wrong := [name for name, q in allocation.types if obeyed.get(name) != q]:
-        raise ToolError(f"llama-quantize did not obey {request.tensor_types_file} for {wrong[0]}")
-    return answer
-
-
-def settled(
-    toolchain: Toolchain, types: Mapping[str, str], request: DryRunRequest, file: str, *, cwd: Path
-) -> tuple[Allocation, Planned]:
-    """These types completed, as a tensor-type file that llama-quantize is seen to obey; and that dry run."""
-    allocation = completed(toolchain, types, request, cwd=cwd)
-    write_atomic(cwd / file, allocation.lines())
-    return allocation, proved(toolchain, allocation, replace(request, tensor_types_file=file), cwd=cwd)

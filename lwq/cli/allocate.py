@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +15,8 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from lwq.bits.damage import damages, sum_of
 from lwq.bits.frontier import frontier, totals
-from lwq.bits.knapsack import Group, solve
-from lwq.bits.options import check_ties, groups, spread
+from lwq.bits.problem import Problem
 from lwq.bits.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix
 from lwq.cli.measured import CALIBRATION, SOURCE, MeasuredModel, Subject, measure
 from lwq.cli.progress import showing
@@ -27,6 +25,7 @@ from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import UsageError
 from lwq.gguf.allocation import Allocation
+from lwq.gguf.header import GgufHeader
 from lwq.gguf.types import tensor_bytes, type_bpw
 from lwq.recipe.budget import Budget, parse_budget
 from lwq.recipe.constraints import Constraints
@@ -45,48 +44,53 @@ class Solved:
     types: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Allocator:
     """Solves budgets for one measured model."""
 
-    def __init__(self, measured: MeasuredModel, constraints: Constraints, folder: Path) -> None:
-        self.measured, self.header, self.folder = measured, measured.header, folder
-        self.damages = damages(measured.sensitivity.tensors, {})
-        self.targets = tuple(t for t in self.header.tensors if t.name in self.damages)
-        self.others = sum(t.n_bytes for t in self.header.tensors if t.name not in self.damages)
-        self.constraints = constraints
-        check_ties(self.targets, constraints)
-        self.groups: tuple[Group, ...] = groups(self.targets, self.damages, constraints)
-        (folder / "base.gguf").symlink_to(measured.base)
-        (folder / "imatrix.gguf").symlink_to(measured.imatrix)
-        self.stock = cache(self._stock)
+    measured: MeasuredModel
+    problem: Problem
+    stock: Callable[[str], StockMix]
+    """The stock mix of an ftype."""
 
-    def _stock(self, ftype: str) -> StockMix:
-        toolchain = self.measured.job.machine.toolchain
-        return stock_mix(toolchain, self.header, ftype, cwd=self.folder, model="base.gguf", imatrix="imatrix.gguf")
+    @property
+    def header(self) -> GgufHeader:
+        return self.problem.header
 
     def solve(self, budget: Budget) -> Solved:
         """The least predicted damage within a budget."""
         stock, n_bytes = mix_and_bytes(budget, self.header, self.stock)
-        chosen = solve(self.groups, n_bytes - self.others)
-        used, kld = totals(self.groups, chosen)
-        return Solved(
-            budget=budget, stock=stock, n_bytes=used + self.others, kld=kld, types=spread(chosen, self.groups)
-        )
+        solution = self.problem.solved(n_bytes)
+        used, kld = totals(solution.groups, solution.chosen)
+        n_used = used + self.problem.other_bytes
+        return Solved(budget=budget, stock=stock, n_bytes=n_used, kld=kld, types=solution.types)
 
     def predicted(self, stock: StockMix) -> float:
         """Sum of single damages of a stock mix (with the importance matrix that lwq completes)."""
-        return sum_of(stock.types, self.damages)
+        return self.problem.predicted(stock.types)
 
     def price(self, n_bytes: int) -> float:
         """Nats that the last mebibyte of a budget buys."""
-        low, high = (totals(self.groups, solve(self.groups, n - self.others)) for n in (n_bytes * 99 // 100, n_bytes))
+        solutions = (self.problem.solved(n) for n in (n_bytes * 99 // 100, n_bytes))
+        low, high = (totals(s.groups, s.chosen) for s in solutions)
         return (low[1] - high[1]) / max(1, high[0] - low[0]) * 2**20
 
 
 @contextmanager
 def _allocator(measured: MeasuredModel, constraints: Constraints) -> Iterator[Allocator]:
+    header, toolchain = measured.header, measured.job.machine.toolchain
+    problem = Problem(header=header, tensors=measured.sensitivity.tensors, constraints=constraints)
+    problem.check()
     with tempfile.TemporaryDirectory() as name:
-        yield Allocator(measured, constraints, Path(name))
+        folder = Path(name)
+        (folder / "base.gguf").symlink_to(measured.base)
+        (folder / "imatrix.gguf").symlink_to(measured.imatrix)
+
+        @cache
+        def stock(ftype: str) -> StockMix:
+            return stock_mix(toolchain, header, ftype, cwd=folder, model="base.gguf", imatrix="imatrix.gguf")
+
+        yield Allocator(measured=measured, problem=problem, stock=stock)
 
 
 @click.command("allocate")
@@ -191,12 +195,12 @@ def _show(allocator: Allocator, solved: list[Solved], *, as_json: bool) -> None:
 
 
 def _show_frontier(allocator: Allocator, *, as_json: bool) -> None:
-    points = frontier(allocator.header, allocator.measured.sensitivity.tensors, allocator.constraints)
+    points = frontier(allocator.header, allocator.measured.sensitivity.tensors, allocator.problem.constraints)
     if allocator.measured.sets is not None:
         offer = PruningOffer(
             header=allocator.header,
-            known=allocator.damages,
-            constraints=allocator.constraints,
+            known=allocator.problem.damages(),
+            constraints=allocator.problem.constraints,
             sets=allocator.measured.sets,
         )
         show_pruned(offer, points, as_json=as_json)
@@ -215,11 +219,11 @@ def _show_frontier(allocator: Allocator, *, as_json: bool) -> None:
 
 def _explain(allocator: Allocator, solved: Solved, name: str) -> None:
     """Each type of one tensor: its bytes, damage, and what a mebibyte more would buy there and elsewhere."""
-    tensor = next((t for t in allocator.targets if t.name == name), None)
+    tensor = next((t for t in allocator.problem.targets if t.name == name), None)
     if tensor is None:
-        near = [t.name for t in allocator.targets if name in t.name][:4]
+        near = [t.name for t in allocator.problem.targets if name in t.name][:4]
         raise UsageError(f"no tensor {name!r} that takes a type", hint=f"try {', '.join(near)}" if near else "")
-    damage, chosen, price = allocator.damages[name], solved.types[name], allocator.price(solved.n_bytes)
+    damage, chosen, price = allocator.problem.damages()[name], solved.types[name], allocator.price(solved.n_bytes)
     click.echo(f"{name} within {solved.budget}: {chosen}; the budget's last MiB buys {price:.3g} nats")
     here = (tensor_bytes(tensor.ne, chosen), damage.predicted_or_near(chosen))
     rows = []
@@ -241,7 +245,7 @@ def _write(allocator: Allocator, solved: Solved, folder: Path) -> None:
     allocation = Allocation(
         ftype=plan.ftype,
         types=every,
-        quantizable=tuple(t.name for t in allocator.targets),
+        quantizable=tuple(t.name for t in allocator.problem.targets),
         pruned_layers=(),
         n_fallback=0,
     )

@@ -25,8 +25,8 @@ def list_entries(settings: Settings, as_json: bool) -> None:
     cache = settings.cache()
     entries = list(cache.entries())
     if as_json:
-        found = [{"step": e.step, "key": e.key, "n_bytes": e.n_bytes, "folder": str(e.folder)} for e in entries]
-        click.echo(json.dumps(found, indent=2))
+        values = [{"step": e.step, "key": e.key, "n_bytes": e.n_bytes, "folder": str(e.folder)} for e in entries]
+        click.echo(json.dumps(values, indent=2))
         return
     rows = [(e.step, e.key[:12], human_bytes(e.n_bytes), clock(e.seconds), e.finished) for e in entries]
     print_table(("step", "key", "size", "time", "finished"), rows, left=2)
@@ -40,7 +40,7 @@ def collect(settings: Settings, yes: bool) -> None:
     """Remove steps that no recipe's last run used, and what killed runs left."""
     cache = settings.cache()
     garbage = cache.garbage()
-    files = (p for found in garbage for p in (found.rglob("*") if found.is_dir() else (found,)))
+    files = (p for path in garbage for p in (path.rglob("*") if path.is_dir() else (path,)))
     n_bytes = sum(p.stat().st_size for p in files if p.is_file())
     for folder in garbage:
         click.echo(folder.name)

@@ -40,8 +40,8 @@ def stats_command(imatrix: Path, as_json: bool, order: str | None) -> None:
     if order:
         rows = tuple(sorted(rows, key=lambda row: _sort_key(row, SORTS[order])))
     if as_json:
-        found = {"tensors": [dataclasses.asdict(r) for r in rows], "layers": [dataclasses.asdict(r) for r in layers]}
-        click.echo(json.dumps(found, indent=2))
+        values = {"tensors": [dataclasses.asdict(r) for r in rows], "layers": [dataclasses.asdict(r) for r in layers]}
+        click.echo(json.dumps(values, indent=2))
         return
     print_table(STATS_HEADS, [as_printed(row) for row in rows], left=2)
     click.echo()
@@ -84,7 +84,7 @@ def inspect_command(model: Path, as_json: bool, by: tuple[str, ...]) -> None:
 
 
 def _summary(header: GgufHeader) -> dict[str, object]:
-    found: dict[str, object] = {
+    facts: dict[str, object] = {
         "file": header.path.name,
         "architecture": header.architecture,
         "layers": header.n_layer,
@@ -94,20 +94,20 @@ def _summary(header: GgufHeader) -> dict[str, object]:
         "shards": len(header.shards),
     }
     own = {k: v for k, v in header.metadata.items() if k.startswith(("lwq.", "quantize.imatrix."))}
-    return {**found, **own}
+    return {**facts, **own}
 
 
 def _by_layer(header: GgufHeader) -> tuple[TypeShare, ...]:
-    found = shares(header.tensors, lambda t: "-" if t.layer is None else str(t.layer))
-    return tuple(sorted(found, key=lambda s: (s.name == "-", int(s.name) if s.name != "-" else 0)))
+    layers = shares(header.tensors, lambda t: "-" if t.layer is None else str(t.layer))
+    return tuple(sorted(layers, key=lambda s: (s.name == "-", int(s.name) if s.name != "-" else 0)))
 
 
 def _share(share: TypeShare) -> dict[str, object]:
     return {**dataclasses.asdict(share), "bpw": 8 * share.n_bytes / share.n_elements}
 
 
-def _print_shares(kind: str, found: tuple[TypeShare, ...]) -> None:
-    total = sum(share.n_bytes for share in found)
+def _print_shares(kind: str, type_shares: tuple[TypeShare, ...]) -> None:
+    total = sum(share.n_bytes for share in type_shares)
     rows = [
         (
             s.name,
@@ -116,6 +116,6 @@ def _print_shares(kind: str, found: tuple[TypeShare, ...]) -> None:
             f"{100 * s.n_bytes / total:.1f} %",
             f"{8 * s.n_bytes / s.n_elements:.4f}",
         )
-        for s in found
+        for s in type_shares
     ]
     print_table((kind, "tensors", "size", "share", "bpw"), rows)

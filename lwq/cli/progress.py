@@ -49,7 +49,7 @@ class Progress:
             for argv in entry.commands:
                 self._line(f"    $ {echo(argv)}")
 
-    def told(self, what: str, done: int, total: int) -> None:
+    def show(self, what: str, done: int, total: int) -> None:
         """Progress of something that is no step; each new thing gets a plain line where there is no terminal."""
         if self.live and total:
             self._line(f"{what} {done}/{total}", keep=False)

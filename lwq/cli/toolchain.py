@@ -33,8 +33,8 @@ def build(settings: Settings, backend: str, jobs: int | None, source: Path | Non
 
     with showing(settings.verbosity) as progress:
         progress.n_steps = 1
-        found = build_toolchain(backend=backend, jobs=jobs, on_progress=progress.told, source=source)
-    click.echo(f"llama.cpp {found.commit[:12]} ({found.backend}): {found.bin_dir}")
+        toolchain = build_toolchain(backend=backend, jobs=jobs, on_progress=progress.show, source=source)
+    click.echo(f"llama.cpp {toolchain.commit[:12]} ({toolchain.backend}): {toolchain.bin_dir}")
 
 
 @toolchain_command.command("show")
@@ -43,18 +43,18 @@ def build(settings: Settings, backend: str, jobs: int | None, source: Path | Non
 @click.pass_obj
 def show(settings: Settings, only_bin: bool, as_json: bool) -> None:
     """Say which llama.cpp is used."""
-    found = settings.toolchain()
+    toolchain = settings.toolchain()
     if only_bin:
-        click.echo(found.bin_dir)
+        click.echo(toolchain.bin_dir)
         return
     facts = {
-        "commit": found.commit,
-        "backend": found.backend,
-        "compiler": found.compiler,
-        "flags": list(found.flags),
-        "stock": found.stock,
-        "bin": str(found.bin_dir),
-        "lib": str(found.lib_dir),
+        "commit": toolchain.commit,
+        "backend": toolchain.backend,
+        "compiler": toolchain.compiler,
+        "flags": list(toolchain.flags),
+        "stock": toolchain.stock,
+        "bin": str(toolchain.bin_dir),
+        "lib": str(toolchain.lib_dir),
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from lwq.bits.mixes import probed
 from lwq.engine import generation
 from lwq.engine.engine import Engine
 from lwq.errors import ModelError
@@ -57,6 +58,34 @@ def write_pruned(toolchain: Toolchain, header: GgufHeader, cut: Cut, out: Path, 
         keys["lwq.healed_tensors"] = ",".join(cut.tensors)
     rewrite_gguf(header, out, layers=cut.layers, metadata={**changed, **keys}, tensors=cut.tensors)
     generation.check_generates(toolchain, out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """On what a written base is compared with the loaded model: the first window of a text."""
+
+    text: str
+    name: str
+    """What errors call it."""
+    n_ctx: int
+    n_threads: int
+
+
+def write_proved(toolchain: Toolchain, header: GgufHeader, cut: Cut, out: Path, base_sha256: str, proof: Proof) -> None:
+    """Writes the base without those layers, whose predictions are those of the model in process without them.
+
+    Raises:
+        ModelError: the architecture cannot lose these layers, what was written predicts otherwise, or the text is
+            too short.
+    """
+    write_pruned(toolchain, header, cut, out, base_sha256)
+    n_ctx = proof.n_ctx
+    with Engine(toolchain, header.path, n_ctx=n_ctx, n_threads=proof.n_threads, scored=probed(n_ctx)) as engine:
+        windows = engine.cut(proof.text)[:1]
+        if not len(windows):
+            raise ModelError(f"{proof.name}: has no window of {n_ctx} tokens")
+        engine.set_windows(windows)
+        prove(engine, cut, out, windows[0], toolchain)
 
 
 def prove(engine: Engine, cut: Cut, out: Path, tokens: Tokens, toolchain: Toolchain) -> None:

@@ -52,7 +52,7 @@ _COUNTER: Final = re.compile(r"\[\s*(?:(\d+)/(\d+)|(\d+)%)\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BuildPlan:
     """What will be built, from where and into which folders."""
 
     source: Path
@@ -140,7 +140,7 @@ def build(
         return _install(plan)
 
 
-def make_plan(hardware: Hardware, backend: str, source: Path) -> Plan:
+def make_plan(hardware: Hardware, backend: str, source: Path) -> BuildPlan:
     """Everything settled before CMake runs."""
     chosen = detect_backend(hardware) if backend == "auto" else backend
     flags = (*BASE_FLAGS, *backend_flags(chosen, hardware), *cpu_flags(cpu_features()))
@@ -149,10 +149,10 @@ def make_plan(hardware: Hardware, backend: str, source: Path) -> Plan:
     version = run_tool((str(compiler), "--version"), cwd=Path("/")).stdout.splitlines()[0].strip()
     digest = hashlib.sha256("\n".join((*flags, version, cpu_digest())).encode()).hexdigest()[:8]
     name = f"{COMMIT[:12]}-{chosen}-{digest}"
-    return Plan(source=source, backend=chosen, flags=flags, compiler=version, name=name)
+    return BuildPlan(source=source, backend=chosen, flags=flags, compiler=version, name=name)
 
 
-def _configure(plan: Plan) -> None:
+def _configure(plan: BuildPlan) -> None:
     """CMake's own files; a half-done build of another source folder, or by another builder, is thrown away."""
     folder, origin = plan.build_dir, plan.build_dir / "origin.json"
     (cmake,) = need_programs("cmake")
@@ -178,7 +178,7 @@ def _builder() -> tuple[str, Path]:
     return name, need_programs(name)[0]
 
 
-def _compile(plan: Plan, jobs: int, on_progress: OnProgress) -> None:
+def _compile(plan: BuildPlan, jobs: int, on_progress: OnProgress) -> None:
     """Programs and libraries in the build folder.
 
     The builder is started itself, not through ``cmake --build``: when lwq is killed the system tells
@@ -198,7 +198,7 @@ def _compile(plan: Plan, jobs: int, on_progress: OnProgress) -> None:
         raise ToolchainError(error.message, hint="what was compiled is kept; run the same command again") from None
 
 
-def _install(plan: Plan) -> Toolchain:
+def _install(plan: BuildPlan) -> Toolchain:
     """Programs and libraries in their final folder, manifest last; the build folder goes."""
     built = plan.build_dir / "bin"
     plan.install_dir.parent.mkdir(parents=True, exist_ok=True)

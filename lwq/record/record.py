@@ -49,7 +49,7 @@ def shares(tensors: Iterable[TensorInfo], by: Callable[[TensorInfo], str]) -> tu
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(by(tensor), []).append(tensor)
-    found = (
+    each = (
         TypeShare(
             name=name,
             n_tensors=len(group),
@@ -58,7 +58,7 @@ def shares(tensors: Iterable[TensorInfo], by: Callable[[TensorInfo], str]) -> tu
         )
         for name, group in groups.items()
     )
-    return tuple(sorted(found, key=lambda share: (-share.n_bytes, share.name)))
+    return tuple(sorted(each, key=lambda share: (-share.n_bytes, share.name)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

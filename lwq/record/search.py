@@ -62,7 +62,7 @@ class Pace:
         )
 
 
-def said(budget: str, paces: tuple[Pace, ...]) -> str:
+def budget_and_pace(budget: str, paces: tuple[Pace, ...]) -> str:
     """A budget with the speed that is asked for beside it."""
     return f"{budget}, at least {paces[0].wanted:g} tokens per second" if paces else budget
 

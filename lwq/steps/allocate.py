@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq.bits.stock import proved
+from lwq.bits.settled import Settled, settle
 from lwq.errors import ModelError, ToolError
 from lwq.gguf.allocation import Allocation
 from lwq.gguf.header import read_header
-from lwq.gguf.size import planned_tensors
-from lwq.gguf.types import bits_per_weight
 from lwq.layers.pruning import check_layers, prune_obstacle
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest
 from lwq.llama.transcripts import DryRun
 from lwq.steps.step import Context, Made, Origin
-from lwq.store.files import write_atomic
 
 NAME = "allocate"
 VERSION = 1
@@ -38,14 +35,7 @@ class Inputs:
     """Name of the tensor-type file to write."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    allocation: Allocation
-    tensor_types_file: str | None
-    """None where nothing is converted (an F16 copy)."""
-    tensor_bytes: int
-    n_params: int
-    bpw: float
+Result = Settled
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
@@ -67,19 +57,11 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     answer = tools.dry_run(ctx.toolchain, plan, cwd=ctx.folder)
     ctx.ran(answer)
     allocation = _allocation(inputs, answer.plan)
-    tensors = planned_tensors(header, types=dict(allocation.types), pruned=allocation.pruned_layers)
-    tensor_bytes = sum(t.n_bytes for t in tensors)
-    _agree(answer.plan, tensor_bytes, inputs)
-    if allocation.quantizable:
-        write_atomic(ctx.folder / inputs.file, allocation.lines())
-        ctx.ran(proved(ctx.toolchain, allocation, plan.with_file(inputs.file), cwd=ctx.folder))
-    return Result(
-        allocation=allocation,
-        tensor_types_file=inputs.file if allocation.quantizable else None,
-        tensor_bytes=tensor_bytes,
-        n_params=sum(t.n_elements for t in tensors),
-        bpw=bits_per_weight(tensors),
-    )
+    settled, obeyed = settle(ctx.toolchain, header, allocation, plan, inputs.file, cwd=ctx.folder)
+    if obeyed:
+        ctx.ran(obeyed)
+    _agree(answer.plan, settled.tensor_bytes, inputs)
+    return settled
 
 
 def _types(plan: DryRun) -> tuple[tuple[str, str], ...]:

@@ -96,17 +96,17 @@ def _range_notes(header: GgufHeader, inputs: Inputs) -> tuple[str, ...]:
     """What F16's range does to BF16 and F32 values; an overflow is an error."""
     if inputs.base_type != "f16":
         return ()
-    found = scan_f16_range(header)
-    worst = [c.tensor for c in found.tensors if c.n_overflow or c.n_not_finite]
+    scan = scan_f16_range(header)
+    worst = [c.tensor for c in scan.tensors if c.n_overflow or c.n_not_finite]
     if worst:
-        n, bad = found.total.n_overflow, found.total.n_not_finite
+        n, bad = scan.total.n_overflow, scan.total.n_not_finite
         raise ModelError(
             f"{inputs.source.name}: {n} values overflow F16 and {bad} are not finite, first in {worst[0]}",
             hint="the file is damaged" if bad else 'set base_type = "bf16" in the recipe',
         )
-    lost = ((found.total.n_zero, "became zero"), (found.total.n_subnormal, "became subnormal"))
-    of = found.total.n_values
-    return tuple(f"{n:,} of {of:,} values {what} in F16" for n, what in lost if n)
+    lost = ((scan.total.n_zero, "became zero"), (scan.total.n_subnormal, "became subnormal"))
+    n_values = scan.total.n_values
+    return tuple(f"{n:,} of {n_values:,} values {what} in F16" for n, what in lost if n)
 
 
 def _shard_notes(header: GgufHeader) -> tuple[str, ...]:
@@ -125,11 +125,11 @@ def _convert(inputs: Inputs, ctx: Context, source: str, header: GgufHeader, quan
 
 
 def _general(header: GgufHeader) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    found: list[tuple[str, tuple[str, ...]]] = []
+    facts: list[tuple[str, tuple[str, ...]]] = []
     for key in _GENERAL:
         value = header.metadata.get(f"general.{key}")
         if isinstance(value, str):
-            found.append((key, (value,)))
+            facts.append((key, (value,)))
         elif isinstance(value, tuple | list):
-            found.append((key, tuple(str(v) for v in value)))
-    return tuple(found)
+            facts.append((key, tuple(str(v) for v in value)))
+    return tuple(facts)

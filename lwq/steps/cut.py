@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq.bits.mixes import probed
-from lwq.engine.engine import Engine
 from lwq.errors import ModelError
 from lwq.gguf.header import read_header
-from lwq.layers.pruned_base import Cut, cut_command, prove, read_repairs, write_pruned
+from lwq.layers.pruned_base import Cut, Proof, cut_command, read_repairs, write_proved
 from lwq.layers.pruning import check_layers
 from lwq.record.prune import HealedSet, RemovedSet
 from lwq.record.record import FileFacts
@@ -55,18 +53,13 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     repairs = (
         read_repairs(ctx.entries[inputs.heal.key].path(healed.file)) if inputs.heal and healed and healed.file else {}
     )
-    found = Cut(layers=layers, tensors=repairs)
     need_space(ctx.folder, header.file_bytes, inputs.file)
     out = ctx.folder / inputs.file
     ctx.commands.append(cut_command(header, inputs.base.name, layers, healed.file if healed else "", inputs.file))
-    write_pruned(ctx.toolchain, header, found, out, ctx.sha256(inputs.base))
-    n_ctx = inputs.n_ctx
-    with Engine(ctx.toolchain, header.path, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
-        windows = engine.cut(ctx.find(inputs.text).read_bytes().decode())[:1]
-        if not len(windows):
-            raise ModelError(f"{inputs.text.name}: has no window of {n_ctx} tokens")
-        engine.set_windows(windows)
-        prove(engine, found, out, windows[0], ctx.toolchain)
+    text = ctx.find(inputs.text).read_bytes().decode()
+    proof = Proof(text=text, name=inputs.text.name, n_ctx=inputs.n_ctx, n_threads=ctx.n_threads)
+    cut = Cut(layers=layers, tensors=repairs)
+    write_proved(ctx.toolchain, header, cut, out, ctx.sha256(inputs.base), proof)
     return Result(layers=layers, healed=healed, facts=file_facts(read_header(out)))
 
 

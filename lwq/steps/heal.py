@@ -69,25 +69,25 @@ def run(inputs: Inputs, ctx: Context) -> Result:
             fit=_windows(engine, ctx, inputs.fit_text, inputs.n_fit_windows),
             on_done=lambda: ctx.progress(min(next(done), n_all), n_all),
         )
-        found = []
+        healed = []
         for layers in sets:
             piece = _piece(inputs, layers)
             kept = pieces.path.with_suffix(f".{key_of({'piece': piece})[:24]}.gguf")
             value = pieces.get(piece, partial(_healed, mender, layers, kept, ctx.folder))
-            found.append(from_json(HealedSet, value))
-            if found[-1].file:
-                link_or_copy(kept, ctx.folder / found[-1].file)
-    return Result(sets=tuple(found))
+            healed.append(from_json(HealedSet, value))
+            if healed[-1].file:
+                link_or_copy(kept, ctx.folder / healed[-1].file)
+    return Result(sets=tuple(healed))
 
 
 def _sets(inputs: Inputs, ctx: Context) -> tuple[tuple[int, ...], ...]:
     if inputs.prune is None:
         return (inputs.layers,)
-    found = ctx.result(inputs.prune, "sets", tuple[RemovedSet, ...])
-    most = len(found)
+    sets = ctx.result(inputs.prune, "sets", tuple[RemovedSet, ...])
+    most = len(sets)
     if beyond := [n for n in inputs.counts if n > most]:
         raise ModelError(f"{beyond[0]} layers cannot go: only {most} of this model may", hint=f"prune at most {most}")
-    return tuple(found[n - 1].layers for n in inputs.counts or range(1, most + 1))
+    return tuple(sets[n - 1].layers for n in inputs.counts or range(1, most + 1))
 
 
 def _piece(inputs: Inputs, layers: tuple[int, ...]) -> str:
@@ -102,10 +102,10 @@ def _windows(engine: Engine, ctx: Context, text: Given, n: int) -> Tokens:
 
 def _healed(mender: Mender, layers: tuple[int, ...], kept: Path, work: Path) -> dict[str, Any]:
     """One set, as JSON; its repaired tensors lie in ``kept`` before it counts."""
-    found, tensors = mender.heal(layers)
+    healed, tensors = mender.heal(layers)
     if tensors:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_gguf(work / "unfinished.gguf", {"general.type": "adapter"}, tensors)
         (work / "unfinished.gguf").replace(kept)
-        found = dataclasses.replace(found, file=f"healed-{'-'.join(map(str, layers))}.gguf")
-    return dict(to_json(found))
+        healed = dataclasses.replace(healed, file=f"healed-{'-'.join(map(str, layers))}.gguf")
+    return dict(to_json(healed))

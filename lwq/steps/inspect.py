@@ -34,9 +34,9 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         ModelError: it is a file of another model.
     """
     other = read_header(ctx.find(inputs.file))
-    if told := difference(read_header(ctx.find(inputs.base)), other):
+    if why := difference(read_header(ctx.find(inputs.base)), other):
         raise ModelError(
-            f"{inputs.file.name}: {told}: another model",
+            f"{inputs.file.name}: {why}: another model",
             hint="rows of one card must be files of one model; remove it from third_party",
         )
     return Result(facts=file_facts(other))

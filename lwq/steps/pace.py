@@ -29,6 +29,7 @@ from lwq.record.prune import HealedSet
 from lwq.record.search import Pace, TensorSensitivity
 from lwq.steps.step import Context, Made, Origin, from_json, to_json
 from lwq.store.files import need_space
+from lwq.store.pieces import Pieces
 
 NAME = "pace"
 VERSION = 1
@@ -66,49 +67,63 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         ToolError: llama-quantize or llama-bench failed.
     """
     sets = ctx.result(inputs.heal, "sets", tuple[HealedSet, ...]) if inputs.heal else ()
-    timed = _Timed(inputs, ctx)
+    pacing = _pacing(inputs, ctx)
     n, paces = 1 + len(sets), []
     for i, layers in enumerate(((), *(s.layers for s in sets))):
-        paces.append(timed.pace(layers))
+        paces.append(pacing.pace(layers))
         ctx.progress(i + 1, n)
     return Result(paces=tuple(paces))
 
 
-@dataclass(slots=True, kw_only=True)
-class _Offer:
-    """What the tensors of one model may be."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remaining:
+    """What the tensors of a model without some layers may be."""
 
     layers: tuple[int, ...]
     groups: tuple[Group, ...]
     n_other: int
+    """Bytes of the tensors that keep their type."""
 
 
-class _Timed:
+def _pacing(inputs: Inputs, ctx: Context) -> _Pacing:
+    header = read_header(ctx.find(inputs.base))
+    tensors = ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...])
+    mix, budget_bytes = mix_and_bytes(inputs.budget, header, ctx.stock_mixes(inputs.base, inputs.imatrix))
+    ftype = inputs.ftype or mix.ftype
+    return _Pacing(
+        inputs=inputs,
+        ctx=ctx,
+        header=header,
+        known=damages(tensors, {}),
+        budget_bytes=budget_bytes,
+        timer=Timer(toolchain=ctx.toolchain, folder=ctx.folder, n_threads=ctx.n_threads, ftype=ftype),
+        pieces=ctx.pieces(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pacing:
     """Files of one recipe's model, written and timed."""
 
-    def __init__(self, inputs: Inputs, ctx: Context) -> None:
-        self.inputs, self.ctx = inputs, ctx
-        self.header: GgufHeader = read_header(ctx.find(inputs.base))
-        tensors = ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...])
-        self.known: Mapping[str, TensorDamage] = damages(tensors, {})
-        stock = ctx.stock_mixes(inputs.base, inputs.imatrix)
-        mix, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, stock)
-        self.timer = Timer(
-            toolchain=ctx.toolchain, folder=ctx.folder, n_threads=ctx.n_threads, ftype=inputs.ftype or mix.ftype
-        )
-        self.pieces = ctx.pieces()
+    inputs: Inputs
+    ctx: Context
+    header: GgufHeader
+    known: Mapping[str, TensorDamage]
+    budget_bytes: int
+    timer: Timer
+    pieces: Pieces
 
     def pace(self, layers: tuple[int, ...]) -> Pace:
         """What was found of the model without these layers; an allocation of a budget too small for it is no file."""
         groups, others = choices(self.header, self.known, self.inputs.constraints, layers)
-        offer = _Offer(layers=layers, groups=groups, n_other=others)
+        remaining = _Remaining(layers=layers, groups=groups, n_other=others)
         least, most = (size + others for size in least_and_most(groups))
         if least > self.budget_bytes:
             return Pace(wanted=self.inputs.min_tg, layers=layers, n_bytes=None, tried=())
         busy = [0.0]
 
         def speed(n_bytes: int) -> Estimate:
-            timed = self._timed(offer, n_bytes)
+            timed = self._timed(remaining, n_bytes)
             busy.append(timed.busy)
             return timed.speed
 
@@ -117,15 +132,14 @@ class _Timed:
         self._forget()
         return Pace(wanted=wanted, layers=layers, n_bytes=n_bytes, tried=tried, busy=max(busy))
 
-    def _timed(self, offer: _Offer, n_bytes: int) -> Timed:
-        piece = self.pieces.get(f"{TEST}/{offer.layers}/{n_bytes}", lambda: self._measured(offer, n_bytes))
-        found: Timed = from_json(Timed, piece)
-        return found
+    def _timed(self, remaining: _Remaining, n_bytes: int) -> Timed:
+        piece = self.pieces.get(f"{TEST}/{remaining.layers}/{n_bytes}", lambda: self._measured(remaining, n_bytes))
+        return from_json(Timed, piece)
 
-    def _measured(self, offer: _Offer, n_bytes: int) -> Any:
-        base, imatrix = self._base(offer.layers)
-        chosen = spread(solve(offer.groups, n_bytes - offer.n_other), offer.groups)
-        types = {renumber(name, offer.layers) or name: q for name, q in chosen.items()}
+    def _measured(self, remaining: _Remaining, n_bytes: int) -> Any:
+        base, imatrix = self._base(remaining.layers)
+        chosen = spread(solve(remaining.groups, n_bytes - remaining.n_other), remaining.groups)
+        types = {renumber(name, remaining.layers) or name: q for name, q in chosen.items()}
         return to_json(self.timer.timed(base, imatrix, types))
 
     def _base(self, layers: tuple[int, ...]) -> tuple[str, str]:

@@ -5,7 +5,7 @@ All on the calibration text; healing and the choice between candidates come late
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from lwq.gguf.data import read_tensor
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
-from lwq.gguf.statistics import layer_statistics, tensor_statistics
+from lwq.gguf.statistics import ImatrixEntry, layer_statistics, tensor_statistics
 from lwq.layers.cuts import Cuts, Removal, grow
 from lwq.layers.pruning import check_layers, without_layers
 from lwq.layers.scores import StreamStatistics, lowest, nearest_run, weights_above
@@ -88,120 +88,111 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     Raises:
         ModelError: an imatrix of another model; an architecture whose layers cannot be left out; a text too short.
     """
-    return _Pruning(inputs, ctx).result()
-
-
-class _Pruning:
-    def __init__(self, inputs: Inputs, ctx: Context) -> None:
-        self.inputs, self.ctx = inputs, ctx
-        self.pieces = ctx.pieces(inputs.base.key)  # scores of a layer serve every number of layers and every budget
-        self.of = f"{NAME} {VERSION}, {inputs.text.sha256[:16]}, {inputs.n_ctx}, {inputs.n_windows}"
-        self.n_done, self.n_all = 0, 1
-        self.scored = range(0)
-
-    def result(self) -> Result:
-        inputs, ctx = self.inputs, self.ctx
-        entries = read_imatrix(ctx.find(inputs.imatrix)).entries
-        base, n_ctx = ctx.find(inputs.base), inputs.n_ctx
-        with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
-            importance_rows(entries, engine.header.tensors)  # of this model
-            if strange := sorted({e.name for e in entries} - {t.name for t in engine.header.tensors}):
-                raise ModelError(
-                    f"{inputs.imatrix.name}: has data for {strange[0]}, which this model does not have",
-                    hint="it was collected from another model; leave --imatrix out to collect it from this one",
-                )
-            windows = engine.cut_file(ctx.find(inputs.text), inputs.text.name)
-            found = self.pieces.get(f"{self.of}/streams", partial(self._streams, engine, windows))
-            engine.set_windows(_in_turn(spread_over(windows, 2 * inputs.n_windows)))
-            n_windows = min(inputs.n_windows, len(engine.windows))
-            cuts = Cuts(engine=engine, pieces=self.pieces, text=self.of, on_done=self._told)
-            n_layer = engine.header.n_layer
-            barred = dict(self._barred(engine.header))
-            candidates = [layer for layer in range(n_layer) if layer not in barred]
-            cuts.check(range(n_layer))
-            self.n_all = 3 * n_layer + sum(len(candidates) for _ in range(inputs.n_layers))
-            cossim = {row.layer: row.cossim for row in layer_statistics(tensor_statistics(entries))}
-            self.scored = range(n_windows)
-            scores = tuple(self._score(cuts, layer, found, cossim.get(layer)) for layer in range(n_layer))
-            n = max((inputs.n_layers, *self._needed(engine.header, candidates)))
-            named = partial(suggested, scores, candidates)
-            sets = grow(cuts, candidates, n, beam=inputs.beam, contiguous=inputs.contiguous, suggested=named)
-            return Result(
-                layers=scores,
-                sets=tuple(_removed(s) for s in sets),
-                n_windows=n_windows,
-                n_scored=engine.n_scored * n_windows,
-                n_set_windows=len(engine.windows),
-                base_ppl=engine.score(windows=self.scored).ppl,
-                barred=tuple(barred.items()),
-            )
-
-    def _told(self) -> None:
-        self.n_done += 1
-        self.ctx.progress(min(self.n_done, self.n_all), self.n_all)
-
-    def _needed(self, header: GgufHeader, candidates: list[int]) -> Iterator[int]:
-        """Layers that must go at least, for each budget, if those that free least are taken."""
-        if self.inputs.sensitivity is None:
-            return
-        kind = tuple[TensorSensitivity, ...]
-        known = damages(self.ctx.result(self.inputs.sensitivity, "tensors", kind), {})
-        stock = self.ctx.stock_mixes(self.inputs.base, self.inputs.imatrix)
-        for wanted in self.inputs.budgets:
-            _, n_bytes = mix_and_bytes(wanted.budget, header, stock)
-            found = groups((t for t in header.tensors if t.name in known), known, wanted.constraints)
-            least = [(g.layer, min(o.n_bytes for o in g.options)) for g in found]
-            least += [(t.layer, t.n_bytes) for t in header.tensors if t.name not in known]
-            freed = sorted(sum(n for layer, n in least if layer == c) for c in candidates)
-            over = sum(n for _, n in least) - n_bytes
-            yield next((k for k in range(len(freed) + 1) if sum(freed[:k]) >= over), len(freed))
-
-    def _barred(self, header: GgufHeader) -> Iterator[tuple[int, str]]:
-        """Layers that may not go: the first and the last, and those that the architecture cannot lose."""
-        for layer in range(header.n_layer):
-            try:
-                check_layers((layer,), header.n_layer, allow_edge=self.inputs.allow_edge)
-                without_layers(header.architecture, header.n_layer, header.metadata, (layer,))
-            except ModelError as error:
-                yield layer, error.message
-
-    def _streams(self, engine: Engine, windows: Tokens) -> list[dict[str, Any]]:
-        """Scores of activations and weights, by layer."""
-        n_layer = engine.header.n_layer
-        engine.set_windows(windows[:1], scored=range(engine.n_ctx))
-        assert engine.graph
-        ends = range(-1, n_layer)
-        found = StreamStatistics(n_layer)
-        if not set(ends) <= set(engine.graph.boundaries):
-            raise ModelError(
-                f"{engine.path.name}: the graph of {engine.header.architecture} cannot be cut at every layer",
-                hint="its layers cannot be measured or pruned by lwq",
-            )
-        for tokens in spread_over(windows, _N_STREAMS):
-            found.add(engine.streams(tokens))
-        engine.scored = probed(engine.n_ctx)
-        return [
-            {
-                "block_influence": found.block_influence(layer),
-                "lim": -found.lim_cosine(layer),
-                "zd": weights_above(_matrices(engine.header, layer)),
-                "angular": found.angular(layer),
-            }
-            for layer in range(n_layer)
-        ]
-
-    def _score(self, cuts: Cuts, layer: int, found: list[dict[str, Any]], cossim: float | None) -> LayerScore:
-        each = (tuple(ENDS), *zip(ENDS, strict=True))
-        whole, attention, ffn = (cuts.scores((layer,), self.scored, parts) for parts in each)
-        return LayerScore(
-            layer=layer,
-            cossim=cossim,
-            kld=whole.estimate(),
-            ppl=whole.ppl,
-            attention_kld=attention.estimate(),
-            ffn_kld=ffn.estimate(),
-            **{**found[layer], "angular": tuple(found[layer]["angular"])},
+    entries = read_imatrix(ctx.find(inputs.imatrix)).entries
+    pieces = ctx.pieces(inputs.base.key)  # scores of a layer serve every number of layers and every budget
+    prefix = f"{NAME} {VERSION}, {inputs.text.sha256[:16]}, {inputs.n_ctx}, {inputs.n_windows}"
+    base, n_ctx = ctx.find(inputs.base), inputs.n_ctx
+    with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
+        header, n_layer = engine.header, engine.header.n_layer
+        _check_imatrix(entries, header, inputs.imatrix.name)
+        windows = engine.cut_file(ctx.find(inputs.text), inputs.text.name)
+        streams = pieces.get(f"{prefix}/streams", partial(_streams, engine, windows))
+        engine.set_windows(_in_turn(spread_over(windows, 2 * inputs.n_windows)))
+        barred = dict(_barred(inputs, header))
+        candidates = [layer for layer in range(n_layer) if layer not in barred]
+        on_done = ctx.counted(3 * n_layer + inputs.n_layers * len(candidates))
+        cuts = Cuts(engine=engine, pieces=pieces, text=prefix, on_done=on_done)
+        cuts.check(range(n_layer))
+        cossim = {row.layer: row.cossim for row in layer_statistics(tensor_statistics(entries))}
+        scored = range(min(inputs.n_windows, len(engine.windows)))
+        scores = tuple(_score(cuts, layer, scored, streams[layer], cossim.get(layer)) for layer in range(n_layer))
+        n = max((inputs.n_layers, *_needed(inputs, ctx, header, candidates)))
+        named = partial(suggested, scores, candidates)
+        sets = grow(cuts, candidates, n, beam=inputs.beam, contiguous=inputs.contiguous, suggested=named)
+        return Result(
+            layers=scores,
+            sets=tuple(_removed(s) for s in sets),
+            n_windows=len(scored),
+            n_scored=engine.n_scored * len(scored),
+            n_set_windows=len(engine.windows),
+            base_ppl=engine.score(windows=scored).ppl,
+            barred=tuple(barred.items()),
         )
+
+
+def _check_imatrix(entries: Sequence[ImatrixEntry], header: GgufHeader, name: str) -> None:
+    """Raises ModelError for an importance matrix of another model."""
+    importance_rows(entries, header.tensors)
+    if strange := sorted({e.name for e in entries} - {t.name for t in header.tensors}):
+        raise ModelError(
+            f"{name}: has data for {strange[0]}, which this model does not have",
+            hint="it was collected from another model; leave --imatrix out to collect it from this one",
+        )
+
+
+def _needed(inputs: Inputs, ctx: Context, header: GgufHeader, candidates: Sequence[int]) -> Iterator[int]:
+    """Layers that must go at least, for each budget, if those that free least are taken."""
+    if inputs.sensitivity is None:
+        return
+    known = damages(ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...]), {})
+    stock_mix_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
+    for wanted in inputs.budgets:
+        _, n_bytes = mix_and_bytes(wanted.budget, header, stock_mix_of)
+        free = groups((t for t in header.tensors if t.name in known), known, wanted.constraints)
+        least = [(g.layer, min(o.n_bytes for o in g.options)) for g in free]
+        least += [(t.layer, t.n_bytes) for t in header.tensors if t.name not in known]
+        freed = sorted(sum(n for layer, n in least if layer == c) for c in candidates)
+        over = sum(n for _, n in least) - n_bytes
+        yield next((k for k in range(len(freed) + 1) if sum(freed[:k]) >= over), len(freed))
+
+
+def _barred(inputs: Inputs, header: GgufHeader) -> Iterator[tuple[int, str]]:
+    """Layers that may not go: the first and the last, and those that the architecture cannot lose."""
+    for layer in range(header.n_layer):
+        try:
+            check_layers((layer,), header.n_layer, allow_edge=inputs.allow_edge)
+            without_layers(header.architecture, header.n_layer, header.metadata, (layer,))
+        except ModelError as error:
+            yield layer, error.message
+
+
+def _streams(engine: Engine, windows: Tokens) -> list[dict[str, Any]]:
+    """Scores of activations and weights, by layer."""
+    n_layer = engine.header.n_layer
+    engine.set_windows(windows[:1], scored=range(engine.n_ctx))
+    assert engine.graph
+    if not set(range(-1, n_layer)) <= set(engine.graph.boundaries):
+        raise ModelError(
+            f"{engine.path.name}: the graph of {engine.header.architecture} cannot be cut at every layer",
+            hint="its layers cannot be measured or pruned by lwq",
+        )
+    statistics = StreamStatistics(n_layer)
+    for tokens in spread_over(windows, _N_STREAMS):
+        statistics.add(engine.streams(tokens))
+    engine.scored = probed(engine.n_ctx)
+    return [
+        {
+            "block_influence": statistics.block_influence(layer),
+            "lim": -statistics.lim_cosine(layer),
+            "zd": weights_above(_matrices(engine.header, layer)),
+            "angular": statistics.angular(layer),
+        }
+        for layer in range(n_layer)
+    ]
+
+
+def _score(cuts: Cuts, layer: int, windows: range, streams: Mapping[str, Any], cossim: float | None) -> LayerScore:
+    each = (tuple(ENDS), *zip(ENDS, strict=True))
+    whole, attention, ffn = (cuts.scores((layer,), windows, parts) for parts in each)
+    return LayerScore(
+        layer=layer,
+        cossim=cossim,
+        kld=whole.estimate(),
+        ppl=whole.ppl,
+        attention_kld=attention.estimate(),
+        ffn_kld=ffn.estimate(),
+        **{**streams, "angular": tuple(streams["angular"])},
+    )
 
 
 def suggested(scores: Sequence[LayerScore], candidates: Sequence[int], n: int) -> set[tuple[int, ...]]:
@@ -224,5 +215,5 @@ def _matrices(header: GgufHeader, layer: int) -> Iterator[Floats]:
             yield read_tensor(header, tensor.name)
 
 
-def _removed(found: Removal) -> RemovedSet:
-    return RemovedSet(layers=found.layers, kld=found.scores.estimate(), ppl=found.scores.ppl)
+def _removed(best: Removal) -> RemovedSet:
+    return RemovedSet(layers=best.layers, kld=best.scores.estimate(), ppl=best.scores.ppl)

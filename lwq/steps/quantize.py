@@ -100,10 +100,10 @@ def _origins(inputs: Inputs, ctx: Context) -> tuple[Made, Origin | None]:
 def _imatrix_keys(used: Origin | None, ctx: Context) -> dict[str, Scalar]:
     if used is None:
         return {}
-    found = read_imatrix(ctx.find(used))
+    imatrix = read_imatrix(ctx.find(used))
     return imatrix_kv(
         file_name=used.name,
-        datasets=found.datasets,
-        n_entries=len(found.entries),
-        n_chunks=found.n_chunks,
+        datasets=imatrix.datasets,
+        n_entries=len(imatrix.entries),
+        n_chunks=imatrix.n_chunks,
     )

@@ -8,39 +8,32 @@ mix is never dropped, and ships unless something is surely better.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Final
+from dataclasses import dataclass
 
-from lwq.bits.damage import TensorDamage, damages, fit_interaction, most_extrapolated, sum_of
-from lwq.bits.knapsack import BudgetError, Group, solve
+from lwq.bits.contest import EXPONENTS, N_PROBE_WINDOWS, N_PROBES, N_SWAPS, Choice, Contest, probe
+from lwq.bits.knapsack import BudgetError
 from lwq.bits.mixes import Mixer, probed
-from lwq.bits.options import check_ties, groups, spread
 from lwq.bits.pacing import Gate, Timer
-from lwq.bits.race import Polish, Runner, choose, entered_as, proposals, race, reason, rounds_of
-from lwq.bits.stock import StockMix, budget_bytes, is_refused, mix_and_bytes, obstacle, settled
+from lwq.bits.problem import Problem
+from lwq.bits.race import Runner
+from lwq.bits.settled import completed, settle
+from lwq.bits.stock import StockMix, budget_bytes, is_refused, mix_and_bytes
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
 from lwq.gguf.allocation import Allocation
-from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
-from lwq.gguf.size import planned_tensors
-from lwq.gguf.types import bits_per_weight, tensor_bytes
 from lwq.llama.requests import DryRunRequest
-from lwq.metrics.arrays import Tokens
+from lwq.metrics.arrays import Floats
 from lwq.recipe.budget import Budget
 from lwq.recipe.constraints import Constraints
-from lwq.record.search import Pace, Search, TensorSensitivity, nothing_fits, said, stock_name
+from lwq.record.search import Pace, Search, TensorSensitivity, budget_and_pace, nothing_fits, stock_name
 from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "search"
 VERSION = 2
 USES_TOOLS = True
-EXPONENTS: Final = (1.0, 0.9, 1.1)
-N_PROBES: Final = 10
-N_SWAPS: Final = 4
-N_PROBE_WINDOWS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,211 +88,153 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         BudgetError: nothing allowed is small enough.
         ModelError: an imatrix of another model; logits that are not finite; a text without two windows.
     """
-    search = _Search(inputs, ctx)
+    setting = _setting(inputs, ctx)
     try:
-        return search.result()
+        choice, contest = _contested(inputs, ctx, setting)
     except BudgetError as error:
         if not inputs.optional:
             raise
-        nothing = nothing_fits(said(str(inputs.budget), search.paces), search.stated_bytes, error.message, search.paces)
-        return Result(allocation=None, search=nothing)
+        budget = budget_and_pace(str(inputs.budget), setting.paces)
+        return Result(allocation=None, search=nothing_fits(budget, setting.stated_bytes, error.message, setting.paces))
+    return _written(inputs, ctx, setting, choice, _recorded(inputs, setting, choice, contest))
 
 
-@dataclass(slots=True, kw_only=True)
-class _Field:
-    """Who runs, and what each predicted allocation was made of."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SearchSetting:
+    """What is known before anything is measured."""
 
-    runners: list[Runner]
-    made_of: dict[str, tuple[dict[str, str], tuple[Group, ...]]] = field(default_factory=dict)
+    problem: Problem
+    importance: Mapping[str, Floats]
+    plain: Mapping[str, Floats]
+    """The same without the output tensor: what the stock mix uses."""
+    stock: StockMix
+    stated_bytes: int
+    budget_bytes: int
+    """What a least speed leaves of them."""
+    paces: tuple[Pace, ...]
+
+    @property
+    def unweighted(self) -> frozenset[str]:
+        """Tensors without data in the importance matrix that the stock mix uses."""
+        return frozenset(t.name for t in self.problem.targets if t.name not in self.plain)
 
 
-class _Search:
-    """One target's search."""
+def _setting(inputs: Inputs, ctx: Context) -> _SearchSetting:
+    header = read_header(ctx.find(inputs.base))
+    tensors = ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...])
+    problem = Problem(header=header, tensors=tensors, constraints=inputs.constraints)
+    problem.check()
+    plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, problem.targets)
+    paces = ctx.result(inputs.paced, "paces", tuple[Pace, ...]) if inputs.paced else ()
+    stock_mix_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
 
-    def __init__(self, inputs: Inputs, ctx: Context) -> None:
-        self.inputs, self.ctx = inputs, ctx
-        self.header: GgufHeader = read_header(ctx.find(inputs.base))
-        self.tensors: tuple[TensorSensitivity, ...] = ctx.result(
-            inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...]
-        )
-        names = {t.tensor for t in self.tensors}
-        self.targets = tuple(t for t in self.header.tensors if t.name in names)
-        check_ties(self.targets, inputs.constraints)
-        self.other_bytes = sum(t.n_bytes for t in self.header.tensors if t.name not in names)
-        self.more: dict[tuple[str, str], float] = {}
-        self.plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, self.targets)
-        self.importance = importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, self.targets)
-        self.stock_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
-        self.paces: tuple[Pace, ...] = ctx.result(inputs.paced, "paces", tuple[Pace, ...]) if inputs.paced else ()
-        within = self.paces[0].limit if self.paces else int
-        self.stated_bytes = budget_bytes(inputs.budget, self.header, self.stock_of)
-        self.stock, self.budget_bytes = mix_and_bytes(inputs.budget, self.header, self.stock_of, self._writable, within)
-        self.ftype = inputs.ftype or self.stock.ftype
-        self.gate = self._gate()
-        self.n_done = 0
+    def writable(mix: StockMix) -> bool:
+        return all(t.name in plain or not is_refused(t.name, mix.types[t.name]) for t in problem.targets)
 
-    def _gate(self) -> Gate | None:
-        """What tells whether a mix is fast enough, where that is asked for and the whole model can be."""
-        inputs, ctx = self.inputs, self.ctx
-        if not inputs.paced or self.paces[0].n_bytes is None:
-            return None
-        found = self._groups(1.0)
-        return Gate(
-            timer=Timer(toolchain=ctx.toolchain, folder=ctx.folder, n_threads=ctx.n_threads, ftype=self.ftype),
-            base=ctx.place(inputs.base),
-            imatrix=ctx.place(inputs.sensitivity),
-            wanted=self.paces[0].wanted,
-            passed=spread(solve(found, self.paces[0].n_bytes - self.other_bytes), found),
-            pieces=ctx.pieces(inputs.paced.key),
-        )
+    stated = budget_bytes(inputs.budget, header, stock_mix_of)
+    within = paces[0].limit if paces else int
+    stock, n_bytes = mix_and_bytes(inputs.budget, header, stock_mix_of, writable, within)
+    return _SearchSetting(
+        problem=problem,
+        importance=importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, problem.targets),
+        plain=plain,
+        stock=stock,
+        stated_bytes=stated,
+        budget_bytes=n_bytes,
+        paces=paces,
+    )
 
-    def _writable(self, mix: StockMix) -> bool:
-        return all(t.name in self.plain or not is_refused(t.name, mix.types[t.name]) for t in self.targets)
 
-    # the candidates
+def _ftype(inputs: Inputs, setting: _SearchSetting) -> str:
+    return inputs.ftype or setting.stock.ftype
 
-    def result(self) -> Result:
-        inputs, ctx = self.inputs, self.ctx
-        if self.paces and self.paces[0].is_too_slow:
-            raise BudgetError(str(self.paces[0]), hint="lower min_tg, or allow smaller types")
-        with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
-            self._probe(engine, engine.cut(ctx.find(inputs.probe_text).read_bytes().decode()))
-        with Engine(ctx.toolchain, ctx.find(inputs.base), n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
-            windows = engine.cut_file(ctx.find(inputs.text), inputs.text.name)
-            engine.set_windows(spread_over(windows, inputs.n_windows))
-            mixer = Mixer(engine, self.importance)
-            entered = self._field()
-            race(mixer, entered.runners, rounds_of(len(engine.windows)), self._told)
-            polish = self._polished(mixer, entered)
-        return self._finished(entered, polish)
 
-    def _told(self) -> None:
-        self.n_done += 1
-        most = N_PROBES + N_SWAPS + 3 * (1 + len(EXPONENTS) + len(self.inputs.rivals))
-        self.ctx.progress(min(self.n_done, most), most)
+def _gate(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> Gate | None:
+    """What tells whether a mix is fast enough, where that is asked for and the whole model can be."""
+    if not inputs.paced or setting.paces[0].n_bytes is None:
+        return None
+    ftype = _ftype(inputs, setting)
+    return Gate(
+        timer=Timer(toolchain=ctx.toolchain, folder=ctx.folder, n_threads=ctx.n_threads, ftype=ftype),
+        base=ctx.place(inputs.base),
+        imatrix=ctx.place(inputs.sensitivity),
+        wanted=setting.paces[0].wanted,
+        passed=setting.problem.solved(setting.paces[0].n_bytes).types,
+        pieces=ctx.pieces(inputs.paced.key),
+    )
 
-    def _damages(self) -> dict[str, TensorDamage]:
-        return damages(self.tensors, self.more)
 
-    def _groups(self, exponent: float) -> tuple[Group, ...]:
-        return groups(self.targets, self._damages(), self.inputs.constraints, exponent)
+def _contested(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> tuple[Choice, Contest]:
+    """Probes, race, swaps and the choice.
 
-    def _solved(self, exponent: float) -> tuple[dict[str, str], tuple[Group, ...]]:
-        found = self._groups(exponent)
-        return solve(found, self.budget_bytes - self.other_bytes), found
+    Raises:
+        BudgetError: nothing allowed is small enough, or fast enough.
+    """
+    if setting.paces and setting.paces[0].is_too_slow:
+        raise BudgetError(str(setting.paces[0]), hint="lower min_tg, or allow smaller types")
+    problem, base, gate = setting.problem, ctx.find(inputs.base), _gate(inputs, ctx, setting)
+    on_done = ctx.counted(N_PROBES + N_SWAPS + 3 * (1 + len(EXPONENTS) + len(inputs.rivals)))
+    with Engine(ctx.toolchain, base, n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
+        windows = spread_over(engine.cut(ctx.find(inputs.probe_text).read_bytes().decode()), N_PROBE_WINDOWS)
+        engine.set_windows(windows, scored=probed(engine.n_ctx))
+        pieces = ctx.pieces(inputs.sensitivity.key)
+        probe(problem, setting.budget_bytes, Mixer(engine, setting.importance), pieces, on_done)
+    contest = Contest(problem=problem, budget_bytes=setting.budget_bytes, stock=_stock(setting))
+    with Engine(ctx.toolchain, base, n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
+        engine.set_windows(spread_over(engine.cut_file(ctx.find(inputs.text), inputs.text.name), inputs.n_windows))
+        contest.enter(gate.passed if gate else None, _rivals(inputs, ctx, setting))
+        contest.run(Mixer(engine, setting.importance), on_done)
+    return contest.choice(gate.too_slow if gate else lambda types: ""), contest
 
-    def _probe(self, engine: Engine, windows: Tokens) -> None:
-        """Measures what the best allocation would use and no probe was near; twice, since it then changes its mind."""
-        pieces = self.ctx.pieces(self.inputs.sensitivity.key)
-        engine.set_windows(spread_over(windows, N_PROBE_WINDOWS), scored=probed(engine.n_ctx))
-        mixer = Mixer(engine, self.importance)
-        for _ in range(2):
-            chosen, found = self._solved(1.0)
-            for name, q in most_extrapolated(spread(chosen, found), self._damages(), N_PROBES // 2):
-                value, _ = pieces.get(f"probe of {N_PROBE_WINDOWS}/{name}/{q}", partial(mixer.measured, name, q))
-                self.more[name, q] = value
-                self._told()
 
-    def _field(self) -> _Field:
-        """The stock mix of the budget, the best allocations by exponent, and the hand-written mixes that fit."""
-        stock = {t.name: self.stock.types[t.name] for t in self.targets}
-        unweighted = frozenset(t.name for t in self.targets if t.name not in self.plain)
-        hurdle = self._obstacle(stock, self.stock.n_bytes)
-        first = Runner(
-            name=stock_name(self.stock.ftype),
-            types=stock,
-            kind="stock",
-            unweighted=unweighted,
-            must_finish=True,
-            obstacle=hurdle,
-        )
-        entered = _Field(runners=[first])
-        seen: list[dict[str, str]] = []
-        for exponent in EXPONENTS:
-            chosen, found = self._solved(exponent)
-            types = spread(chosen, found)
-            if types not in seen:
-                seen.append(types)
-                name = f"allocation, exponent {exponent:g}"
-                entered.runners.append(Runner(name=name, types=types))
-                entered.made_of[name] = (chosen, found)
-        if self.gate and self.gate.passed not in seen:
-            entered.runners.append(Runner(name="allocation that was timed", types=self.gate.passed, must_finish=True))
-        entered.runners += list(self._rivals())
-        return entered
+def _stock(setting: _SearchSetting) -> Runner:
+    """The stock mix of the budget, with the importance matrix that it always uses."""
+    types = {t.name: setting.stock.types[t.name] for t in setting.problem.targets}
+    return Runner(
+        name=stock_name(setting.stock.ftype),
+        types=types,
+        kind="stock",
+        unweighted=setting.unweighted,
+        must_finish=True,
+        obstacle=setting.problem.obstacle(types, setting.stock.n_bytes, setting.budget_bytes),
+    )
 
-    def _rivals(self) -> Iterator[Runner]:
-        for rival in self.inputs.rivals:
-            allocation: Allocation = self.ctx.result(rival.allocation, "allocation", Allocation)
-            types = {name: q for name, q in allocation.types if name in {t.name for t in self.targets}}
-            if not allocation.pruned_layers and not self._obstacle(types, self._bytes(types)):
-                yield Runner(name=rival.name, types=types, kind="hand")
 
-    def _obstacle(self, types: Mapping[str, str], n_bytes: int) -> str:
-        if n_bytes > self.budget_bytes:
-            return "larger than the budget"
-        return obstacle(types, self._groups(1.0), self.inputs.constraints)
+def _rivals(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> Iterator[Runner]:
+    """The hand-written mixes that fit."""
+    problem = setting.problem
+    names = {t.name for t in problem.targets}
+    for rival in inputs.rivals:
+        allocation = ctx.result(rival.allocation, "allocation", Allocation)
+        types = {name: q for name, q in allocation.types if name in names}
+        fits = not problem.obstacle(types, problem.n_bytes(types), setting.budget_bytes)
+        if fits and not allocation.pruned_layers:
+            yield Runner(name=rival.name, types=types, kind="hand")
 
-    def _bytes(self, types: Mapping[str, str]) -> int:
-        return self.other_bytes + sum(tensor_bytes(t.ne, types[t.name]) for t in self.targets)
 
-    def _polished(self, mixer: Mixer, entered: _Field) -> Polish | None:
-        """The best allocation after size-neutral swaps, entered as a runner if any swap stayed."""
-        left = [r for r in entered.runners if r.name in entered.made_of and not r.dropped]
-        if not left:
-            return None
-        best = min(left, key=lambda r: r.kld)
-        chosen, found = entered.made_of[best.name]
-        spare = self.budget_bytes - self._bytes(best.types)
-        mixer.put(best.types)
-        assert best.scores
-        by_name = {g.name: g for g in found}
-        polish = Polish(mixer=mixer, groups=by_name, chosen=dict(chosen), scores=best.scores, on_done=self._told)
-        polish.run(proposals(chosen, found, spare, N_SWAPS), spare)
-        if polish.n_kept:
-            name = f"{best.name}, {polish.n_kept} swap{'s' if polish.n_kept > 1 else ''}"
-            entered.runners.append(Runner(name=name, types=spread(polish.chosen, found), scores=polish.scores))
-        return polish
+def _recorded(inputs: Inputs, setting: _SearchSetting, choice: Choice, contest: Contest) -> Search:
+    return Search(
+        budget=budget_and_pace(str(inputs.budget), setting.paces),
+        budget_bytes=setting.stated_bytes,
+        chosen=choice.winner.name,
+        reason=choice.reason,
+        stock_difference=choice.stock_difference,
+        candidates=choice.candidates,
+        scale=choice.scale,
+        exponent=choice.exponent,
+        n_probes=len(setting.problem.probes),
+        n_swaps=contest.polish.n_tried if contest.polish else 0,
+        paces=setting.paces,
+    )
 
-    # the choice
 
-    def _finished(self, entered: _Field, polish: Polish | None) -> Result:
-        stock = entered.runners[0]
-        winner, gap = choose(entered.runners, self.gate.too_slow if self.gate else lambda types: "")
-        sums = {r.name: sum_of(r.types, self._damages()) for r in entered.runners}
-        raced = [r for r in entered.runners if r.scores]
-        fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
-        search = Search(
-            budget=said(str(self.inputs.budget), self.paces),
-            budget_bytes=self.stated_bytes,
-            chosen=winner.name,
-            reason=reason(winner, stock, gap, self.stock.n_bytes <= self.budget_bytes),
-            stock_difference=None if winner is stock else gap,
-            candidates=tuple(
-                entered_as(r, winner, self._bytes(r.types), fitted.damage_of_mix(sums[r.name])) for r in entered.runners
-            ),
-            scale=fitted.scale,
-            exponent=fitted.exponent,
-            n_probes=len(self.more),
-            n_swaps=polish.n_tried if polish else 0,
-            paces=self.paces,
-        )
-        return self._written(winner.types, search, plain=winner is stock)
-
-    def _written(self, types: Mapping[str, str], search: Search, *, plain: bool) -> Result:
-        """The allocation as a tensor-type file that llama-quantize is seen to obey."""
-        inputs, ctx = self.inputs, self.ctx
-        imatrix = ctx.place(inputs.imatrix if plain else inputs.sensitivity)
-        request = DryRunRequest(model=ctx.place(inputs.base), ftype=self.ftype, imatrix=imatrix)
-        allocation, obeyed = settled(ctx.toolchain, types, request, inputs.file, cwd=ctx.folder)
+def _written(inputs: Inputs, ctx: Context, setting: _SearchSetting, choice: Choice, search: Search) -> Result:
+    """The allocation as a tensor-type file that llama-quantize is seen to obey."""
+    imatrix = ctx.place(inputs.imatrix if choice.is_stock else inputs.sensitivity)
+    request = DryRunRequest(model=ctx.place(inputs.base), ftype=_ftype(inputs, setting), imatrix=imatrix)
+    allocation = completed(ctx.toolchain, choice.winner.types, request, cwd=ctx.folder)
+    header = setting.problem.header
+    settled, obeyed = settle(ctx.toolchain, header, allocation, request, inputs.file, cwd=ctx.folder)
+    if obeyed:
         ctx.ran(obeyed)
-        tensors = planned_tensors(self.header, types=dict(allocation.types))
-        return Result(
-            allocation=allocation,
-            tensor_types_file=inputs.file,
-            tensor_bytes=sum(t.n_bytes for t in tensors),
-            n_params=sum(t.n_elements for t in tensors),
-            bpw=bits_per_weight(tensors),
-            plain_imatrix=plain,
-            search=search,
-        )
+    return Result(plain_imatrix=choice.is_stock, search=search, **settled.fields())

@@ -121,7 +121,7 @@ class _Measuring:
         self.inputs, self.ctx, self.engine, self.targets, self.importance = inputs, ctx, engine, targets, importance
         self.pieces = ctx.pieces()
         self.mixer = Mixer(engine, importance)
-        self.n_done = 0
+        self.on_done = ctx.counted(2 * len(targets))
 
     def all(self, observed: Tokens) -> Iterator[TensorSensitivity]:
         """Tensors from the last layer to the first, then in file order."""
@@ -155,21 +155,17 @@ class _Measuring:
             types = legal_types(tensor, types, has_importance=tensor.name in self.importance)
             return relative_errors(self.engine, product, rows, tensor.ggml_type, types)
 
-        found = {}
+        curves = {}
         for tensor in self.targets:
-            found[tensor.name] = self.pieces.get(f"curve/{tensor.name}", partial(curve, tensor))
-            self._told()
+            curves[tensor.name] = self.pieces.get(f"curve/{tensor.name}", partial(curve, tensor))
+            self.on_done()
         self.engine.ggml.lib.ggml_backend_free(backend)
-        return found
+        return curves
 
     def _is_read(self, name: str) -> bool:
         """Whether predicting text uses the tensor at all; heads that predict further tokens are not used."""
         assert self.engine.graph
         return name in self.engine.graph.weights
-
-    def _told(self) -> None:
-        self.n_done += 1
-        self.ctx.progress(self.n_done, 2 * len(self.targets))
 
     def _probe(self, tensor: TensorInfo, curve: Mapping[str, float]) -> tuple[str, Estimate]:
         """The probe whose effect is neither lost in rounding nor beyond the linear range."""
@@ -183,7 +179,7 @@ class _Measuring:
         while kld.value > _LOUD and at < len(by_size) - 1:
             at += 1
             kld = self.measured(tensor.name, by_size[at])
-        self._told()
+        self.on_done()
         return by_size[at], kld
 
     def measured(self, name: str, ggml_type: str) -> Estimate:

@@ -109,6 +109,11 @@ class Context:
         header, model, matrix = read_header(self.find(base)), self.place(base), self.place(imatrix)
         return lambda ftype: stock_mix(self.toolchain, header, ftype, cwd=self.folder, model=model, imatrix=matrix)
 
+    def counted(self, most: int) -> Callable[[], None]:
+        """Tells of one more thing done each time it is called, up to ``most``."""
+        done = iter(range(1, most + 1))
+        return lambda: self.progress(next(done, most), most)
+
     def ran(self, run: ToolRun) -> None:
         """Keep the command and the time of a tool's run."""
         self.commands.append(run.argv)

@@ -270,3 +270,16 @@ def test_legend_names_the_types_that_occur_with_their_bits_per_weight() -> None:
     assert [t.get_text() for t in legend.get_texts()] == [
         "iq4_nl, 4.5 bpw", "q5_0, 5.5 bpw", "q5_K, 5.5 bpw", "q5_1, 6 bpw", "q6_K, 6.5625 bpw", "q8_0, 8.5 bpw",
     ]  # fmt: skip
+
+
+def test_a_hand_written_mix_that_is_called_like_stock_is_no_stock_mix() -> None:
+    """The target ``stock-x`` wins the search of another target's budget."""
+    candidates = search().candidates
+    ours = tuple(replace(c, name="stock-x") if c.name == search().chosen else c for c in candidates)
+    record = searched(chosen="stock-x", candidates=ours)
+    assert "The stock mix was not beaten" not in section(record)
+    assert "less that of the stock mix, paired over windows" in section(record)
+    assert how_made(the_row(record)) == how_made(the_row(searched()))
+    marks = [c.is_stock for c in compared_candidates(record)]
+    assert marks == [c.is_stock for c in compared_candidates(searched())]
+    assert marks.count(True) == 1

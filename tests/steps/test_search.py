@@ -19,12 +19,15 @@ from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
+from lwq.plan.assemble import assemble
 from lwq.plan.execution import Surroundings, execute
 from lwq.plan.plan import Machine
 from lwq.plan.planner import Planner
 from lwq.recipe.budget import Budget, parse_budget
 from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS, Constraints
 from lwq.recipe.parse import parse_recipe
+from lwq.report.rows import how_made
+from lwq.report.searches import compared_candidates
 from lwq.steps import search, sensitivity
 from lwq.steps.step import Context, Given, Made, to_json
 from lwq.store.cache import Cache, Entry, key_of
@@ -170,6 +173,22 @@ def test_stock_mix_and_fitting_rivals_are_candidates_of_every_search(finished) -
         assert all(c.n_bytes <= found.budget_bytes for c in found.candidates if c.verdict == "chosen")
     names = {c.name for c in run.result("allocate:Q4_K_M-lwq").search.candidates}
     assert {"stock Q4_K_M", "hand"} <= names
+
+
+def test_a_target_called_like_stock_is_raced_and_shown_as_the_hand_written_mix_that_it_is(
+    tmp_path: Path, toolchain: Toolchain
+) -> None:
+    write_inputs(tmp_path)
+    targets = TARGETS[: TARGETS.index('[[targets]]\nname = "kept"')].replace('"hand"', '"stock-x"')
+    run, _ = carry_out(tmp_path, tmp_path / "home", toolchain, RECIPE + targets)
+    record = assemble(run)
+    (row,) = (r for r in record.rows if r.search)
+    kinds = {c.name: c.kind for c in row.search.candidates}
+    assert kinds["stock-x"] == "hand"
+    assert [name for name, kind in kinds.items() if kind == "stock"] == ["stock Q4_K_M"]
+    by_hand = next(r for r in record.rows if r.name == "stock-x")
+    assert how_made(by_hand) == "Q3_K_M, 1 hand-written pattern, imatrix"
+    assert [c.is_stock for c in compared_candidates(record)].count(True) == 1
 
 
 def test_divergence_of_the_written_file_is_what_the_search_measured(finished) -> None:

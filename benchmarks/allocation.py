@@ -35,6 +35,7 @@ from lwq.gguf.importance import importance_rows
 from lwq.gguf.types import fits_rows, tensor_bytes
 from lwq.llama.toolchain import find
 from lwq.metrics.divergence import Scores
+from lwq.plan.planner import Planner
 
 FTYPES = (
     "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",
@@ -79,10 +80,7 @@ class Searched:
 def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Searched:
     """Runs lwq's steps up to the allocations of all sizes, and the stock mixes of the same sizes."""
     targets = f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
-    wanted = ("convert", "imatrix", "sensitivity", "allocate")
-    done = carry_out(
-        options, RECIPE, targets, lambda planner: (s for s in planner.plan().steps if s.label.split(":")[0] in wanted)
-    )
+    done = carry_out(options, RECIPE, targets, Planner.plan, ("convert", "imatrix", "sensitivity", "allocate"))
     ours, stock = ({f: done.result(f"allocate:{f}{end}") for f in ftypes} for end in ("-lwq", ""))
     seconds = [done.entries[f"allocate:{f}-lwq"].seconds for f in ftypes]
     return Searched(

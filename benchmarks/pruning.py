@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
-from watching import carry_out, parser
+from watching import Done, carry_out, parser
 
 from lwq.bits.race import difference
 from lwq.engine.engine import Engine
@@ -26,6 +26,7 @@ from lwq.layers.scores import lowest, nearest_run
 from lwq.llama.toolchain import find
 from lwq.metrics.divergence import Scores
 from lwq.metrics.values import Estimate
+from lwq.plan.planner import Planner
 from lwq.record.prune import HealedSet, LayerScore, RemovedSet
 
 N_RANDOM = 10
@@ -49,20 +50,15 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--counts", type=int, nargs="+", default=[1, 2, 3, 5])
     options = arguments.parse_args()
-    compare(Measured(options), options)
+    targets = "".join(f'[[targets]]\nname = "k{k}"\nftype = "Q8_0"\nprune = {k}\n' for k in options.counts)
+    done = carry_out(options, RECIPE, targets, Planner.cuts, ("convert", "imatrix", "prune", "heal"))
+    compare(Measured(done), options)
 
 
 class Measured:
     """What lwq's steps measured."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        targets = "".join(f'[[targets]]\nname = "k{k}"\nftype = "Q8_0"\nprune = {k}\n' for k in options.counts)
-        done = carry_out(
-            options,
-            RECIPE,
-            targets,
-            lambda planner: (s for s in planner.cuts().steps if not s.label.startswith("cut")),
-        )
+    def __init__(self, done: Done) -> None:
         prune = done.result("prune")
         self.layers: tuple[LayerScore, ...] = prune.layers
         self.sets: tuple[RemovedSet, ...] = prune.sets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ from typing import Any
 from reference_copy import reference_model
 
 from lwq.llama.toolchain import find, home
-from lwq.plan import sources
-from lwq.plan.execution import Surroundings, execute
+from lwq.plan.execution import execute
+from lwq.plan.job import Asked, Job, Part
 from lwq.plan.plan import AnyStep, Machine
-from lwq.plan.planner import Planner
 from lwq.recipe.parse import parse_recipe
 from lwq.store.cache import Cache, Entry
 
@@ -59,24 +58,23 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return arguments
 
 
-def carry_out(
-    options: argparse.Namespace, head: str, targets: str, wanted: Callable[[Planner], Iterable[AnyStep]]
-) -> Done:
-    """The wanted steps of a recipe, done.
+def carry_out(options: argparse.Namespace, head: str, targets: str, part: Part, kinds: Container[str]) -> Done:
+    """The steps of these kinds of a recipe, or of a part of it, done.
 
     Args:
         options: as ``parser`` reads them.
         head: the recipe with ``{model!r}`` and the three texts still to fill in; ``targets`` follow it.
+        kinds: what the steps' titles say that is done.
     """
     texts = {role: getattr(options, role) for role in ROLES}
-    recipe = parse_recipe(head.format(model=options.model or str(reference_model()), **texts) + targets, "benchmark")
-    given = sources.fetch(recipe, Path(), home(), lambda text: None)
+    toml = head.format(model=options.model or str(reference_model()), **texts) + targets
+    asked = Asked(recipe=parse_recipe(toml, "benchmark"), text=toml, folder=Path())
     machine = Machine(toolchain=find(), n_threads=options.threads, cpu="")
-    steps = tuple(wanted(Planner(recipe, given, machine)))
-    around = Surroundings(cache=Cache(home()), machine=machine, given=given.given(), watch=Log(), work={})
-    entries = execute(steps, around)
+    job = Job.prepare(asked, machine, Cache(home()), lambda note: None, part)
+    steps = tuple(s for s in job.plan.steps if s.title[0] in kinds)
+    entries = execute(steps, job.surroundings(Log()))
     return Done(
         steps={s.label: s for s in steps},
         entries={s.label: entries[s.key] for s in steps},
-        texts={role: given.texts[role].paths[0].read_text(encoding="utf-8") for role in ROLES},
+        texts={role: job.sources.texts[role].paths[0].read_text(encoding="utf-8") for role in ROLES},
     )

@@ -38,11 +38,11 @@ def probe(problem: Problem, budget_bytes: int, mixer: Mixer, pieces: Pieces, on_
 class Choice:
     """What was chosen, and what each candidate came to."""
 
-    winner: Runner
+    chosen: Runner
     is_stock: bool
     reason: str
     stock_difference: Estimate | None
-    """KLD of the winner less that of the stock mix; None where that was chosen."""
+    """KLD of the chosen mix less that of the stock mix; None where that was chosen."""
     candidates: tuple[SearchCandidate, ...]
     scale: float
     exponent: float
@@ -60,6 +60,8 @@ class Contest:
     problem: Problem
     budget_bytes: int
     stock: Runner
+    stock_fits: bool
+    """Whether it is no larger than the budget."""
     others: list[Runner] = field(default_factory=list)
     solutions: dict[str, Solution] = field(default_factory=dict)
     """By name of the runner that was computed."""
@@ -108,18 +110,17 @@ class Contest:
             too_slow: what stands against a mix that is to ship after all; empty where nothing does.
         """
         runners = [self.stock, *self.others]
-        winner, gap = choose(runners, too_slow)
+        chosen, gap = choose(runners, too_slow)
         sums = {r.name: self.problem.predicted(r.types) for r in runners}
         raced = [r for r in runners if r.scores]
         fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
-        stock_bytes = self.problem.n_bytes(self.stock.types)
         return Choice(
-            winner=winner,
-            is_stock=winner is self.stock,
-            reason=reason(winner, self.stock, gap, stock_bytes <= self.budget_bytes),
-            stock_difference=None if winner is self.stock else gap,
+            chosen=chosen,
+            is_stock=chosen is self.stock,
+            reason=reason(chosen, self.stock, gap, self.stock_fits),
+            stock_difference=None if chosen is self.stock else gap,
             candidates=tuple(
-                entered_as(r, winner, self.problem.n_bytes(r.types), fitted.damage_of_mix(sums[r.name]))
+                entered_as(r, chosen, self.problem.n_bytes(r.types), fitted.damage_of_mix(sums[r.name]))
                 for r in runners
             ),
             scale=fitted.scale,

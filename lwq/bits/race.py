@@ -13,7 +13,7 @@ from lwq.bits.mixes import Mixer
 from lwq.metrics.arrays import Doubles
 from lwq.metrics.divergence import Scores, stderr
 from lwq.metrics.values import Estimate
-from lwq.record.search import Kind, SearchCandidate
+from lwq.record.search import CandidateKind, SearchCandidate
 
 LOST: Final = 3.5
 """A runner this many standard errors behind the best is dropped (p < .01 with the eight pieces of two windows)."""
@@ -27,10 +27,10 @@ class Runner:
 
     name: str
     types: Mapping[str, str]
-    kind: Kind = "allocated"
+    kind: CandidateKind = "allocated"
     unweighted: frozenset[str] = frozenset()
     must_finish: bool = False
-    """Never dropped: the stock mix, which the winner is compared with."""
+    """Never dropped: the stock mix, which all others are compared with."""
     obstacle: str = ""
     """Why it cannot be chosen (too large, against a constraint): it is measured for comparison and drops nobody."""
     scores: Scores | None = None
@@ -83,7 +83,7 @@ def choose(runners: Sequence[Runner], too_slow: Callable[[Mapping[str, str]], st
     The stock mix ships unless another is surely better, or something stands against it.
 
     Args:
-        too_slow: what stands against a winner's types after all; then it is chosen anew. Not all may be too slow.
+        too_slow: what stands against the types of who is to ship; then another is chosen. Not all may be too slow.
     """
     stock, *others = runners
     while True:  # one fewer each time
@@ -91,14 +91,14 @@ def choose(runners: Sequence[Runner], too_slow: Callable[[Mapping[str, str]], st
         assert stock.scores
         assert best.scores
         gap = difference(best.scores, stock.scores)
-        winner = best if is_better(gap) or stock.obstacle else stock
-        if not (why := too_slow(winner.types)):
-            return winner, gap
-        if winner is stock:
+        chosen = best if is_better(gap) or stock.obstacle else stock
+        if not (why := too_slow(chosen.types)):
+            return chosen, gap
+        if chosen is stock:
             stock.obstacle = why
         else:
-            winner.dropped = why
-            others.remove(winner)
+            chosen.dropped = why
+            others.remove(chosen)
 
 
 def rounds_of(n_windows: int) -> list[range]:
@@ -220,10 +220,10 @@ class Polish:
             self.mixer.now[name] = (ggml_type, weighted)
 
 
-def entered_as(runner: Runner, winner: Runner, n_bytes: int, predicted: float) -> SearchCandidate:
+def entered_as(runner: Runner, chosen: Runner, n_bytes: int, predicted: float) -> SearchCandidate:
     """A runner as the record has it, where its name alone says what it is."""
     assert runner.scores
-    verdict = "chosen" if runner is winner else runner.dropped or "not the lowest KLD"
+    verdict = "chosen" if runner is chosen else runner.dropped or "not the lowest KLD"
     if runner.obstacle:
         verdict = f"{runner.obstacle}; shown for comparison"
     candidate = SearchCandidate(
@@ -238,15 +238,15 @@ def entered_as(runner: Runner, winner: Runner, n_bytes: int, predicted: float) -
     return candidate
 
 
-def reason(winner: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
-    """Why the winner ships, in a sentence: by how much it is better than the stock mix, with what confidence."""
+def reason(chosen: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
+    """Why that runner ships, in a sentence: by how much it is better than the stock mix, with what confidence."""
     error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
-    if winner is stock:
+    if chosen is stock:
         return (
             f"The stock mix was not surely beaten: the best other candidate differs from it by {gap.value:+.6f}{error}"
             " nats of KLD on the selection text, and ties go to the stock mix."
         )
-    share = 100 * (1 - winner.kld / stock.kld) if stock.kld > 0 else 0.0
+    share = 100 * (1 - chosen.kld / stock.kld) if stock.kld > 0 else 0.0
     where = "below" if share >= 0 else "above"
     size = "of that size" if fits else "next to that size, which is larger than the budget,"
     return (

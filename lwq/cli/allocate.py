@@ -30,6 +30,7 @@ from lwq.gguf.types import tensor_bytes, type_bpw
 from lwq.recipe.budget import Budget, parse_budget
 from lwq.recipe.constraints import Constraints
 from lwq.recipe.target import Target
+from lwq.record.search import stock_name
 from lwq.store.files import write_atomic
 
 
@@ -207,7 +208,7 @@ def _show_frontier(allocator: Allocator, *, as_json: bool) -> None:
         return
     mixes = sorted((allocator.stock(f) for f in FTYPES_BY_SIZE), key=lambda m: (m.n_bytes, m.ftype))
     rows: list[tuple[int, str, float]] = [(p.n_bytes, "allocation", p.predicted_kld) for p in points]
-    rows += [(m.n_bytes, f"stock {m.ftype}", allocator.predicted(m)) for m in mixes]
+    rows += [(m.n_bytes, stock_name(m.ftype), allocator.predicted(m)) for m in mixes]
     if as_json:
         click.echo(json.dumps([{"name": n, "n_bytes": b, "predicted_kld": k} for b, n, k in sorted(rows)], indent=2))
         return

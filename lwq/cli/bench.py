@@ -117,7 +117,7 @@ def _measure(
         n_threads=machine.n_threads,
         cpu=machine.cpu,
     )
-    step = step_of("bench", bench, inputs, machine.toolchain)
+    step = step_of(bench, inputs, machine.toolchain, ("bench",))
     if again:
         _forget(step, cache)
     elif entry := cache.lookup(bench.NAME, step.key):

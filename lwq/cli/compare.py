@@ -99,7 +99,7 @@ def _names(models: tuple[str, ...]) -> list[str]:
     """Names of rows: stems of the files, told apart where they are alike, or like the base's own row."""
     names = list(_BASE_ROWS)
     for model in models:
-        clean = name_of(model)
+        clean = name_of(model, 80)
         n = sum(name == clean or name.startswith(f"{clean}-no") for name in names) + 1
         names.append(clean if n == 1 else f"{clean}-no{n}")
     return names[len(_BASE_ROWS) :]

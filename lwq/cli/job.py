@@ -33,10 +33,10 @@ def carry_out(
     return job.carry_out(progress, name=name, given=given)
 
 
-def name_of(reference: str) -> str:
-    """A name for rows and recipes from a path or reference: ``hf://owner/Model-8B@main`` → ``Model-8B``."""
-    name = Path(reference.split("@")[0].rstrip("/")).name.removesuffix(".gguf").replace("==", "-")
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip("._+-")[:80] or "model"
+def name_of(reference: str, most: int) -> str:
+    """A name of at most so many characters from a path or reference: ``hf://owner/Model-8B@main`` → ``Model-8B``."""
+    name = Path(reference.split("@")[0].rstrip("/")).name.removesuffix(".gguf")
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip("._+-")[:most] or "model"
 
 
 def check_writable(folder: Path) -> None:

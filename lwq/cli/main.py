@@ -1,4 +1,4 @@
-"""The ``lwq`` command: options, output and exit codes; the only place that prints or exits."""
+"""The ``lwq`` command: options, output and exit codes; the entry point."""
 
 from __future__ import annotations
 

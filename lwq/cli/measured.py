@@ -61,7 +61,7 @@ class Subject:
             return read_recipe(Path(self.reference))
         here = self.reference if "://" in self.reference else str(Path(self.reference).absolute())
         text = self.text if ":" in self.text else str(Path(self.text).absolute())
-        name = name_of(self.reference)
+        name = name_of(self.reference.replace("==", "-"), 90)
         values = {"name": name, "model": here, "text": text, "types": list(self.types), "base_type": self.base_type}
         quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
         toml = _RECIPE.format(n_ctx=self.n_ctx, n_chunks=self.n_chunks, n_windows=self.n_windows, **quoted) + self.more

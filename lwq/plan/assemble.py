@@ -26,7 +26,7 @@ from lwq.record.record import (
     TextFacts,
 )
 from lwq.record.search import Sensitivity
-from lwq.steps import convert
+from lwq.steps import convert, lean, search
 
 
 def assemble(run: Run) -> Record:
@@ -150,8 +150,8 @@ def _text(run: Run, role: Role) -> TextFacts:
 
 
 def _row(run: Run, row: PlannedRow, base: convert.Result) -> Row:
-    if row.made:
-        return _our_row(run, row, row.made)
+    if row.own:
+        return _our_row(run, row, row.own)
     return _other_row(run, row, row.inspect) if row.inspect else _base_row(run, row, base)
 
 
@@ -176,7 +176,7 @@ def _held(facts: FileFacts) -> dict[str, Any]:
 
 def _commands(run: Run, row: PlannedRow) -> tuple[Command, ...]:
     """The commands that write (with its own pruned base, where it has one) and measure a row, as they ran."""
-    written = (row.made.lean, row.made.quantize) if row.made else ()
+    written = (row.own.lean, row.own.quantize) if row.own else ()
     timed = run.result(run.plan.bench).of_row(row.name).argv if run.plan.bench else None
     shown = run.commands(*written, *row.evaluations.values(), *row.tasks)
     return (*shown, Command(step="bench", argv=timed)) if timed else shown
@@ -186,7 +186,7 @@ def _base_row(run: Run, row: PlannedRow, base: convert.Result) -> Row:
     file = run.plan.convert.inputs.file
     return Row(
         file=file,
-        origin="base",
+        origin=row.origin,
         ftype=row.name,
         uses_imatrix=False,
         tensor_type_patterns=(),
@@ -206,7 +206,7 @@ def _our_row(run: Run, row: PlannedRow, made: TargetSteps) -> Row:
     assert allocation  # a search that nothing fits is followed by a step that finds something, or fails
     return Row(
         file=file,
-        origin="ours",
+        origin=row.origin,
         ftype=allocation.ftype,
         uses_imatrix=made.target.imatrix,
         tensor_type_patterns=made.target.tensor_types,
@@ -217,7 +217,7 @@ def _our_row(run: Run, row: PlannedRow, made: TargetSteps) -> Row:
         tensor_types_file=planned.tensor_types_file,
         n_fallback=allocation.n_fallback,
         tensor_types=_decided(allocation),
-        search=getattr(planned, "search", None),
+        search=planned.search if isinstance(planned, search.Result | lean.Result) else None,
         **_held(written.facts),
         **_measured(run, row),
     )
@@ -232,7 +232,7 @@ def _other_row(run: Run, row: PlannedRow, inspect: InspectStep) -> Row:
     fetched, facts = run.sources.third_party[row.name], run.result(inspect).facts
     return Row(
         file=fetched.given.name,
-        origin="third-party",
+        origin=row.origin,
         ftype=facts.types[0].name,
         uses_imatrix=False,
         tensor_type_patterns=(),

@@ -35,14 +35,14 @@ class Run:
         return self.entries[step.key]
 
     def commands(self, *steps: AnyStep | None) -> tuple[Command, ...]:
-        """The tools' command lines of these steps, in order, under the first word of the step's label."""
+        """The tools' command lines of these steps, in order, under what the step's title says that is done."""
         done = (step for step in steps if step)
-        return tuple(Command(step=s.label.split(":")[0], argv=argv) for s in done for argv in self.entry(s).commands)
+        return tuple(Command(step=s.title[0], argv=argv) for s in done for argv in self.entry(s).commands)
 
 
 def steps_of_pruned_bases(plan: Plan) -> tuple[AnyStep, ...]:
     """The steps that make pruned bases for files, and collect their importance matrices, in order."""
-    lines = [row.made.line for row in plan.rows if row.made and row.made.line.cut]
+    lines = [row.own.line for row in plan.rows if row.own and row.own.line.cut]
     keys = {step.key for line in lines for step in (line.cut, line.imatrix) if step}
     return tuple(step for step in plan.steps if step.key in keys)
 

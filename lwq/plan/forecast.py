@@ -70,11 +70,11 @@ def work_of(plan: Plan, recipe: Recipe, header: GgufHeader, text_bytes: Mapping[
 def _by_kind(recipe: Recipe, header: GgufHeader) -> dict[str, float]:
     """Work of the kinds of steps of which each is about as costly."""
     n_params = float(header.n_params)
-    calibration, sets = recipe.calibration, sets_wanted(recipe)
-    layers = n_params * header.n_layer * calibration.n_ctx
-    return {
-        **dict.fromkeys(("convert", "quantize", "search", "lean", "pace", "cut", "parts"), n_params),
-        "sensitivity": n_params * recipe.sensitivity.n_windows * calibration.n_ctx,
-        "prune": layers * recipe.pruning.n_windows * (2 + max(sets, default=0)),
-        "heal": layers * recipe.pruning.n_fit_windows * max(1, len(sets)),
-    }
+    n_ctx, pruning = recipe.calibration.n_ctx, recipe.pruning
+    work = dict.fromkeys(("convert", "quantize", "search", "lean", "pace", "cut", "parts"), n_params)
+    work["sensitivity"] = n_params * recipe.sensitivity.n_windows * n_ctx
+    if sets := sets_wanted(recipe):
+        window = n_params * header.n_layer * n_ctx
+        work["prune"] = window * pruning.n_windows * (2 + max(sets))
+        work["heal"] = window * pruning.n_fit_windows * len(sets)
+    return work

@@ -172,30 +172,30 @@ def _asked(reference: str, question: Callable[[], Any]) -> Any:
     """The Hub's answer; each way of failing has its way out."""
     from huggingface_hub import errors
 
-    what = f"{reference}: could not be fetched"
+    failed = f"{reference}: could not be fetched"
     try:
         return question()
     except LwqError:  # an interruption while it was asked
         raise
     except errors.OfflineModeIsEnabled:
-        raise DownloadError(f"{what}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path") from None
+        raise DownloadError(f"{failed}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path") from None
     except errors.LocalEntryNotFoundError as error:
         hint = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local path"
-        raise DownloadError(f"{what} and is not in the Hub's cache: {_reason(error)}", hint=hint) from None
+        raise DownloadError(f"{failed} and is not in the Hub's cache: {_reason(error)}", hint=hint) from None
     except errors.GatedRepoError:
         hint = "accept its terms on the Hub, then set HF_TOKEN"
-        raise DownloadError(f"{what}: the repository is gated", hint=hint) from None
+        raise DownloadError(f"{failed}: the repository is gated", hint=hint) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
         what = type(error).__name__.removesuffix("NotFoundError").removeprefix("Remote").lower()
         missing = {"entry": "file"}.get(what, what)
         hint = "check the spelling; a private repository needs HF_TOKEN"
-        raise DownloadError(f"{what}: the Hub has no such {missing}", hint=hint) from None
+        raise DownloadError(f"{failed}: the Hub has no such {missing}", hint=hint) from None
     except Exception as error:  # the client's own, and those of an HTTP library that changes with its releases
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             hint = "free some space, or set HF_HOME to a larger disk"
-            raise SpaceError(f"{what}: no room left in the Hub's cache", hint=hint) from None
+            raise SpaceError(f"{failed}: no room left in the Hub's cache", hint=hint) from None
         hint = "check the network and HF_TOKEN, or give a local path"
-        raise DownloadError(f"{what}: {_reason(error)}", hint=hint) from None
+        raise DownloadError(f"{failed}: {_reason(error)}", hint=hint) from None
 
 
 def _reason(error: BaseException) -> str:

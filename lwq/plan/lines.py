@@ -26,21 +26,20 @@ class Lines:
         model = self.sources.model
         file = f"{model.name}-{self.recipe.base_type.upper()}.gguf"
         inputs = convert.Inputs(source=model.fetched.given, kind=model.kind, base_type=self.recipe.base_type, file=file)
-        return self.steps.add("convert", convert, inputs)
+        return self.steps.add(convert, inputs)
 
     def whole(self, base: Made) -> Line:
         """The line of the whole model, without its sensitivity."""
-        return Line(name="", base=base, cut=None, imatrix=self._imatrix(base, "imatrix"))
+        return Line(about=(), base=base, cut=None, imatrix=self._imatrix(base))
 
-    def pruned(self, made: CutStep, *, budget: bool) -> Line:
+    def pruned(self, step: CutStep, *, budget: bool) -> Line:
         """The line of a pruned base; with its sensitivity where a budget asks for it."""
-        name = made.label.removeprefix("cut:")
-        base = made.made(made.inputs.file)
-        line = Line(name=name, base=base, cut=made, imatrix=self._imatrix(base, f"imatrix:{name}"))
-        return self.measured(line) if budget else line
+        base, about = step.output(step.inputs.file), step.title[1:]
+        line = Line(about=about, base=base, cut=step, imatrix=self._imatrix(base, *about))
+        return self.with_sensitivity(line) if budget else line
 
-    def measured(self, line: Line) -> Line:
-        """The line with its sensitivity."""
+    def with_sensitivity(self, line: Line) -> Line:
+        """The line with its sensitivity measured."""
         text = self.recipe.calibration
         asked = {q for t in self.recipe.targets if t.wanted() for q in t.types} or set(TYPE_SETS["all"])
         inputs = sensitivity.Inputs(
@@ -51,9 +50,9 @@ class Lines:
             n_windows=self.recipe.sensitivity.n_windows,
             types=tuple(sorted(asked, key=lambda q: (type_bpw(q), q))),
         )
-        return replace(line, sensitivity=self.steps.add(line.label("sensitivity"), sensitivity, inputs))
+        return replace(line, sensitivity=self.steps.add(sensitivity, inputs, *line.about))
 
-    def _imatrix(self, base: Made, label: str) -> ImatrixStep:
+    def _imatrix(self, base: Made, *about: str) -> ImatrixStep:
         text = self.recipe.calibration
         inputs = imatrix.Inputs(
             base=base,
@@ -62,4 +61,4 @@ class Lines:
             n_chunks=text.n_chunks,
             process_output=self.recipe.process_output,
         )
-        return self.steps.add(label, imatrix, inputs)
+        return self.steps.add(imatrix, inputs, *about)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lwq.plan.plan import (
     BaselineStep,
@@ -20,7 +20,7 @@ from lwq.plan.sources import Sources
 from lwq.recipe.budget import parse_size
 from lwq.recipe.schema import Recipe, Task, split_cloze
 from lwq.record.record import Role
-from lwq.steps import baseline, bench, evaluate, items, select, tasks
+from lwq.steps import baseline, bench, evaluate, items, parts, select, tasks
 from lwq.steps.step import Made, Origin
 from lwq.tasks.files import kind_of
 
@@ -53,7 +53,7 @@ class Measures:
             max_bytes=parse_size(text.max_logits) if text.max_logits else None,
             logits_file=f"{self.base.name.removesuffix('.gguf')}.{role}.logits",
         )
-        return self.steps.add(f"baseline:{role}", baseline, inputs)
+        return self.steps.add(baseline, inputs, role)
 
     def evaluations(self, name: str, file: Origin, baselines: Baselines) -> dict[Role, EvaluateStep]:
         """One row against the base, on each text."""
@@ -61,11 +61,25 @@ class Measures:
         for role, made in baselines.items():
             inputs = evaluate.Inputs(
                 candidate=file,
-                baseline=made.made(made.inputs.logits_file),
+                baseline=made.output(made.inputs.logits_file),
                 n_ctx=self.recipe.texts()[role].n_ctx,
             )
-            evaluations[role] = self.steps.add(f"evaluate:{name}:{role}", evaluate, inputs)
+            evaluations[role] = self.steps.add(evaluate, inputs, name, role)
         return evaluations
+
+    def with_parts(self, row: PlannedRow, baselines: Baselines) -> PlannedRow:
+        """A row with the step that tells what pruning and what quantizing cost, where it lost layers or may have."""
+        if row.own is None or row.own.pruned_base is None:
+            return row
+        logits = baselines["evaluation"]
+        inputs = parts.Inputs(
+            base=row.own.pruned_base,
+            candidate=row.own.file,
+            baseline=logits.output(logits.inputs.logits_file),
+            text=self.sources.texts["evaluation"].given,
+            n_ctx=self.recipe.evaluation.n_ctx,
+        )
+        return replace(row, own=replace(row.own, parts=self.steps.add(parts, inputs, row.name)))
 
     def task_sets(self) -> TaskSets:
         """The task sets by name, as llama-perplexity reads them."""
@@ -84,16 +98,14 @@ class Measures:
             seed=task.seed,
             skip_faulty=task.faulty == "skip",
         )
-        return self.steps.add(f"items:{task.name}", items, inputs)
+        return self.steps.add(items, inputs, task.name)
 
     def tasks(self, row: str, file: Origin, sets: TaskSets) -> tuple[TasksStep, ...]:
         """One row on every task set."""
-        return tuple(
-            self.steps.add(
-                f"tasks:{row}:{name}", tasks, tasks.Inputs(candidate=file, name=name, items=made.made(f"{name}.items"))
-            )
-            for name, made in sets.items()
+        each = (
+            (name, tasks.Inputs(candidate=file, name=name, items=s.output(f"{name}.items"))) for name, s in sets.items()
         )
+        return tuple(self.steps.add(tasks, inputs, row, name) for name, inputs in each)
 
     def bench(self, rows: Iterable[PlannedRow]) -> BenchStep | None:
         """The speeds of all rows in one session, where the recipe asks for any."""
@@ -106,7 +118,7 @@ class Measures:
             n_threads=self.machine.n_threads,
             cpu=self.machine.cpu,
         )
-        return self.steps.add("bench", bench, inputs)
+        return self.steps.add(bench, inputs)
 
     def select(self, rows: Iterable[PlannedRow], timed: BenchStep | None) -> SelectStep:
         """Which of our files are kept."""
@@ -115,18 +127,18 @@ class Measures:
         candidates = tuple(
             select.Candidate(
                 row=row.name,
-                file=row.made.file,
-                damage=row.evaluations[role].made(),
-                tasks=tuple(step.made() for step in row.tasks) if "tasks" in over else (),
+                file=row.own.file,
+                damage=row.evaluations[role].output(),
+                tasks=tuple(step.output() for step in row.tasks) if "tasks" in over else (),
             )
             for row in rows
-            if row.made
+            if row.own
         )
         inputs = select.Inputs(
             candidates=candidates,
             rule=self.recipe.select.rule,
             over=over,
             text=role,
-            bench=timed.made() if timed and "tg" in over else None,
+            bench=timed.output() if timed and "tg" in over else None,
         )
-        return self.steps.add("select", select, inputs)
+        return self.steps.add(select, inputs)

@@ -77,27 +77,32 @@ class Steps:
     toolchain: Toolchain
     collected: list[AnyStep] = field(default_factory=list)
 
-    def add(self, label: str, module: StepModule[I, R], inputs: I) -> Step[I, R]:
-        """The step of these inputs, appended unless it is there already under that label."""
-        step = step_of(label, module, inputs, self.toolchain)
-        if label not in {s.label for s in self.collected if s.key == step.key}:
+    def add(self, module: StepModule[I, R], inputs: I, *about: str, what: str = "") -> Step[I, R]:
+        """The step of these inputs, appended unless it is there already under that title.
+
+        Args:
+            about: what its title says after what is done: a row, a text, …
+            what: what is done, where the module's name would say less.
+        """
+        step = step_of(module, inputs, self.toolchain, (what or module.NAME, *about))
+        if step.title not in {s.title for s in self.collected if s.key == step.key}:
             self.collected.append(step)
         return step
 
 
-def step_of(label: str, module: StepModule[I, R], inputs: I, toolchain: Toolchain) -> Step[I, R]:
+def step_of(module: StepModule[I, R], inputs: I, toolchain: Toolchain, title: tuple[str, ...]) -> Step[I, R]:
     """A step with its key."""
     tool = dict(toolchain.identity) if module.USES_TOOLS else {}
     value = {"step": module.NAME, "version": module.VERSION, "tool": tool, "inputs": to_json(inputs)}
-    return Step(label=label, module=module, inputs=inputs, key_value=value, key=key_of(value))
+    return Step(title=title, module=module, inputs=inputs, key_value=value, key=key_of(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """What a target's file is made from: the base or a pruned one, its importance matrix, its sensitivity."""
 
-    name: str
-    """Ends the labels of its steps; empty for the whole model."""
+    about: tuple[str, ...]
+    """What the titles of its steps say after what is done: the pruned base's name, nothing for the whole model."""
     base: Made
     cut: CutStep | None
     """The step that writes the pruned base; None for the whole model."""
@@ -108,16 +113,13 @@ class Line:
     @property
     def matrix(self) -> Made:
         """The importance matrix as a file."""
-        return self.imatrix.made(imatrix.file_of(self.base))
+        return self.imatrix.output(imatrix.file_of(self.base))
 
     @property
-    def measured(self) -> Made:
+    def probed(self) -> Made:
         """The sensitivity, with the importance matrix that it completes."""
         assert self.sensitivity
-        return self.sensitivity.made(sensitivity.file_of(self.matrix))
-
-    def label(self, step: str) -> str:
-        return f"{step}:{self.name}" if self.name else step
+        return self.sensitivity.output(sensitivity.file_of(self.matrix))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +130,6 @@ class TargetSteps:
     line: Line
     allocation: AllocationStep
     quantize: QuantizeStep
-    search: SearchStep | None = None
-    """What ``allocation`` weighs fewer layers against, where layers may go."""
-    pace: PaceStep | None = None
     cut: CutStep | None = None
     """What wrote a base without layers."""
     lean: LeanStep | None = None
@@ -140,14 +139,14 @@ class TargetSteps:
     @property
     def file(self) -> Made:
         """The file itself."""
-        return self.quantize.made(self.quantize.inputs.file)
+        return self.quantize.output(self.quantize.inputs.file)
 
     @property
     def pruned_base(self) -> Made | None:
         """The base without layers; without a name where only the step that may have written one knows it."""
         if self.cut:
-            return self.cut.made(self.cut.inputs.file)
-        return self.lean.made() if self.lean else None
+            return self.cut.output(self.cut.inputs.file)
+        return self.lean.output() if self.lean else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +158,8 @@ class PlannedRow:
     file: Origin
     evaluations: Mapping[Role, EvaluateStep]
     tasks: tuple[TasksStep, ...] = ()
-    made: TargetSteps | None = None
-    """Of our own files."""
+    own: TargetSteps | None = None
+    """How our own files are made."""
     inspect: InspectStep | None = None
     """Of a file of somebody else."""
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from lwq.plan.lines import Lines
-from lwq.plan.measures import Baselines, Measures
-from lwq.plan.plan import InspectStep, Line, Machine, Plan, PlannedRow, Steps, TargetSteps
+from lwq.plan.measures import Measures
+from lwq.plan.plan import AnyStep, InspectStep, Line, Machine, Plan, PlannedRow, Steps, TargetSteps
 from lwq.plan.removals import Removals
 from lwq.plan.sources import Sources
 from lwq.plan.targets import Targets
 from lwq.recipe.schema import Recipe
 from lwq.recipe.target import Target
 from lwq.steps import inspect, statistics
-from lwq.steps.step import Given, Step
+from lwq.steps.step import Given
 
 Inspections = Mapping[str, InspectStep]
 
@@ -29,7 +29,7 @@ class Planner:
         self.steps = Steps(toolchain=machine.toolchain)
         self.lines = Lines(recipe=recipe, sources=sources, steps=self.steps)
         self.convert = self.lines.convert()
-        self.base = self.convert.made(self.convert.inputs.file)
+        self.base = self.convert.output(self.convert.inputs.file)
 
     def plan(self) -> Plan:
         """All steps of the recipe."""
@@ -42,7 +42,7 @@ class Planner:
             replace(row, evaluations=measures.evaluations(row.name, row.file, baselines))
             for row in (self._base_row(), *own.rows, *self._others(inspected))
         )
-        rows = tuple(self._with_parts(row, baselines) for row in rows)
+        rows = tuple(measures.with_parts(row, baselines) for row in rows)
         sets = measures.task_sets()
         rows = tuple(replace(row, tasks=measures.tasks(row.name, row.file, sets)) for row in rows)
         timed = measures.bench(rows)
@@ -53,31 +53,31 @@ class Planner:
 
     def measurement(self, *, layers: bool) -> Plan:
         """Only what sensitivity needs: base, importance matrix, probes; with ``layers`` sets that may go, healed."""
-        whole = self.lines.measured(self.lines.whole(self.base))
+        whole = self.lines.with_sensitivity(self.lines.whole(self.base))
         healed = None
         if layers:
             auto = tuple(t for t in self.recipe.targets if t.prune == "auto") or (
                 Target(budget="Q4_K_M", prune="auto"),
             )
             removals = self._removals(self.recipe.model_copy(update={"targets": auto}))
-            healed = removals.measured(whole.matrix, whole.measured).heal
+            healed = removals.with_sets(whole.matrix, whole.probed).heal
         return replace(self._bare(), imatrix=whole.imatrix, sensitivity=whole.sensitivity, heal=healed)
 
     def scores(self, imatrix: Given | None) -> Plan:
         """The base, its importance matrix unless one is given, and the scores of its layers."""
         removals = self._removals(self.recipe.model_copy(update={"targets": ()}))
         matrix = imatrix or self.lines.whole(self.base).matrix
-        return replace(self._bare(), prune=removals.measured(matrix, None, always=True).prune, steps=self._all())
+        return replace(self._bare(), prune=removals.with_sets(matrix, None, always=True).prune, steps=self._all())
 
     def cuts(self) -> Plan:
         """The base, and the bases without layers that targets ask for, with all that is measured for them."""
         removals = self._removals(self.recipe)
         if any(isinstance(t.prune, int) for t in self.recipe.targets):
-            removals = removals.measured(self.lines.whole(self.base).matrix, None)
+            removals = removals.with_sets(self.lines.whole(self.base).matrix, None)
         cuts = tuple(removals.cut(t) for t in self.recipe.targets if t.is_pruned() and t.prune != "auto")
         return replace(self._bare(), cuts=cuts)
 
-    def _all(self) -> tuple[Step[object, object], ...]:
+    def _all(self) -> tuple[AnyStep, ...]:
         return tuple(self.steps.collected)
 
     def _bare(self) -> Plan:
@@ -91,11 +91,11 @@ class Planner:
         """The recipe's own files, and what they share."""
         recipe = self.recipe
         whole = self.lines.whole(self.base)
-        described = self.steps.add("statistics", statistics, statistics.Inputs(imatrix=whole.matrix))
+        described = self.steps.add(statistics, statistics.Inputs(imatrix=whole.matrix))
         if any(t.wanted() and not t.is_cut() for t in recipe.targets):
-            whole = self.lines.measured(whole)
-        removals = self._removals(recipe).measured(whole.matrix, whole.measured if whole.sensitivity else None)
-        made = self._targets(whole, removals).made()
+            whole = self.lines.with_sensitivity(whole)
+        removals = self._removals(recipe).with_sets(whole.matrix, whole.probed if whole.sensitivity else None)
+        own = self._targets(whole, removals).plan()
         return Plan(
             steps=(),
             convert=self.convert,
@@ -104,7 +104,7 @@ class Planner:
             sensitivity=whole.sensitivity,
             prune=removals.prune,
             heal=removals.heal,
-            rows=tuple(map(_own_row, made)),
+            rows=tuple(map(_own_row, own)),
         )
 
     def _targets(self, whole: Line, removals: Removals) -> Targets:
@@ -122,7 +122,7 @@ class Planner:
         model = self.sources.model
         compared = model.fetched.given if model.kind == "gguf" else self.base
         return {
-            name: self.steps.add(f"inspect:{name}", inspect, inspect.Inputs(base=compared, file=other.given))
+            name: self.steps.add(inspect, inspect.Inputs(base=compared, file=other.given), name)
             for name, other in self.sources.third_party.items()
         }
 
@@ -133,15 +133,6 @@ class Planner:
         for name, other in self.sources.third_party.items():
             yield PlannedRow(name=name, origin="third-party", file=other.given, evaluations={}, inspect=inspected[name])
 
-    def _with_parts(self, row: PlannedRow, baselines: Baselines) -> PlannedRow:
-        """A row whose file lost layers, or may have, with the step that tells what that cost."""
-        made = row.made
-        if made is None or made.pruned_base is None:
-            return row
-        removals = self._removals(self.recipe)
-        parts = removals.parts(row.name, made.pruned_base, made.file, baselines["evaluation"])
-        return replace(row, made=replace(made, parts=parts))
 
-
-def _own_row(made: TargetSteps) -> PlannedRow:
-    return PlannedRow(name=made.target.name, origin="ours", file=made.file, evaluations={}, made=made)
+def _own_row(own: TargetSteps) -> PlannedRow:
+    return PlannedRow(name=own.target.name, origin="ours", file=own.file, evaluations={}, own=own)

@@ -25,7 +25,7 @@ def publish_files(run: Run, folder: Path) -> None:
     with os_errors("make the report folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     shared = (step for step in run.plan.steps if step.module in _SHARED)
-    made = [row.made for row in run.plan.rows if row.made]
+    made = [row.own for row in run.plan.rows if row.own]
     placed = set()
     for step in (run.plan.convert, *shared, *(m.allocation for m in made), *(m.quantize for m in made)):
         entry = run.entry(step)

@@ -1,15 +1,15 @@
-"""The steps that measure, choose, heal and cut layers, and tell what that cost."""
+"""The steps that measure, choose, heal and cut layers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lwq.plan.plan import BaselineStep, CutStep, HealStep, LeanStep, Line, PartsStep, PruneStep, SearchStep, Steps
+from lwq.plan.plan import CutStep, HealStep, LeanStep, Line, PruneStep, SearchStep, Steps
 from lwq.plan.sources import Sources
 from lwq.recipe.budget import Budget
 from lwq.recipe.schema import Recipe
 from lwq.recipe.target import Target
-from lwq.steps import cut, heal, lean, parts, prune
+from lwq.steps import cut, heal, lean, prune
 from lwq.steps.step import Made, Origin
 
 
@@ -34,7 +34,7 @@ class Removals:
     heal: HealStep | None = None
     """Of these sets."""
 
-    def measured(self, imatrix: Origin, sensitivity: Made | None, *, always: bool = False) -> Removals:
+    def with_sets(self, imatrix: Origin, sensitivity: Made | None, *, always: bool = False) -> Removals:
         """With the steps that all targets share added, as far as any target needs them (``always``: the scores)."""
         recipe, text = self.recipe, self.recipe.calibration
         counts = sets_wanted(recipe)
@@ -58,17 +58,17 @@ class Removals:
             contiguous=recipe.pruning.contiguous,
             allow_edge=recipe.pruning.allow_edge,
         )
-        scored = replace(self, prune=self.steps.add("prune", prune, inputs))
+        scored = replace(self, prune=self.steps.add(prune, inputs))
         if any(t.is_healed() and not t.prune_layers for t in recipe.targets):
-            return replace(scored, heal=scored._heal("heal", () if auto else counts, ()))
+            return replace(scored, heal=scored._heal(() if auto else counts, ()))
         return scored
 
     @property
     def healed(self) -> Made | None:
         """The healed sets, where any target asks for them."""
-        return self.heal.made() if self.heal else None
+        return self.heal.output() if self.heal else None
 
-    def _heal(self, label: str, counts: tuple[int, ...], layers: tuple[int, ...]) -> HealStep:
+    def _heal(self, counts: tuple[int, ...], layers: tuple[int, ...], *about: str) -> HealStep:
         texts = self.sources.texts
         inputs = heal.Inputs(
             base=self.base,
@@ -82,11 +82,11 @@ class Removals:
             n_windows=self.recipe.sensitivity.n_selection_windows,
             n_ctx=self.recipe.calibration.n_ctx,
         )
-        return self.steps.add(label, heal, inputs)
+        return self.steps.add(heal, inputs, *about)
 
     def _sets(self, by_hand: tuple[int, ...]) -> Made | None:
         """The measured sets; None where layers are named by hand."""
-        return None if by_hand or not self.prune else self.prune.made()
+        return None if by_hand or not self.prune else self.prune.output()
 
     def cut(self, target: Target) -> CutStep:
         """The pruned base of a target that says which or how many layers go."""
@@ -94,7 +94,7 @@ class Removals:
         named = f"without-{'-'.join(map(str, layers))}" if layers else f"pruned{count}"
         healed = None
         if target.is_healed():
-            healed = self._heal(f"heal:{named}", (), layers).made() if layers else self.healed
+            healed = self._heal((), layers, named).output() if layers else self.healed
         name = named + ("" if healed else "-unhealed")  # targets that lose the same layers share it
         inputs = cut.Inputs(
             base=self.base,
@@ -107,7 +107,7 @@ class Removals:
             n_ctx=self.recipe.calibration.n_ctx,
             file=f"{self.sources.model.name}-{name}-{self.recipe.base_type.upper()}.gguf",
         )
-        return self.steps.add(f"cut:{name}", cut, inputs)
+        return self.steps.add(cut, inputs, name)
 
     def lean(self, target: Target, budget: Budget, searched: SearchStep, whole: Line) -> LeanStep:
         """The choice between the searched allocation and allocations of fewer layers."""
@@ -116,9 +116,9 @@ class Removals:
         inputs = lean.Inputs(
             base=whole.base,
             imatrix=whole.matrix,
-            sensitivity=whole.measured,
-            search=searched.made(searched.inputs.file),
-            heal=self.heal.made(),
+            sensitivity=whole.probed,
+            search=searched.output(searched.inputs.file),
+            heal=self.heal.output(),
             budget=budget,
             ftype=target.label_of(budget),
             constraints=target.constraints(),
@@ -132,15 +132,4 @@ class Removals:
             file=searched.inputs.file,
             cut_file=f"{self.sources.model.name}-{target.name}-{recipe.base_type.upper()}.gguf",
         )
-        return self.steps.add(f"allocate:{target.name}", lean, inputs)
-
-    def parts(self, name: str, base: Made, file: Made, logits: BaselineStep) -> PartsStep:
-        """What pruning and what quantizing cost a row."""
-        inputs = parts.Inputs(
-            base=base,
-            candidate=file,
-            baseline=logits.made(logits.inputs.logits_file),
-            text=self.sources.texts["evaluation"].given,
-            n_ctx=self.recipe.evaluation.n_ctx,
-        )
-        return self.steps.add(f"parts:{name}", parts, inputs)
+        return self.steps.add(lean, inputs, target.name, what="allocate")

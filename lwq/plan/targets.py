@@ -27,19 +27,17 @@ from lwq.record.record import Role
 from lwq.steps import allocate, pace, quantize, search
 from lwq.steps.step import Made
 
-Cuts = Mapping[str, CutStep]
+CutSteps = Mapping[str, CutStep]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Allocated:
-    """What gives a target's tensors their types, and what that was weighed against."""
+    """What gives a target's tensors their types."""
 
     final: AllocationStep
     file: Made
     """The tensor-type file that it writes."""
-    search: SearchStep | None = None
     lean: LeanStep | None = None
-    pace: PaceStep | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ class Targets:
     whole: Line
     removals: Removals
 
-    def made(self) -> tuple[TargetSteps, ...]:
+    def plan(self) -> tuple[TargetSteps, ...]:
         """The steps of every target, in the recipe's order."""
         targets = self.recipe.targets
         cuts = {t.name: self.removals.cut(t) for t in targets if t.is_pruned() and t.prune != "auto"}
@@ -64,9 +62,9 @@ class Targets:
         for target in targets:
             if budget := target.wanted():
                 allocated[target.name] = self._by_measurement(target, budget, lines[target.name], rivals)
-        return tuple(self._of(t, lines[t.name], allocated[t.name], cuts) for t in targets)
+        return tuple(self._steps(t, lines[t.name], allocated[t.name], cuts) for t in targets)
 
-    def _line(self, target: Target, cuts: Cuts) -> Line:
+    def _line(self, target: Target, cuts: CutSteps) -> Line:
         return self.lines.pruned(cuts[target.name], budget=bool(target.wanted())) if target.is_cut() else self.whole
 
     def _rivals(self, allocated: Mapping[str, _Allocated]) -> Iterator[search.Rival]:
@@ -75,14 +73,12 @@ class Targets:
             if target.tensor_types and target.name in allocated and not target.is_pruned():
                 yield search.Rival(name=target.name, allocation=allocated[target.name].file)
 
-    def _of(self, target: Target, line: Line, allocated: _Allocated, cuts: Cuts) -> TargetSteps:
+    def _steps(self, target: Target, line: Line, allocated: _Allocated, cuts: CutSteps) -> TargetSteps:
         return TargetSteps(
             target=target,
             line=line,
             allocation=allocated.final,
             quantize=self._quantize(target, line, allocated.file),
-            search=allocated.search,
-            pace=allocated.pace,
             cut=cuts.get(target.name),
             lean=allocated.lean,
         )
@@ -99,8 +95,8 @@ class Targets:
             allow_edge=self.recipe.pruning.allow_edge,
             file=file,
         )
-        step = self.steps.add(f"allocate:{target.name}", allocate, inputs)
-        return _Allocated(final=step, file=step.made(file))
+        step = self.steps.add(allocate, inputs, target.name)
+        return _Allocated(final=step, file=step.output(file))
 
     def _by_measurement(
         self, target: Target, budget: Budget, line: Line, rivals: tuple[search.Rival, ...]
@@ -110,9 +106,9 @@ class Targets:
         searched = self._search(target, budget, line, rivals, paced)
         file = searched.inputs.file
         if target.prune != "auto":
-            return _Allocated(final=searched, file=searched.made(file), pace=paced)
+            return _Allocated(final=searched, file=searched.output(file))
         weighed = self.removals.lean(target, budget, searched, self.whole)
-        return _Allocated(final=weighed, file=weighed.made(file), search=searched, lean=weighed, pace=paced)
+        return _Allocated(final=weighed, file=weighed.output(file), lean=weighed)
 
     def _pace(self, target: Target, budget: Budget, line: Line) -> PaceStep | None:
         """Up to which size files are as fast as asked for."""
@@ -121,7 +117,7 @@ class Targets:
         inputs = pace.Inputs(
             base=line.base,
             imatrix=line.matrix,
-            sensitivity=line.measured,
+            sensitivity=line.probed,
             heal=self.removals.healed if target.prune == "auto" else None,
             budget=budget,
             ftype=target.label_of(budget),
@@ -130,7 +126,7 @@ class Targets:
             n_threads=self.machine.n_threads,
             cpu=self.machine.cpu,
         )
-        return self.steps.add(f"pace:{target.name}", pace, inputs)
+        return self.steps.add(pace, inputs, target.name)
 
     def _search(
         self,
@@ -145,7 +141,7 @@ class Targets:
         inputs = search.Inputs(
             base=line.base,
             imatrix=line.matrix,
-            sensitivity=line.measured,
+            sensitivity=line.probed,
             budget=budget,
             ftype=target.label_of(budget),
             constraints=target.constraints(),
@@ -154,25 +150,24 @@ class Targets:
             text=self.sources.texts[role].given,
             n_ctx=recipe.texts()[role].n_ctx,
             n_windows=recipe.sensitivity.n_selection_windows,
-            rivals=() if line.name else rivals,
+            rivals=() if line.cut else rivals,
             optional=target.prune == "auto",
-            paced=paced.made() if paced else None,
+            paced=paced.output() if paced else None,
             file=self._types_file(target),
         )
-        label = "search" if target.prune == "auto" else "allocate"
-        return self.steps.add(f"{label}:{target.name}", search, inputs)
+        return self.steps.add(search, inputs, target.name, what="search" if target.prune == "auto" else "allocate")
 
     def _quantize(self, target: Target, line: Line, types: Made) -> QuantizeStep:
         inputs = quantize.Inputs(
             base=line.base,
             imatrix=line.matrix if target.imatrix else None,
-            completed=line.measured if target.wanted() else None,
+            completed=line.probed if target.wanted() else None,
             may_be_cut=target.prune == "auto",
             allocation=types,
             file=f"{self.sources.model.name}-{target.name}.gguf",
             quantized_by=self.recipe.card.author,
         )
-        return self.steps.add(f"quantize:{target.name}", quantize, inputs)
+        return self.steps.add(quantize, inputs, target.name)
 
     def _types_file(self, target: Target) -> str:
         return f"{self.sources.model.name}-{target.name}.tensor_types.txt"

@@ -1,4 +1,4 @@
-"""What a run found out, as one value: the pipeline writes it, the report draws it.
+"""What a run found out, as one value: the plan writes it, the report draws it.
 
 Everything a card says comes from here. Clock, host and machine facts live in ``Provenance`` and in
 ``Row.speed`` only, so two runs of one recipe differ nowhere else.

@@ -67,7 +67,7 @@ def budget_and_pace(budget: str, paces: tuple[Pace, ...]) -> str:
     return f"{budget}, at least {paces[0].wanted:g} tokens per second" if paces else budget
 
 
-Kind = Literal["stock", "hand", "allocated", "pruned"]
+CandidateKind = Literal["stock", "hand", "allocated", "pruned"]
 """What a candidate is: llama-quantize's own mix, a hand-written one, one that was computed, one of a model without
 some of its layers."""
 _STOCK, _PRUNED = "stock ", "without layer"
@@ -100,7 +100,7 @@ class SearchCandidate:
     """``chosen``, or why it was not."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> CandidateKind:
         """What it is: the only names without a space are those of targets, which never hold one."""
         if " " not in self.name:
             return "hand"

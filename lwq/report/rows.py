@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lwq.record.record import Record, Row, TextFacts
-from lwq.record.search import Search
+from lwq.record.search import Search, stock_name
 
 
 def alike(rows: Iterable[Row]) -> tuple[tuple[Row, ...], ...]:
@@ -43,7 +43,7 @@ def how_made(row: Row) -> str:
         return f"third party, {row.ftype}"
     n_patterns = len(row.tensor_type_patterns)
     is_stock = not (n_patterns or row.pruned_layers or row.search)
-    parts = [f"stock {row.ftype}" if is_stock else mixture(row)]
+    parts = [stock_name(row.ftype) if is_stock else mixture(row)]
     if n_patterns:
         parts.append(f"{n_patterns} hand-written pattern{'s' if n_patterns > 1 else ''}")
     parts.append("imatrix" if row.uses_imatrix else "no imatrix")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from lwq.bits.settled import Settled, settle
 from lwq.errors import ModelError, ToolError
 from lwq.gguf.allocation import Allocation
-from lwq.gguf.header import read_header
+from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.size import planned_tensors
 from lwq.layers.pruning import check_layers, prune_obstacle
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest
@@ -57,10 +58,10 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     answer = tools.dry_run(ctx.toolchain, plan, cwd=ctx.folder)
     ctx.ran(answer)
     allocation = _allocation(inputs, answer.plan)
+    _agree(answer.plan, allocation, header)
     settled, obeyed = settle(ctx.toolchain, header, allocation, plan, inputs.file, cwd=ctx.folder)
     if obeyed:
         ctx.ran(obeyed)
-    _agree(answer.plan, settled.tensor_bytes, inputs)
     return settled
 
 
@@ -78,11 +79,13 @@ def _allocation(inputs: Inputs, plan: DryRun) -> Allocation:
     )
 
 
-def _agree(plan: DryRun, tensor_bytes: int, inputs: Inputs) -> None:
+def _agree(plan: DryRun, allocation: Allocation, header: GgufHeader) -> None:
     """The dry run's total and our own table must be the same size (it prints MiB with two decimals)."""
+    tensors = planned_tensors(header, types=dict(allocation.types), pruned=allocation.pruned_layers)
+    tensor_bytes = sum(t.n_bytes for t in tensors)
     if abs(plan.total_mib - tensor_bytes / 2**20) > 0.0051:
         raise ToolError(
-            f"{inputs.ftype}: llama-quantize predicts {plan.total_mib:.2f} MiB of tensors, lwq's table of types "
+            f"{allocation.ftype}: llama-quantize predicts {plan.total_mib:.2f} MiB of tensors, lwq's table of types "
             f"{tensor_bytes / 2**20:.2f} MiB",
             hint="the llama.cpp in use has other type sizes than the pinned one; see `lwq toolchain doctor`",
         )

@@ -63,11 +63,10 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     base = ctx.find(inputs.base)
     with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
         engine.set_windows(_windows(engine, ctx, inputs.text, inputs.n_windows))
-        n_all, done = len(sets) * engine.header.n_layer, iter(range(1, 1 << 30))
         mender = Mender(
             engine=engine,
             fit=_windows(engine, ctx, inputs.fit_text, inputs.n_fit_windows),
-            on_done=lambda: ctx.progress(min(next(done), n_all), n_all),
+            on_done=ctx.counted(len(sets) * engine.header.n_layer),
         )
         healed = []
         for layers in sets:

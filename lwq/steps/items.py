@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.engine.vocabulary import Vocabulary, measured
+from lwq.engine.vocabulary import Vocabulary
 from lwq.errors import ToolchainError
 from lwq.steps.step import Context, Given, Origin
 from lwq.store.files import write_atomic
@@ -14,6 +14,7 @@ from lwq.tasks.cloze import sentence_cloze, word_cloze
 from lwq.tasks.files import merged, usable_items, without_repeats
 from lwq.tasks.formats import render
 from lwq.tasks.items import Item, Kind, checked, draw
+from lwq.tasks.lengths import measured
 
 NAME = "items"
 VERSION = 2
@@ -105,7 +106,7 @@ def _context(inputs: Inputs, ctx: Context, items: tuple[Item, ...], n_parallel: 
     """Tokens for ``-c`` (the tool's whole context is ``n_parallel`` times that), and ids of items scored unfairly."""
     try:
         with Vocabulary(ctx.toolchain, ctx.find(inputs.base)) as vocabulary:
-            most, unfair = measured(vocabulary, inputs.kind, items)
+            most, unfair = measured(vocabulary.tokens, inputs.kind, items)
     except ToolchainError:  # another llama.cpp than the pin: the tool itself says what does not fit
         return inputs.n_ctx, ()
     least = -(-most // n_parallel)

@@ -179,7 +179,8 @@ def _contested(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> tuple[C
         engine.set_windows(windows, scored=probed(engine.n_ctx))
         pieces = ctx.pieces(inputs.sensitivity.key)
         probe(problem, setting.budget_bytes, Mixer(engine, setting.importance), pieces, on_done)
-    contest = Contest(problem=problem, budget_bytes=setting.budget_bytes, stock=_stock(setting))
+    fits = setting.stock.n_bytes <= setting.budget_bytes
+    contest = Contest(problem=problem, budget_bytes=setting.budget_bytes, stock=_stock(setting), stock_fits=fits)
     with Engine(ctx.toolchain, base, n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
         engine.set_windows(spread_over(engine.cut_file(ctx.find(inputs.text), inputs.text.name), inputs.n_windows))
         contest.enter(gate.passed if gate else None, _rivals(inputs, ctx, setting))
@@ -206,9 +207,10 @@ def _rivals(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> Iterator[R
     names = {t.name for t in problem.targets}
     for rival in inputs.rivals:
         allocation = ctx.result(rival.allocation, "allocation", Allocation)
+        if allocation.pruned_layers:
+            continue
         types = {name: q for name, q in allocation.types if name in names}
-        fits = not problem.obstacle(types, problem.n_bytes(types), setting.budget_bytes)
-        if fits and not allocation.pruned_layers:
+        if not problem.obstacle(types, problem.n_bytes(types), setting.budget_bytes):
             yield Runner(name=rival.name, types=types, kind="hand")
 
 
@@ -216,7 +218,7 @@ def _recorded(inputs: Inputs, setting: _SearchSetting, choice: Choice, contest: 
     return Search(
         budget=budget_and_pace(str(inputs.budget), setting.paces),
         budget_bytes=setting.stated_bytes,
-        chosen=choice.winner.name,
+        chosen=choice.chosen.name,
         reason=choice.reason,
         stock_difference=choice.stock_difference,
         candidates=choice.candidates,
@@ -232,7 +234,7 @@ def _written(inputs: Inputs, ctx: Context, setting: _SearchSetting, choice: Choi
     """The allocation as a tensor-type file that llama-quantize is seen to obey."""
     imatrix = ctx.place(inputs.imatrix if choice.is_stock else inputs.sensitivity)
     request = DryRunRequest(model=ctx.place(inputs.base), ftype=_ftype(inputs, setting), imatrix=imatrix)
-    allocation = completed(ctx.toolchain, choice.winner.types, request, cwd=ctx.folder)
+    allocation = completed(ctx.toolchain, choice.chosen.types, request, cwd=ctx.folder)
     header = setting.problem.header
     settled, obeyed = settle(ctx.toolchain, header, allocation, request, inputs.file, cwd=ctx.folder)
     if obeyed:

@@ -134,15 +134,21 @@ class StepModule(Protocol[I, R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Generic[I, R]):
-    """One unit of work in a plan: a module and its inputs; ``label`` is what a user sees of it."""
+    """One unit of work in a plan: a module and its inputs."""
 
-    label: str
+    title: tuple[str, ...]
+    """What a user sees of it: what is done, then of which row, on which text, …"""
     module: StepModule[I, R]
     inputs: I
     key_value: Mapping[str, Any]
     key: str
 
-    def made(self, name: str = "") -> Made:
+    @property
+    def label(self) -> str:
+        """``evaluate:Q4_K_M:selection``."""
+        return ":".join(self.title)
+
+    def output(self, name: str = "") -> Made:
         """An output of this step as another step's input; its result where no file is named."""
         return Made(step=self.module.NAME, key=self.key, name=name)
 

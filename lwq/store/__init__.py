@@ -1,4 +1,4 @@
 """What lies on this machine's disk: files written in one move, hashes, locks and room; finished steps; finished pieces.
 
-Imports nothing but ``errors``. Start with ``files`` (every write of lwq goes through it), then ``cache``.
+Imports nothing but ``errors``. Start with ``files`` (atomic writes, locks, errors in words), then ``cache``.
 """

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lwq.errors import FileError
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.statistics import ImatrixEntry, as_printed, layer_statistics, tensor_statistics
 from lwq.llama.process import run_tool
@@ -93,16 +92,3 @@ def test_normalised_entropy_is_rounded_once() -> None:
     # the tool prints 80.84 % for these 96 channels; 100 times the float32 ratio would print 80.83 %
     (row,) = tensor_statistics(read_imatrix(FOLDER / "entropy.imatrix.gguf").entries)
     assert as_printed(row)[9:11] == ("5.3230", "80.84%")
-
-
-@pytest.mark.parametrize("content", [b"", b"\x01\x00\x00\x00legacy", b"GGUF"])
-def test_what_is_no_imatrix_is_refused(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "imatrix.dat"
-    path.write_bytes(content)
-    with pytest.raises(FileError):
-        read_imatrix(path)
-
-
-def test_model_is_no_imatrix(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no importance matrix"):
-        read_imatrix(write_tiny_llama(tmp_path / "m.gguf"))

@@ -107,29 +107,6 @@ def test_next_token_layers_stay_and_are_counted_in() -> None:
     assert prune_obstacle("glm4moe", 8, metadata, (6,))
 
 
-@pytest.mark.parametrize(
-    ("arch", "values", "kinds"),
-    [
-        ("gemma2", {}, "wfwfwf"),
-        ("gpt-oss", {}, "wfwfwf"),
-        ("cohere2", {}, "wwwfwww"),
-        ("cohere2", {"attention__sliding_window_pattern": 3}, "wwfwwf"),
-        ("gemma3", WINDOW, "wwwwwfw"),
-        ("gemma3", {}, "......."),
-        ("olmo2", WINDOW, "wwwfw"),
-        ("laguna", WINDOW, "fwwwfw"),
-        ("spark2_5", {"attention__sliding_window_pattern": (True, False, True)}, "wfw"),
-        ("exaone4", {}, "." * 30),
-        ("exaone4", {}, "wwwf" * 16),
-    ],
-)
-def test_windows_lie_where_llama_cpp_has_them(arch: str, values: Mapping[str, object], kinds: str) -> None:
-    """Source: src/llama-hparams.cpp ``set_swa_pattern`` with the period of each src/models/*.cpp, by hand."""
-    h = Hparams(architecture=arch, n_layer=len(kinds), metadata=of(arch, **values))
-    letters = {"window": "w", "full": "f", "no window": "."}
-    assert "".join(letters[str(label)] for label in KINDS[arch][0].labels(h)) == kinds
-
-
 def test_an_array_keeps_what_a_period_would_move() -> None:
     found = without_layers("gemma2", 6, {}, (2,))
     assert found["gemma2.attention.sliding_window_pattern"] == (True, False, False, True, False)

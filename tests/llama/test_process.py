@@ -188,3 +188,13 @@ def test_echo_can_be_pasted(tmp_path: Path) -> None:
 
 def interrupt(stream: str, text: str) -> None:
     raise Interrupted("interrupted")
+
+
+def test_peak_memory_is_the_programs_own_and_not_ours(tmp_path: Path) -> None:
+    ours = bytearray(os.urandom(1 << 20) * 200)
+    small = run_tool(("/bin/sh", "-c", "echo here; sleep 0.3"), cwd=tmp_path)
+    assert 0 < small.peak_bytes < 20 << 20
+    held = "x = bytearray(b'x' * (90 << 20)); print(len(x), flush=True); del x; import time; time.sleep(0.3)"
+    large = run_tool((sys.executable, "-c", held), cwd=tmp_path)
+    assert 90 << 20 < large.peak_bytes < 250 << 20
+    assert len(ours) == 200 << 20

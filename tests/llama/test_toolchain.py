@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 import pytest
 
 from lwq.errors import ToolchainError
-from lwq.llama.doctor import doctor
 from lwq.llama.toolchain import (
     COMMIT,
     MANIFEST,
@@ -180,31 +179,6 @@ def test_given_folder_without_a_program_is_refused(tmp_path: Path) -> None:
 
 def test_source_of_a_checkout_is_its_submodule() -> None:
     assert source_folder() == Path(__file__).resolve().parents[2] / "vendor" / "llama.cpp"
-
-
-def test_doctor_names_what_is_missing_and_the_way_out(guarded: Path) -> None:
-    checks = {check.name: check for check in doctor(None)}
-    assert {"git", "cmake", "c++", "ninja", "ccache", "disk", "bindings", "toolchain"} <= checks.keys()
-    assert checks["toolchain"].status == "FAIL"
-    assert "lwq toolchain build" in checks["toolchain"].fix
-    assert checks["bindings"].status == "PASS"
-
-
-def test_doctor_finds_a_program_that_does_not_run(tmp_path: Path) -> None:
-    folder = write_programs(tmp_path / "llama" / "bin").parent
-    (folder / "bin" / "llama-tokenize").write_text("#!/bin/sh\nkill -ILL $$\n", encoding="utf-8")
-    checks = {check.name: check for check in doctor(folder)}
-    assert checks["llama-tokenize"].status == "FAIL"
-    assert checks["llama-quantize"].status == "PASS"
-    assert checks["toolchain"].status == "WARN"
-
-
-@pytest.mark.tools
-def test_real_build_is_whole_and_runs(tools_home: Path) -> None:
-    checks = {check.name: check for check in doctor(None)}
-    assert {name: checks[name].status for name in ("toolchain", *PROGRAMS)} == dict.fromkeys(
-        ("toolchain", *PROGRAMS), "PASS"
-    )
 
 
 @pytest.mark.tools

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lwq.errors import TranscriptError
-from lwq.llama.complaints import complaint
-from lwq.llama.transcripts import ChunkCounter, parse_damage, parse_dry_run, parse_perplexity, parse_speed
+from lwq.llama.transcripts import ChunkCounter, LoadClock, parse_damage, parse_dry_run, parse_perplexity, parse_speed
 
 FOLDER = Path(__file__).parents[1] / "transcripts"
 
@@ -113,40 +112,6 @@ def test_speed_keeps_what_the_tool_printed() -> None:
             parse_speed(text)
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("too_short", "at least 1024 tokens are needed for windows of 512"),
-        ("imatrix_too_short", "at least 1024 tokens are needed for windows of 512"),
-        ("wrong_vocabulary", "vocabulary of 320 tokens is not the base's of 49152"),
-        ("no_log_probs", "log-probabilities are damaged"),
-        ("requantize", "already quantized"),
-        ("needs_imatrix", "needs an importance matrix"),
-        ("unknown_architecture", "does not know the architecture 'llamb'"),
-        ("cut_log_probs", "log-probabilities are damaged"),
-        ("not_written", "could not be written"),
-        ("no_imatrix", "tiny.gguf is no importance matrix"),
-        ("cut_model", "cut short: blk.1.ffn_gate.weight"),
-    ],
-)
-def test_complaints_become_sentences(name: str, told: str) -> None:
-    found = complaint(recorded(f"{name}.txt"))
-    assert found is not None
-    assert told in found[0]
-    assert found[1]
-
-
-def test_good_runs_complain_of_nothing() -> None:
-    for name in ("kld.err.txt", "kld.out.txt", "baseline.err.txt", "dry_run_pruned_fallback.txt"):
-        assert complaint(recorded(name)) is None
-
-
-def test_metadata_that_sounds_like_a_complaint_is_none() -> None:
-    line = "llama_model_loader: - kv   3: general.description str = how to run out of memory\n"
-    assert complaint(line) is None
-    assert complaint(line + "ggml: failed to allocate 3 GiB\n") is not None
-
-
 @given(st.integers(min_value=0, max_value=len(recorded("dry_run_pruned_fallback.txt"))))
 def test_dry_run_cut_anywhere_is_whole_or_refused(at: int) -> None:
     text = recorded("dry_run_pruned_fallback.txt")
@@ -164,3 +129,17 @@ def test_counter_follows_pieces_without_newlines() -> None:
     assert counter.feed("700,[3]22.5") == (3, 8)
     assert ChunkCounter(750).feed("\ntask\tacc_norm\n1\t100.00000000\n2\t50.00000000\n3\t66.") == (3, 750)
     assert ChunkCounter().feed("[  12/ 272] blk.0.attn_q.weight - ") == (12, 272)
+
+
+def test_load_time_is_of_the_last_start_and_ends_with_its_first_warm_up() -> None:
+    clock = LoadClock()
+    clock.feed("llama-bench: benchmark 1/2: star", 1.0)
+    assert clock.began is None
+    clock.feed("ting\n", 1.5)
+    clock.feed("llama-bench: benchmark 1/2: warmup prompt run\nllama-bench: benchmark 2/2: starting\n", 4.0)
+    clock.feed("llama-bench: benchmark 1/2: warmup generation run\n", 9.0)
+    assert clock.seconds == 2.5
+    clock.feed("llama-bench: benchmark 1/2: starting\n", 10.0)
+    assert clock.seconds is None
+    clock.feed("llama-bench: benchmark 1/2: warmup generation run\n", 10.25)
+    assert clock.seconds == 0.25

@@ -10,12 +10,9 @@ import pytest
 from lwq.errors import FileError
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
-from lwq.plan.plan import Machine
-from lwq.plan.planner import Planner
-from lwq.plan.publish import publish_files
 from lwq.plan.sources import Sources
 from lwq.recipe.parse import parse_recipe
-from tests.run_tiny import RECIPE, run_tiny, write_inputs
+from tests.run_tiny import RECIPE, run_tiny
 from tests.tiny_models import write_tiny_llama
 
 HEAD = RECIPE[: RECIPE.index("[[targets]]")] + "[bench]\ntests = []\n"
@@ -33,12 +30,6 @@ def write_items(path: Path, first: int, n: int = 20) -> None:
 
 def fetched(folder: Path, more: str) -> Sources:
     return sources.fetch(parse_recipe(HEAD + more, "a.toml"), folder, folder / "home", lambda note: None)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_inputs(tmp_path)
-    return tmp_path
 
 
 TASK = """[[targets]]
@@ -80,70 +71,3 @@ def test_files_of_others_never_take_the_name_of_ours_or_of_each_other(folder: Pa
     assert [f.given.name for f in found.third_party.values()] == ["mine.gguf", "theirs.gguf"]
     alone = fetched(folder, f'[[targets]]\nftype = "Q4_0"\n{rows}')
     assert [f.given.name for f in alone.third_party.values()] == ["tiny-Q8_0.gguf", "theirs.gguf"]
-
-
-@pytest.mark.tools
-def test_published_files_of_one_name_are_whose_row_says(folder: Path, toolchain: Toolchain) -> None:
-    from lwq.plan.assemble import assemble
-    from lwq.store.files import sha256_file
-
-    run_tiny(folder, folder / "home", toolchain, HEAD + '[[targets]]\nftype = "Q8_0"\n')
-    (folder / "theirs").mkdir()
-    theirs = folder / "theirs" / "tiny-Q4_0.gguf"
-    theirs.write_bytes((folder / "report" / "tiny-Q8_0.gguf").read_bytes())
-    more = '[[targets]]\nftype = "Q4_0"\n[[third_party]]\nname = "theirs"\nmodel = "theirs/tiny-Q4_0.gguf"\n'
-    run, _, _ = run_tiny(folder, folder / "home", toolchain, HEAD + more)
-    publish_files(run, folder / "report")
-    rows = assemble(run).rows
-    assert len({row.file for row in rows}) == 3
-    for row in rows:
-        assert sha256_file(folder / "report" / row.file) == row.sha256
-
-
-# which steps a command plans
-
-
-def planner(folder: Path, toolchain: Toolchain, more: str) -> Planner:
-    recipe = parse_recipe(HEAD + more, "a.toml")
-    found = sources.fetch(recipe, folder, folder / "home", lambda note: None)
-    return Planner(recipe, found, Machine(toolchain=toolchain, n_threads=1, cpu=""))
-
-
-BY_HAND = '[[targets]]\nname = "a"\nftype = "Q8_0"\nprune_layers = [1]\n'
-COUNTED = '[[targets]]\nname = "b"\nftype = "Q8_0"\nprune = 1\n'
-
-
-@pytest.mark.tools
-@pytest.mark.parametrize("targets", [BY_HAND, COUNTED, BY_HAND + COUNTED], ids=["named", "counted", "both"])
-def test_scores_of_a_recipe_measure_every_layer_and_cut_nothing(
-    targets: str, folder: Path, toolchain: Toolchain
-) -> None:
-    steps = planner(folder, toolchain, targets).scores(None).steps
-    assert [s.label for s in steps] == ["convert", "imatrix", "prune"]
-    assert steps[-1].inputs.n_layers == 0
-
-
-@pytest.mark.tools
-def test_cuts_measure_layers_only_for_targets_that_count_them(folder: Path, toolchain: Toolchain) -> None:
-    named = planner(folder, toolchain, BY_HAND).cuts().steps
-    assert [s.label for s in named] == ["convert", "cut:without-1-unhealed"]
-    both = [s.label for s in planner(folder, toolchain, BY_HAND + COUNTED).cuts().steps]
-    assert both == ["convert", "imatrix", "prune", "heal", "cut:without-1-unhealed", "cut:pruned1"]
-
-
-@pytest.mark.tools
-def test_targets_without_the_same_layers_share_one_pruned_base(folder: Path, toolchain: Toolchain) -> None:
-    other = BY_HAND.replace('"a"', '"c"').replace("Q8_0", "Q4_0")
-    steps = planner(folder, toolchain, BY_HAND + other).plan().steps
-    cuts = [s for s in steps if s.label.startswith("cut:")]
-    assert [s.label for s in cuts] == ["cut:without-1-unhealed"]
-    parts = [s for s in steps if s.label.startswith("parts:")]
-    assert {s.inputs.base.key for s in parts} == {cuts[0].key}
-    assert len(parts) == 2
-
-
-@pytest.mark.tools
-def test_weighing_layers_finds_sets_whatever_the_recipe_removes(folder: Path, toolchain: Toolchain) -> None:
-    budget = '[[targets]]\nbudget = "Q8_0"\n'
-    labels = [s.label for s in planner(folder, toolchain, budget).measurement(layers=True).steps]
-    assert labels == ["convert", "imatrix", "sensitivity", "prune", "heal"]

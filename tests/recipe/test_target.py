@@ -138,3 +138,8 @@ def test_constraints_are_those_of_the_recipe() -> None:
 def test_all_types_may_be_used_where_nothing_is_said() -> None:
     (target,) = targets('budget = "Q4_K_M"')
     assert target.constraints() == Constraints(types=TYPE_SETS["all"])
+
+
+def test_a_mix_without_a_budget_has_no_size_to_change() -> None:
+    with pytest.raises(RecipeError, match="min_tg needs a budget"):
+        parse_recipe('name = "a"\nmodel = "b.gguf"\n[[targets]]\nftype = "Q8_0"\nmin_tg = 5.0\n', "a.toml")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from lwq.gguf.types import FTYPES
 from lwq.metrics.values import Estimate
 from lwq.recipe.target import NAME
-from lwq.record.search import SearchCandidate, pruned_name, stock_name
+from lwq.record.search import Pace, SearchCandidate, pruned_name, stock_name
+from tests.metrics.test_speeds import per_second
 
 
 def candidate(name: str, **changes: Any) -> SearchCandidate:
@@ -41,3 +42,12 @@ def test_what_was_computed_and_what_lacks_layers_is_told() -> None:
     assert candidate("allocation that was timed").kind == "allocated"
     assert [candidate(pruned_name(layers)).kind for layers in ((4,), (3, 17))] == ["pruned", "pruned"]
     assert pruned_name((3, 17)) == "without layers 3, 17"
+
+
+def test_a_pace_limits_a_budget_only_where_something_was_timed() -> None:
+    untimed = Pace(wanted=5.0, layers=(), n_bytes=None, tried=())
+    slow = Pace(wanted=5.0, layers=(), n_bytes=None, tried=((90, per_second(4.0, 0.25)),))
+    assert (untimed.limit(100), untimed.is_too_slow) == (100, False)
+    assert (slow.limit(100), slow.is_too_slow) == (0, True)
+    told = "no size makes the 5 tokens per second asked for: the fastest of 1 makes 4.00 ±0.25, which less 1.64 errors"
+    assert str(slow).startswith(told)

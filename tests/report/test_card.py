@@ -14,7 +14,7 @@ import yaml
 
 from lwq.metrics.values import Estimate
 from lwq.record.record import Command, Record, Row
-from lwq.report.card import card, card_body, page
+from lwq.report.card import card, card_body, page, squeezed
 from lwq.report.figures import front
 from lwq.report.numerals import estimate, fixed, percent
 from lwq.report.remarks import remarks
@@ -148,7 +148,7 @@ def test_every_figure_of_the_record_is_in_the_card() -> None:
     shown = 0
     for where, value in figures_of(record):
         if where.startswith((".sensitivity", ".rows.search.candidates.n_bytes", ".pruning", ".rows.parts")):
-            continue  # tests/test_report_search.py, tests/test_report_pruning.py
+            continue  # tests/report/test_search_section.py, test_prune_section.py
         special = ".baseline" in where or ".selection.kld_percentiles" in where or ".chunk_" in where
         wanted = "" if special else expected_text(where, value)
         if ".selection." in where and not where.endswith((".ppl", ".kld")):
@@ -164,11 +164,6 @@ def test_every_figure_of_the_record_is_in_the_card() -> None:
         for _, fraction in r.evaluation.delta_p_percentiles:
             assert fixed(100 * fraction, 3) in text
     assert "24.4980 ±1.65901" in text
-
-
-def test_negative_zero_has_no_sign_and_a_small_negative_kld_keeps_it() -> None:
-    assert fixed(-0.0, 6) == fixed(-0.0000001, 6) == "0.000000"
-    assert "| -0.000001 ±0.000000 |" in card(sample_record())
 
 
 def test_commands_can_be_pasted() -> None:
@@ -213,33 +208,6 @@ def test_quantized_original_is_said_at_the_top_and_only_when_true() -> None:
     assert "original was a quantized file" not in card_body(honest)
 
 
-def said(record: Record) -> str:
-    return "\n".join(remarks(record))
-
-
-def test_warnings_name_each_matter_of_the_sample() -> None:
-    text = said(sample_record())
-    assert "Q8_0 has a lower perplexity than the base** (by 0.016847, which is within two standard errors)" in text
-    assert "8 chunks give 2,040 scored tokens" in text
-    assert "±6.8%" in text
-    assert "lacks layer 20 of 30" in text
-    assert "180 in Q4_K_M, 180 in Q4_K_M-no-imatrix, 180 in IQ4_XS and 150 in Q4_K_M-by-hand" in text
-    assert "is the very file that the base was made from" in text
-    assert "Speed was not measured for Q4_K_M-no-imatrix" in text
-    assert "IQ4_XS did not come out at the predicted size" in text
-
-
-def test_selection_on_the_evaluation_text_is_warned_of() -> None:
-    record = sample_record()
-    record = replace(record, selection=replace(record.selection, text="evaluation"))
-    assert "chosen on the evaluation text" in said(record)
-    text = card_body(record)
-    assert "the same that the tables above report" in text
-    assert "what the importance matrix was collected on is not what the tables above report" in text
-    assert "what files were chosen on" not in text
-    assert "chosen on the evaluation text" not in said(sample_record())
-
-
 @pytest.mark.parametrize("text", ["selection", "evaluation"])
 def test_rule_that_keeps_every_file_is_not_called_a_choice(text: Any) -> None:
     record = sample_record(pruned=False)
@@ -268,19 +236,5 @@ def test_script_that_is_not_on_the_path_is_located() -> None:
     assert located not in card_body(record)
 
 
-def test_one_file_in_two_roles_is_warned_of() -> None:
-    record = sample_record()
-    first, *others = record.texts
-    record = replace(record, texts=(replace(first, sha256=others[-1].sha256), *others))
-    assert "calibration text and the evaluation text are the same file" in said(record)
-    assert "different files" not in card_body(record)
-
-
-def test_row_on_the_floor_and_foreign_toolchain_are_warned_of() -> None:
-    record = sample_record()
-    assert "cannot be told from the base" not in said(record)
-    near = replace(damage("Q8_0"), kld=Estimate(value=0.00001, stderr=0.00001))
-    assert "Q8_0 cannot be told from the base" in said(changed(record, "Q8_0", evaluation=near))
-    foreign = replace(record, toolchain=replace(record.toolchain, stock=False))
-    assert "one given by the user" in said(foreign)
-    assert "one given by the user" not in said(record)
+def test_squeezing_leaves_fenced_blocks_alone() -> None:
+    assert squeezed("\na\n\n\n\nb\n\n```sh\nx\n\n\n\ny\n```\n\n\n\nc\n\n") == "a\n\nb\n\n```sh\nx\n\n\n\ny\n```\n\nc\n"

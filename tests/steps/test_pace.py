@@ -1,4 +1,4 @@
-"""A least speed of generation: which sizes are tried, and what a recipe that asks for one ends with."""
+"""A least speed of generation: what a recipe that asks for one ends with."""
 
 from __future__ import annotations
 
@@ -9,88 +9,17 @@ import pytest
 
 from lwq.bits import pacing
 from lwq.bits.knapsack import BudgetError
-from lwq.errors import RecipeError
 from lwq.gguf.header import read_header
 from lwq.llama import tools
 from lwq.llama.toolchain import Toolchain
-from lwq.metrics.speeds import most_at_pace, reaches
 from lwq.metrics.values import Estimate
 from lwq.plan.assemble import assemble
-from lwq.recipe.parse import parse_recipe
-from lwq.record.search import Pace
 from lwq.report.search_section import outcome
+from tests.metrics.test_speeds import SPEED, by_size, per_second
 from tests.run_tiny import RECIPE, run_tiny, write_inputs
 
 HEAD = RECIPE[: RECIPE.index("[[targets]]")] + "[bench]\ntests = []\n[pruning]\nn_windows = 2\nn_fit_windows = 4\n"
 TYPES = 'types = ["q4_0", "q8_0"]\n'
-SPEED = 1e9
-"""Bytes per second of a machine whose speed is the file's size alone."""
-
-
-def per_second(value: float, stderr: float | None = 0.0) -> Estimate:
-    return Estimate(value=value, stderr=stderr, unit="t/s")
-
-
-def by_size(n_bytes: int) -> Estimate:
-    return per_second(SPEED / n_bytes)
-
-
-# which sizes are tried
-
-
-def test_a_budget_that_is_fast_enough_is_measured_once() -> None:
-    found, tried = most_at_pace(by_size, 100, 1000, SPEED / 1000)
-    assert found == 1000
-    assert [size for size, _ in tried] == [1000]
-
-
-def test_the_size_found_is_fast_enough_and_near_the_largest_that_is() -> None:
-    found, tried = most_at_pace(by_size, 100_000, 1_000_000, SPEED / 620_000)
-    assert found is not None
-    assert 0.98 * 620_000 <= found <= 620_000
-    assert len(tried) <= 5
-    assert (found, by_size(found)) in tried
-
-
-def test_none_where_even_the_smallest_is_too_slow() -> None:
-    found, tried = most_at_pace(by_size, 100, 1000, SPEED / 99)
-    assert found is None
-    assert [size for size, _ in tried][-1] == 100
-
-
-def test_only_measured_sizes_count_where_smaller_files_are_slower() -> None:
-    """Kernels of small types may be slow: below 500 bytes everything is half as fast."""
-
-    def speed(n_bytes: int) -> Estimate:
-        return per_second(SPEED / n_bytes / (2 if n_bytes < 500 else 1))
-
-    found, tried = most_at_pace(speed, 100, 1000, SPEED / 700)
-    assert found is not None
-    assert 500 <= found <= 700
-    assert dict(tried)[found] == speed(found)
-
-
-def test_a_speed_counts_only_if_it_is_surely_reached() -> None:
-    assert reaches(per_second(61.0, 0.5), 60)
-    assert not reaches(per_second(60.5, 0.5), 60)
-    assert reaches(per_second(60.0, None), 60)
-
-
-def test_a_pace_limits_a_budget_only_where_something_was_timed() -> None:
-    untimed = Pace(wanted=5.0, layers=(), n_bytes=None, tried=())
-    slow = Pace(wanted=5.0, layers=(), n_bytes=None, tried=((90, per_second(4.0, 0.25)),))
-    assert (untimed.limit(100), untimed.is_too_slow) == (100, False)
-    assert (slow.limit(100), slow.is_too_slow) == (0, True)
-    told = "no size makes the 5 tokens per second asked for: the fastest of 1 makes 4.00 ±0.25, which less 1.64 errors"
-    assert str(slow).startswith(told)
-
-
-def test_a_mix_without_a_budget_has_no_size_to_change() -> None:
-    with pytest.raises(RecipeError, match="min_tg needs a budget"):
-        parse_recipe('name = "a"\nmodel = "b.gguf"\n[[targets]]\nftype = "Q8_0"\nmin_tg = 5.0\n', "a.toml")
-
-
-# whole runs
 
 
 @pytest.fixture(scope="module")

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
 
-from lwq.bits.mixes import Mixer, probed
+from lwq.bits.mixes import Mixer
 from lwq.bits.race import Polish
 from lwq.errors import LwqError, ModelError
 from lwq.gguf.header import read_header
-from lwq.gguf.imatrix import read_imatrix
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
 from lwq.plan.assemble import assemble
 from lwq.plan.execution import Surroundings, execute
 from lwq.plan.plan import Machine
 from lwq.plan.planner import Planner
-from lwq.recipe.budget import Budget, parse_budget
-from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS, Constraints
+from lwq.recipe.budget import parse_budget
+from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS
 from lwq.recipe.parse import parse_recipe
 from lwq.report.rows import how_made
 from lwq.report.searches import compared_candidates
 from lwq.steps import search, sensitivity
-from lwq.steps.step import Context, Given, Made, to_json
-from lwq.store.cache import Cache, Entry, key_of
+from lwq.store.cache import Cache
 from tests.run_tiny import LabelledRun, Log
+from tests.steps.test_sensitivity import LAST, Bench, matrix, write_inputs
 from tests.tiny_models import (
-    write_tiny_imatrix,
-    write_tiny_llama,
     write_tiny_moe,
     write_tiny_phi3,
-    write_tiny_text,
 )
 
 pytestmark = pytest.mark.tools
@@ -86,15 +79,6 @@ size = "800 KiB"
 types = ["legacy", "q2_K", "q3_K"]
 """
 SHORT = ("convert", "imatrix", "sensitivity", "allocate:")
-
-
-def write_inputs(folder: Path, write: Callable[..., Path] = write_tiny_llama) -> None:
-    """A tiny model, and a text of exactly so many windows: the tools use its first ones, the search spreads."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "tiny.gguf", n_layer=2)
-    write_tiny_text(folder / "calibration.txt", n_words=300)
-    write_tiny_text(folder / "selection.txt", n_words=324, seed=1)
-    write_tiny_text(folder / "evaluation.txt", n_words=90, seed=2)
 
 
 def carry_out(folder: Path, home: Path, toolchain: Toolchain, recipe: str, wanted: tuple[str, ...] = ("",)):
@@ -321,116 +305,6 @@ def test_other_architectures_are_allocated_and_written(write, toolchain: Toolcha
 # odd inputs, step by step
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A context with given files, to run single steps in."""
-
-    folder: Path
-    toolchain: Toolchain
-    entries: dict[str, Entry]
-    given: dict[str, tuple[Path, ...]]
-
-    def file(self, path: Path) -> Any:
-        self.given[path.name] = (path,)
-        return Given(sha256=path.name, name=path.name)
-
-    def context(self, name: str) -> Context:
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        return Context(
-            folder=folder,
-            toolchain=self.toolchain,
-            n_threads=1,
-            progress=lambda done, total: None,
-            entries=self.entries,
-            given=self.given,
-            key=name,
-        )
-
-    def sensitivity(self, imatrix: Path, *, types: tuple[str, ...], n_ctx: int = 128) -> sensitivity.Result:
-        inputs = sensitivity.Inputs(
-            base=self.file(self.folder / "tiny.gguf"),
-            imatrix=self.file(imatrix),
-            text=self.file(self.folder / "calibration.txt"),
-            n_ctx=n_ctx,
-            n_windows=2,
-            types=types,
-        )
-        return sensitivity.run(inputs, self.context("sensitivity"))
-
-    def search(
-        self, imatrix: Path, measured: sensitivity.Result, budget: Budget, *, types: tuple[str, ...], n_ctx: int = 128
-    ) -> search.Result:
-        self.entries["sensitivity"] = made("sensitivity", self.folder / "sensitivity", to_json(measured))
-        inputs = search.Inputs(
-            base=self.file(self.folder / "tiny.gguf"),
-            imatrix=self.file(imatrix),
-            sensitivity=Made(step="sensitivity", key="sensitivity", name="imatrix-output.gguf"),
-            budget=budget,
-            ftype=budget.ftype,
-            constraints=Constraints(types=types),
-            probe_text=self.file(self.folder / "calibration.txt"),
-            probe_n_ctx=n_ctx,
-            text=self.file(self.folder / "selection.txt"),
-            n_ctx=n_ctx,
-            n_windows=4,
-            rivals=(),
-            optional=False,
-            paced=None,
-            file="types.txt",
-        )
-        return search.run(inputs, self.context("search"))
-
-
-def made(step: str, folder: Path, result: Any) -> Entry:
-    return Entry(
-        folder=folder, step=step, key=key_of({}), key_value={}, result=json.loads(json.dumps(result)), commands=(),
-        seconds=0, tool_seconds=0, finished="", work=0, outputs={},
-    )  # fmt: skip
-
-
-@pytest.fixture
-def bench(toolchain: Toolchain, tmp_path: Path) -> Bench:
-    write_inputs(tmp_path)
-    return Bench(tmp_path, toolchain, {}, {})
-
-
-def matrix(bench: Bench, **changes: Any) -> Path:
-    """An imatrix of all layers of the tiny model, with some entries changed or (None) left out."""
-    rng = np.random.default_rng(5)
-    sums: dict[str, Any] = {
-        t.name: 100 * rng.lognormal(size=t.ne[0]).astype(np.float32)
-        for t in read_header(bench.folder / "tiny.gguf").tensors
-        if len(t.ne) > 1 and t.layer is not None
-    }
-    for name, values in changes.items():
-        sums[name] = values
-    kept = {name: values for name, values in sums.items() if values is not None}
-    return write_tiny_imatrix(bench.folder / "imatrix.gguf", kept)
-
-
-LAST = "blk.1.ffn_down.weight"
-
-
-@pytest.mark.parametrize(
-    ("sums", "told"),
-    [
-        ({LAST: np.ones(128, np.float32)}, r"1×128 sums for blk\.1\.ffn_down\.weight, which needs 1×256"),
-        ({LAST: np.full(256, np.nan, np.float32)}, "not finite"),
-        ({LAST: -np.ones(256, np.float32)}, "below zero"),
-    ],
-)
-def test_imatrix_of_another_model_is_refused(sums: Mapping[str, Any], told: str, bench: Bench) -> None:
-    with pytest.raises(LwqError, match=told):
-        bench.sensitivity(matrix(bench, **sums), types=("q4_K", "q8_0"))
-
-
-def test_imatrix_without_any_tensor_of_the_model_is_refused(bench: Bench) -> None:
-    other = write_tiny_imatrix(bench.folder / "other.gguf", {"blk.0.attn_qkv.weight": np.ones(256, np.float32)})
-    with pytest.raises(ModelError, match="has no tensor of this model"):
-        bench.sensitivity(other, types=("q4_K", "q8_0"))
-
-
 def test_tensor_without_importance_is_never_given_a_type_that_needs_it(bench: Bench) -> None:
     """Nor is the stock mix one that llama-quantize would refuse to write; it says so only in a real run."""
     types = ("iq3_xxs", "q3_K", "q4_K")
@@ -452,47 +326,11 @@ def test_stock_mix_that_cannot_be_written_without_importance_is_named(bench: Ben
         bench.search(bare, measured, parse_budget("IQ3_XXS"), types=("q2_K",))
 
 
-def test_channels_and_experts_that_no_token_reached_weigh_one(bench: Bench) -> None:
-    path = matrix(bench, **{LAST: np.zeros(256, np.float32)})
-    counts = next(t for t in GGUFReader(path, "r+").tensors if t.name == f"{LAST}.counts")
-    counts.data[:] = 0
-    counts.data.base.flush()
-    assert not {e.name: e for e in read_imatrix(path).entries}[LAST].counts.any()
-    measured = bench.sensitivity(path, types=("q4_K", "q8_0"))
-    assert all(np.isfinite(t.kld.value) and t.alpha > 0 for t in measured.tensors)
-
-
-def test_tensor_of_zeros_costs_nothing_and_gets_the_smallest_type(bench: Bench) -> None:
-    model = bench.folder / "tiny.gguf"
-    zeros = next(t for t in GGUFReader(model, "r+").tensors if t.name == LAST)
-    zeros.data[:] = 0
-    zeros.data.base.flush()
-    types = ("q2_K", "q4_K", "q6_K")
-    measured = bench.sensitivity(matrix(bench), types=types)
-    found = next(t for t in measured.tensors if t.tensor == LAST)
-    assert (found.kld.value, found.alpha, set(dict(found.errors).values())) == (0.0, 0.0, {0.0})
-    assert any(LAST in note for note in measured.notes)
-    chosen = bench.search(matrix(bench), measured, parse_budget("Q4_K_M"), types=types)
-    assert not chosen.plain_imatrix
-    assert dict(chosen.allocation.types)[LAST] == "q2_K"
-
-
-@pytest.mark.parametrize(("n_ctx", "n_skipped"), [(32, 16), (64, 32), (128, 64), (512, 64)])
-def test_small_windows_keep_half_of_their_tokens_scored(n_ctx: int, n_skipped: int) -> None:
-    assert list(probed(n_ctx)) == list(range(n_skipped, n_ctx - 1, 2))
-
-
 def test_windows_of_64_tokens_are_enough(bench: Bench) -> None:
     types = ("q3_K", "q4_K")
     measured = bench.sensitivity(matrix(bench), types=types, n_ctx=64)
     assert measured.n_scored == 2 * 16
     assert bench.search(matrix(bench), measured, parse_budget("Q3_K_M"), types=types, n_ctx=64).search.candidates
-
-
-def test_text_of_one_window_is_refused_by_name(bench: Bench) -> None:
-    write_tiny_text(bench.folder / "calibration.txt", n_words=40)
-    with pytest.raises(ModelError, match=r"calibration\.txt: has 1 windows"):
-        bench.sensitivity(matrix(bench), types=("q4_K",))
 
 
 def test_budget_below_the_smallest_types_is_told(bench: Bench) -> None:

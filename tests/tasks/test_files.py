@@ -1,4 +1,4 @@
-"""Every published form of the five sets gives the same items; every bad line is told with its number."""
+"""Files of every kind give the same items; every bad line is told with its number; sets are merged."""
 
 from __future__ import annotations
 
@@ -17,21 +17,12 @@ from lwq.tasks.formats import render
 from lwq.tasks.items import Item, ItemsError, Kind
 
 ARC_CHOICES = ("iron, cold", "die Luft", "wood")
-ARC_RELEASED = {
-    "id": "M_1",
-    "question": {
-        "stem": "Which conducts?",
-        "choices": [{"text": t, "label": x} for t, x in zip(ARC_CHOICES, "ABC", strict=True)],
-    },
-    "answerKey": "C",
-}
 ARC_TABLE = {
     "id": "M_1",
     "question": "Which conducts?",
     "choices": {"text": list(ARC_CHOICES), "label": ["A", "B", "C"]},
     "answerKey": "C",
 }
-ARC = Item(id="M_1", question="Which conducts?", choices=ARC_CHOICES, answer=2, line=1)
 HELLASWAG = {
     "ind": 24,
     "activity_label": "Roof",
@@ -44,7 +35,6 @@ HELLASWAG = {
 }
 WINOGRANDE = {"qID": "W-2", "sentence": "Ann is, so _ won.", "option1": "Ann", "option2": "Zoë", "answer": "2"}
 TARGETS = {"Right.": 1, "Wrong.": 0, "Also wrong.": 0, "Quite wrong.": 0}
-TRUTHFUL = {"question": "Is it?", "mc1_targets": TARGETS, "mc2_targets": {}}
 TRUTHFUL_TABLE = {"question": "Is it?", "mc1_targets": {"choices": list(TARGETS), "labels": list(TARGETS.values())}}
 MMLU_TABLE = {"question": " 2 + 2 is ", "subject": "algebra", "choices": ["1", "2 ", "3", "4"], "answer": 3}
 MMLU_ROWS = [["2 + 2 is", "1", "2", "3", "4", "D"], ['Say "a",\nthen b', "x, y", "y", "z", "w ", "A"]]
@@ -69,75 +59,6 @@ def plain(i: int) -> dict[str, Any]:
     return {"id": f"p-{i}", "question": f"Question {i}?", "choices": ["yes", "no"], "answer": i % 2}
 
 
-@pytest.mark.parametrize("record", [ARC_RELEASED, ARC_TABLE])
-def test_arc_as_released_and_as_a_table_is_the_same_item(record: Any, tmp_path: Path) -> None:
-    assert read_items(jsonl(tmp_path / "a", record), "arc-easy") == (ARC,)
-
-
-@pytest.mark.parametrize(("labels", "key", "answer"), [("1234", "3", 2), ("ABCD", "4", 3), ("1234", "B", 1)])
-def test_arc_key_is_a_letter_or_a_digit(labels: str, key: str, answer: int, tmp_path: Path) -> None:
-    choices = {"text": ["a", "b", "c", "d"], "label": list(labels)}
-    record = {"id": "x", "question": "q", "choices": choices, "answerKey": key}
-    assert read_items(jsonl(tmp_path / "a", record), "arc")[0].answer == answer
-
-
-@pytest.mark.parametrize("label", [3, "3"])
-def test_hellaswag_is_cleaned_as_the_harness_does(label: int | str, tmp_path: Path) -> None:
-    (item,) = read_items(jsonl(tmp_path / "h", {**HELLASWAG, "label": label}), "hellaswag")
-    assert item == Item(
-        id="24",
-        question="Roof: How to sit. Find a roof. A man sits. he",
-        choices=("is\u2028wet .", "rips it.", "sings. loud.", "läuft."),
-        answer=3,
-        line=1,
-    )
-
-
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_six_lines_are_read_with_any_line_ends_and_byte_order_mark(newline: str, mark: str, tmp_path: Path) -> None:
-    lines = ["[x] A man. He", "2", "a", "b", "c", "d", "Zoë", "0", "e", "f", "g", "h"]
-    items = read_items(put(tmp_path / "h", mark + newline.join(lines) + newline), "hellaswag")
-    assert items == (
-        Item(id="hellaswag-0", question="[x] A man. He", choices=("a", "b", "c", "d"), answer=2, line=1),
-        Item(id="hellaswag-1", question="Zoë", choices=("e", "f", "g", "h"), answer=0, line=7),
-    )
-
-
-WINOGRANDE_TEXTS = {
-    "the tool's": '0,"Ann is, so _ won.",Ann,Zoë,2\n1,"Say "x" to _ , now.",Ann,Bob,1\n2,A _ b,c,d,1\n\n',
-    "with names": 'index,sentence,choice1,choice2,answer\n0,"Ann is, so _ won.",Ann,Zoë,2\n',
-    "quoted": '"0","Ann is, so _ won.","Ann","Zoë","2"\n',
-    "other names": 'sentence,option1,option2,answer\n"Ann is, so _ won.",Ann,Zoë,2\n',
-}
-
-
-@pytest.mark.parametrize("form", list(WINOGRANDE_TEXTS))
-def test_winogrande_csv_is_read_in_each_form(form: str, tmp_path: Path) -> None:
-    items = read_items(put(tmp_path / "w", WINOGRANDE_TEXTS[form]), "winogrande")
-    want = ("Ann is, so _ won.", ("Ann", "Zoë"), 1)
-    assert (items[0].question, items[0].choices, items[0].answer) == want
-    assert (items[0].id, items[0].line) == ("winogrande-0", 2 if "names" in form else 1)
-    (official,) = read_items(jsonl(tmp_path / "j", WINOGRANDE), "winogrande")
-    assert (official.question, official.choices, official.answer) == want
-    assert official.id == "W-2"
-
-
-def test_doubled_quotes_of_proper_csv_are_single_and_commas_in_choices_stay(tmp_path: Path) -> None:
-    text = csv_of([["0", 'Say "hi, _" now.', "Ann, B", "Bob", "1"]])
-    (item,) = read_items(put(tmp_path / "w", text), "winogrande")
-    assert (item.question, item.choices) == ('Say "hi, _" now.', ("Ann, B", "Bob"))
-
-
-def test_mmlu_csv_keeps_line_breaks_inside_and_names_where_each_row_begins(tmp_path: Path) -> None:
-    text = csv_of([*MMLU_ROWS, MMLU_ROWS[0]]).replace("\n", "\r\n")
-    items = read_items(put(tmp_path / "m", text), "mmlu")
-    assert [item.line for item in items] == [1, 2, 4]
-    assert items[1] == Item(id="mmlu-1", question='Say "a",\nthen b', choices=("x, y", "y", "z", "w"), answer=0, line=2)
-    named = read_items(put(tmp_path / "n", csv_of([["question", "A", "B", "C", "D", "answer"], *MMLU_ROWS])), "mmlu")
-    assert [(i.id, i.question) for i in named] == [(i.id, i.question) for i in items[:2]]
-
-
 def test_folder_of_csv_files_gives_the_subject_in_the_id(tmp_path: Path) -> None:
     for name in ("anatomy_test.csv", "virology_test.csv"):
         put(tmp_path / name, csv_of(MMLU_ROWS))
@@ -149,58 +70,6 @@ def test_folder_of_csv_files_gives_the_subject_in_the_id(tmp_path: Path) -> None
     (tmp_path / "none").mkdir()
     with pytest.raises(ItemsError, match=r"has no \*\.csv"):
         read_items(tmp_path / "none", "mmlu")
-
-
-def test_mmlu_table_has_the_subject_in_its_ids_and_no_white_space_at_ends(tmp_path: Path) -> None:
-    (item,) = read_items(jsonl(tmp_path / "m", MMLU_TABLE), "mmlu")
-    assert item == Item(id="mmlu-algebra-0", question="2 + 2 is", choices=("1", "2", "3", "4"), answer=3, line=1)
-
-
-def test_truthfulqa_answers_are_shuffled_by_row_alike_in_both_forms(tmp_path: Path) -> None:
-    released = put(tmp_path / "t", json.dumps([TRUTHFUL] * 40, indent=1))
-    items = read_items(released, "truthfulqa")
-    table = read_items(jsonl(tmp_path / "u", *[TRUTHFUL_TABLE] * 40), "truthfulqa")
-    assert [(i.id, i.choices, i.answer) for i in items] == [(i.id, i.choices, i.answer) for i in table]
-    assert all(item.choices[item.answer] == "Right." and set(item.choices) == set(TARGETS) for item in items)
-    assert {item.answer for item in items} == {0, 1, 2, 3}
-    lines = released.read_text(encoding="utf-8").split("\n")
-    assert all(lines[item.line - 1].strip() == "{" for item in items)
-
-
-def test_plain_form_keeps_its_texts_as_they_are(tmp_path: Path) -> None:
-    record = {"id": "h-1", "context": " A\nman. ", "choices": ["a ", "b"], "answer": 1}
-    assert read_items(jsonl(tmp_path / "p", record), "x") == (
-        Item(id="h-1", question=" A\nman. ", choices=("a ", "b"), answer=1, line=1),
-    )
-
-
-@pytest.mark.parametrize(
-    ("record", "columns", "answer"),
-    [
-        ({"q": "?", "o": ["a", "b"], "k": 1, "n": 7}, {"choices": "o", "id": "n"}, 1),
-        ({"q": "?", "o": ["a", "b"], "k": "b", "n": 7}, {"choices": "o"}, 1),
-        ({"q": "?", "o": ["a", "b"], "k": "B", "n": 7}, {"choices": "o"}, 1),
-        ({"q": "?", "x": "a", "y": "b", "k": "1", "n": 7}, {"choices": "x, y"}, 1),
-        ({"q": "?", "o": {"text": ["a", "b"], "label": ["I", "II"]}, "k": "II", "n": 7}, {"choices": "o"}, 1),
-    ],
-)
-def test_any_table_is_read_by_the_names_of_its_columns(
-    record: Any, columns: dict[str, str], answer: int, tmp_path: Path
-) -> None:
-    named = {"question": "q", "answer": "k", **columns}
-    (item,) = read_items(jsonl(tmp_path / "c", record), "own", named)
-    own = "7" if "id" in columns else "own-0"
-    assert item == Item(id=own, question="?", choices=("a", "b"), answer=answer, line=1)
-
-
-def test_columns_that_are_missing_or_unknown_are_refused(tmp_path: Path) -> None:
-    file = jsonl(tmp_path / "c", plain(0))
-    with pytest.raises(UsageError, match="'answer' is missing, 'right' is unknown"):
-        read_items(file, "x", {"question": "q", "choices": "o", "right": "k"})
-    with pytest.raises(ItemsError, match="line 1: has no o, only id, question, choices, answer"):
-        read_items(file, "x", {"question": "question", "choices": "o", "answer": "answer"})
-    with pytest.raises(ItemsError, match="columns are for these and for parquet"):
-        read_items(put(tmp_path / "d", "a,b\n"), "x", {"question": "a", "choices": "b", "answer": "b"})
 
 
 @pytest.mark.parametrize("record", [HELLASWAG, WINOGRANDE, ARC_TABLE, MMLU_TABLE, TRUTHFUL_TABLE])
@@ -268,27 +137,6 @@ def test_all_bad_lines_are_counted_and_ten_of_them_shown(tmp_path: Path) -> None
         read_items(put(tmp_path / "f", "\n".join(lines)), "x")
     assert str(caught.value).count(" line ") == 10
     assert "and 10 more" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "told"),
-    [
-        ("c\n0\na\nb\nc\nd\n" * 3 + "c\n9\na\nb\nc\nd\n", 20, "is no number of an ending"),
-        ("c\n0\na\nb\nc\nd\n" * 3 + "c\n0\na\n", 19, "begins an item of 3 lines, 6 are needed"),
-        ("0,a _,x,y,1\n" * 3 + "3,b _,x,y,5\n", 4, "the answer '5' is neither 1 nor 2"),
-        ("0,a _,x,y,1\n" * 3 + "3,b _,x,y,\n", 4, "has no answer"),
-        ("0,a _,x,y,1\n" * 3 + "3,b _,x\n", 4, "is no line of index,sentence"),
-        ("q,1,2,3,4,A\n" * 3 + "q,1,2,3,A\n", 4, "has 5 fields"),
-        ("q,1,2,3,4,A\n" * 3 + 'q,"1"2,2,3,4,A\nq,1,2,3,4,A\n', 4, "is not CSV"),
-        ("q,1,2,3,4,A\n" * 3 + "q,1,2,3,4,\n", 4, "has no answer"),
-        ('[{"question": "q", "choices": ["a", "b"], "answer": 0},\n{"question"}]', 2, "is not JSON"),
-        ('[{"question": "q", "choices": ["a", "b"], "answer": 0}\n', 2, "is not JSON"),
-        ("Once upon a time, there was.\n", 1, "is no format of task items"),
-    ],
-)
-def test_bad_line_of_any_text_format_is_told_with_its_number(text: str, line: int, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ItemsError, match=rf"f line {line}: .*{told}"):
-        read_items(put(tmp_path / "f", text), "x")
 
 
 def test_lines_that_are_not_utf8_are_all_told(tmp_path: Path) -> None:
@@ -394,17 +242,6 @@ def test_sentences_with_a_blank_are_not_scored_as_questions(tmp_path: Path) -> N
     with pytest.raises(ItemsError, match="WinoGrande's") as caught:
         usable_items(jsonl(tmp_path / "f", WINOGRANDE), "wg", kind_of("wg"))
     assert "call the set winogrande" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("text", "questions"),
-    [
-        ("[x] is what?,a,b,c,d,A\n", ["[x] is what?"]),
-        ('"a\n1\nb",a,b,c,d,A\nWhat is 1?,a,b,c,d,A\nr,a,b,c,d,B\ns,a,b,c,d,C\n', ["a\n1\nb", "What is 1?", "r", "s"]),
-    ],
-)
-def test_mmlu_that_looks_like_another_format_is_mmlu(tmp_path: Path, text: str, questions: list[str]) -> None:
-    assert [item.question for item in read_items(put(tmp_path / "m", text), "mmlu")] == questions
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,12 +10,14 @@ import numpy as np
 from lwq.bits.stock import is_refused
 from lwq.engine.engine import Engine
 from lwq.errors import ModelError
-from lwq.gguf.data import raw_tensor, read_tensor
-from lwq.llama.machine import available_memory_bytes
+from lwq.gguf.data import RawTensor, raw_tensor, row_values
+from lwq.gguf.types import tensor_bytes
+from lwq.llama.machine import room_bytes
 from lwq.metrics.arrays import Bytes, Floats
 from lwq.metrics.divergence import Scores
 
-_CACHE_SHARE: Final = 0.3
+_PIECE_VALUES: Final = 1 << 24
+"""Values that are dequantized and quantized at once: 64 MiB as float32."""
 _ENOUGH: Final = 0.08
 """Relative standard error at which a probe needs no more windows."""
 
@@ -26,6 +28,15 @@ def probed(n_ctx: int) -> range:
     Neighbours say much the same, and each costs a row of the output multiplication.
     """
     return range(min(64, n_ctx // 2), n_ctx - 1, 2)
+
+
+def _pieces(raw: RawTensor) -> Iterator[tuple[slice, int]]:
+    """(rows, number of their matrix) of a tensor, few enough to be held as float32; each expert is a matrix."""
+    step, n_rows = max(1, _PIECE_VALUES // raw.ne[0]), raw.ne[1]
+    for matrix in range(len(raw.data) // n_rows):
+        end = (matrix + 1) * n_rows
+        for start in range(matrix * n_rows, end, step):
+            yield slice(start, min(start + step, end)), matrix
 
 
 class Mixer:
@@ -44,7 +55,7 @@ class Mixer:
         self.repaired = repaired or {}
         self.now: dict[str, tuple[str, bool]] = {}
         self._kept: dict[tuple[str, str, bool], Bytes] = {}
-        self._room = int(available_memory_bytes() * _CACHE_SHARE)
+        self._room = room_bytes(engine.header.file_bytes)
 
     def stored(self, name: str, ggml_type: str, weighted: bool = True) -> Bytes:
         """A tensor's bytes in that type, as llama-quantize writes them (``weighted``: with the importance matrix).
@@ -63,25 +74,24 @@ class Mixer:
 
     def _quantized(self, name: str, ggml_type: str, importance: Floats | None) -> Bytes:
         engine = self.engine
-        values = self.repaired.get(name)
-        if values is None:
-            raw = raw_tensor(engine.header, name)
-            if raw.ggml_type == ggml_type:
-                return np.ascontiguousarray(raw.data)
-            values = read_tensor(engine.header, name)
-        if not np.isfinite(values).all():
-            raise ModelError(f"{engine.path.name}: {name} has values that are not finite", hint="the model is broken")
+        raw, repaired = raw_tensor(engine.header, name), self.repaired.get(name)
+        if repaired is None and raw.ggml_type == ggml_type:
+            return np.ascontiguousarray(raw.data)
         if importance is None and (engine.ggml.needs_importance(ggml_type) or is_refused(name, ggml_type)):
             raise ModelError(
                 f"{name}: {ggml_type} cannot be made without importance data, and the matrix has none for it",
                 hint="allow coarser or finer types there (`types`), or collect the matrix on more text",
             )
-        stack = values.reshape(-1, *values.shape[-2:])
-        rows = [
-            engine.ggml.quantize(part, ggml_type, None if importance is None else importance[i], engine.n_threads)
-            for i, part in enumerate(stack)
-        ]
-        return np.concatenate(rows)
+        stored = np.empty((len(raw.data), tensor_bytes(raw.ne[:1], ggml_type)), np.uint8)
+        for rows, matrix in _pieces(raw):
+            values = repaired.reshape(-1, raw.ne[0])[rows] if repaired is not None else None
+            values = row_values(engine.header, raw, rows, name) if values is None else values
+            if not np.isfinite(values).all():
+                why = f"{engine.path.name}: {name} has values that are not finite"
+                raise ModelError(why, hint="the model is broken")
+            row = None if importance is None else importance[matrix]
+            stored[rows] = engine.ggml.quantize(values, ggml_type, row, engine.n_threads)
+        return stored
 
     def put(self, types: Mapping[str, str], unweighted: frozenset[str] = frozenset()) -> None:
         """Puts a mix in place; tensors that it does not name are as they were loaded.

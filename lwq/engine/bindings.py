@@ -8,11 +8,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from lwq.errors import ToolchainError
 from lwq.llama.toolchain import BINDINGS_VERSION, COMMIT, Toolchain
 
+_STEERING: Final = ("GGML_", "LLAMA_")
 _kept: list[Any] = []  # callbacks that native code calls for as long as the process lives
 
 
@@ -39,6 +40,7 @@ def load_bindings(toolchain: Toolchain) -> ModuleType:
         )
     first = "llama_cpp" not in sys.modules
     if first:
+        _steer()
         os.environ["LLAMA_CPP_LIB_PATH"] = str(toolchain.lib_dir)
     import llama_cpp
 
@@ -47,6 +49,18 @@ def load_bindings(toolchain: Toolchain) -> ModuleType:
         _silence(llama_cpp)
     module: ModuleType = llama_cpp
     return module
+
+
+def _steer() -> None:
+    """What the libraries read from the environment when they are loaded is lwq's own, not the user's.
+
+    Whoever swaps tensors under a graph must not have a graph replayed that was recorded before: llama.cpp reuses its
+    graph from one window to the next, and CUDA graphs and RPC servers then repeat it without looking at its tensors
+    (src/llama-context.cpp, ggml-cuda.cu ``ggml_cuda_graph_update_required``, ggml-rpc.cpp ``graph_compute``).
+    """
+    for name in [n for n in os.environ if n.startswith(_STEERING)]:
+        del os.environ[name]
+    os.environ |= {"LLAMA_GRAPH_REUSE_DISABLE": "1", "GGML_CUDA_DISABLE_GRAPHS": "1"}
 
 
 def _check_libraries(llama_cpp: Any, toolchain: Toolchain) -> None:

@@ -67,11 +67,17 @@ class Engine(Swappable):
 
     def _keep_states(self, tokens: Tokens) -> Floats:
         assert self.graph
-        kept = self.keep(tokens, self.graph.boundaries)
-        if len(kept.states) < len(self.graph.boundaries):  # another graph: nothing known of it, so no short cut
+        kept = self.keep(tokens, self.stations)
+        if len(kept.states) < len(self.stations):  # another graph: nothing known of it, so no short cut
             self.graph.boundaries.clear()
+            self.stations = ()
         self.kept.append(kept)
         return self._decoded()
+
+    def stream(self, window: int, layer: int) -> Kept:
+        """What llama.cpp set for a window, and the stream behind a layer; computed again where it was not kept."""
+        kept = self.kept[window]
+        return kept if layer in kept.states else self.keep(self.windows[window], (layer,))
 
     # layers
 
@@ -80,23 +86,29 @@ class Engine(Swappable):
 
         A pre-norm layer is the identity then, and so is one whose outputs pass a norm. ``restore`` undoes it.
         """
-        assert self.graph
-        ends = tuple(f"blk.{layer}.{end}." for part in parts for end in ENDS[part])
-        names = tuple(n for n in self.graph.weights if n.startswith(ends))
+        names = self.ends(layer, parts)
         for name in names:
             _, tensor = self.header.find(name)
             self.swap(name, tensor.ggml_type, np.zeros(tensor.n_bytes, np.uint8))
         return names
+
+    def ends(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
+        """The tensors by which a layer (or these parts of it) writes to the residual stream."""
+        assert self.graph
+        starts = tuple(f"blk.{layer}.{end}." for part in parts for end in ENDS[part])
+        return tuple(n for n in self.graph.weights if n.startswith(starts))
 
     def is_identity(self, layer: int) -> bool:
         """Whether what leaves a layer is, bit for bit, what enters it, with the weights as they are now."""
         assert self.graph
         if not {layer - 1, layer} <= set(self.graph.boundaries):
             return False
-        kept, ends = self.kept[0], self.graph.boundaries
+        before = self.graph.boundaries[layer - 1]
+        kept = self.stream(0, layer - 1)
         self.enter(kept.inputs, layer - 1, kept.states[layer - 1])
-        self.advance(ends[layer - 1] + 1, ends[layer] + 1)
-        rows = self.ggml.read(self.graph.nodes[ends[layer]].address).reshape(-1, kept.row_bytes(layer - 1, self.n_ctx))
+        self.advance(before.index + 1, self.graph.boundaries[layer].index + 1)
+        width = kept.row_bytes(layer - 1, self.n_ctx)
+        rows = self.ggml.read(self.graph.boundaries[layer].address).reshape(-1, width)
         entered = kept.states[layer - 1].reshape(self.n_ctx, -1)
         return np.array_equal(rows, entered if len(rows) == self.n_ctx else entered[np.array(self.scored)])
 
@@ -105,7 +117,7 @@ class Engine(Swappable):
     def logits(self, window: int, first_layer: int) -> Floats:
         """Logits of a window, shape (scored tokens, n_vocab), if nothing changed below ``first_layer``."""
         assert self.graph
-        below = [b for b in self.graph.boundaries if b < first_layer]
+        below = [b for b in self.stations if b < first_layer]
         if below:
             return self._logits_from(window, max(below), self.kept[window].states[max(below)])
         self._decode(self.windows[window])
@@ -115,7 +127,7 @@ class Engine(Swappable):
         """The same, if this residual stream left a layer."""
         assert self.graph
         self.enter(self.kept[window].inputs, layer, state)
-        self.advance(self.graph.boundaries[layer] + 1, len(self.graph.nodes))
+        self.advance(self.graph.boundaries[layer].index + 1, len(self.graph.nodes))
         return self.result()
 
     def place(self, name: str) -> int:

@@ -21,6 +21,9 @@ _LAYER_END: Final = re.compile(r"^l_out-(\d+)$")
 _FIRST_LAYER: Final = re.compile(r"-0$")
 _CACHE: Final = re.compile(r"^cache_[kv]_l\d+")
 _OP_NONE: Final = 0
+_COPIED: Final = re.compile(r"^[^#]+#(.+)#\d+$")
+"""The scheduler's copy of a tensor on another device, which is a leaf there. Source: ggml-backend.cpp
+``ggml_backend_sched_split_graph``."""
 _STATE_OPS: Final = ("rs_", "conv_states", "ssm_states", "cache_r", "cache_s")
 
 
@@ -42,6 +45,16 @@ def read_node(address: int) -> Node:
     return Node(address=address, name=name, op=tensor.op, src=src, view_src=tensor.view_src or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A place in the graph that one tensor alone crosses."""
+
+    index: int
+    """Of the last node before it."""
+    address: int
+    """Of that tensor: the node's result, or the scheduler's copy of it where another device goes on."""
+
+
 @dataclass(slots=True)
 class Graph:
     """Nodes in order of computation, with the weights and the inputs that they read."""
@@ -51,8 +64,10 @@ class Graph:
     """Tensor name of the model → addresses (a tied output is a second tensor of the same name)."""
     inputs: tuple[int, ...]
     """Leaves that llama.cpp sets for each window: positions, masks, cells, wanted rows."""
-    boundaries: dict[int, int]
-    """Layer → index of the node whose result is all that the layers behind it need (−1: what enters layer 0)."""
+    boundaries: dict[int, Boundary]
+    """Layer → where its residual stream is all that the layers behind it need (−1: what enters layer 0)."""
+    in_parts: frozenset[str]
+    """Weights that the graph reads through views of them."""
     parts: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
     def result(self) -> int:
@@ -66,8 +81,8 @@ class Graph:
                 return node.address
         raise ModelError("the model's graph has no node result_output", hint="lwq measures models that predict text")
 
-    def keep_boundaries(self, ggml: Ggml, n_most: int) -> None:
-        """Forgets boundaries that are not all on one device to the end, and evenly those beyond ``n_most``."""
+    def forget_unsound(self, ggml: Ggml) -> None:
+        """Forgets boundaries behind which nodes lie on more than one device."""
         device, sound = None, len(self.nodes)
         for i in reversed(range(len(self.nodes))):
             here = ggml.device_of(self.nodes[i].address)
@@ -75,9 +90,7 @@ class Graph:
                 break
             device = here if device is None else device
             sound = i
-        usable = [(layer, i) for layer, i in sorted(self.boundaries.items()) if i >= sound]
-        n = min(n_most, len(usable))
-        self.boundaries = dict(usable[(i + 1) * len(usable) // n - 1] for i in range(n))
+        self.boundaries = {layer: b for layer, b in self.boundaries.items() if b.index + 1 >= sound}
 
     def part(self, ggml: Ggml, start: int, stop: int) -> int:
         """The graph of the nodes from ``start`` up to, not with, ``stop``."""
@@ -104,6 +117,8 @@ def read_graph(addresses: Sequence[int], tensor_names: frozenset[str]) -> Graph:
     for leaf in leaves.values():
         if leaf.op == _OP_NONE and leaf.name in tensor_names:
             weights.setdefault(leaf.name, []).append(leaf.address)
+    named = {address: name for name, of_name in weights.items() for address in of_name}
+    viewed = {named[node.view_src] for node in (*nodes, *leaves.values()) if node.view_src in named}
     given = [leaf for leaf in leaves.values() if leaf.op == _OP_NONE and not leaf.view_src]
     inputs = tuple(leaf.address for leaf in given if not _is_kept(leaf, tensor_names))
     return Graph(
@@ -111,6 +126,7 @@ def read_graph(addresses: Sequence[int], tensor_names: frozenset[str]) -> Graph:
         weights={name: tuple(leaf_addresses) for name, leaf_addresses in weights.items()},
         inputs=inputs,
         boundaries=_boundaries(nodes, leaves),
+        in_parts=frozenset(viewed),
     )
 
 
@@ -119,7 +135,7 @@ def _is_kept(leaf: Node, tensor_names: frozenset[str]) -> bool:
     return leaf.name in tensor_names or bool(_CACHE.match(leaf.name)) or leaf.name.startswith(_STATE_OPS)
 
 
-def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, int]:
+def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, Boundary]:
     """Ends of layers (and the start of the first) that nothing but the layer's own output crosses; none where a state
     is carried along.
 
@@ -143,10 +159,19 @@ def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, 
     for i, node in enumerate(nodes):
         crossing += begins[i] - ends[i]
         if i < begun and crossing == 1 and last.get(node.address, i) > i:
-            boundaries[-1] = i
+            boundaries[-1] = Boundary(i, node.address)
+        if i == begun - 1 and crossing == 0 and (copy := _copied(nodes[:begun], leaves)):
+            boundaries[-1] = Boundary(i, copy)
         if (match := _LAYER_END.match(node.name)) and crossing == 1 and last.get(node.address, i) > i:
-            boundaries[int(match[1])] = i
+            boundaries[int(match[1])] = Boundary(i, node.address)
     return boundaries
+
+
+def _copied(before: Sequence[Node], leaves: Mapping[int, Node]) -> int | None:
+    """The one leaf that is the scheduler's copy of a node computed before, or None where there is not one."""
+    names = {node.name for node in before}
+    copies = [a for a, leaf in leaves.items() if (match := _COPIED.match(leaf.name)) and match[1] in names]
+    return copies[0] if len(copies) == 1 else None
 
 
 def read_inputs(ggml: Ggml, graph: Graph) -> dict[int, Bytes]:

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from lwq.engine.graph import Graph, read_graph, read_inputs
 from lwq.engine.session import Session
-from lwq.llama.machine import available_memory_bytes
+from lwq.llama.machine import room_bytes
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes, Floats, Tokens
-
-_STATE_SHARE: Final = 0.4
-"""Share of the free memory that kept residual streams may fill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +27,13 @@ class Kept:
         return len(self.states[layer]) // n_ctx
 
 
+def spread_out(layers: Iterable[int], n_most: int) -> tuple[int, ...]:
+    """At most so many of these layers (one at least), evenly, the last one always."""
+    ordered = sorted(layers)
+    n = min(max(1, n_most), len(ordered))
+    return tuple(ordered[(i + 1) * len(ordered) // n - 1] for i in range(n))
+
+
 class Replay(Session):
     """A session that knows its graph."""
 
@@ -39,6 +42,8 @@ class Replay(Session):
     ) -> None:
         super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, scored=scored)
         self.graph: Graph | None = None
+        self.stations: tuple[int, ...] = ()
+        """Layers whose streams are kept of each window, for tails to start from."""
         self._backend: int | None = None
 
     def close(self) -> None:
@@ -50,7 +55,7 @@ class Replay(Session):
         super().close()
 
     def find_graph(self, windows: Tokens) -> None:
-        """Reads the graph that llama.cpp builds for these windows, with as many boundaries as memory allows."""
+        """Reads the graph that llama.cpp builds for these windows, and settles which boundaries' streams are kept."""
         if self.graph:
             self.graph.free(self.ggml)
         addresses: list[int] = []
@@ -63,25 +68,38 @@ class Replay(Session):
         self._decode(windows[0])
         self._listener = None
         self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
-        self.graph.keep_boundaries(self.ggml, self._states_that_fit(len(windows)))
+        self.graph.forget_unsound(self.ggml)
+        self.stations = spread_out(self.graph.boundaries, self._states_that_fit(len(windows)))
 
     def _states_that_fit(self, n_windows: int) -> int:
-        """Number of residual streams of one window for which there is room."""
+        """Number of residual streams of one window for which there is room: it decides speed, never a result."""
         stream = self.n_ctx * 4 * (self.header.number(f"{self.header.architecture}.embedding_length") or 1)
-        return int(available_memory_bytes() * _STATE_SHARE) // (stream * max(1, n_windows))
+        return room_bytes(self.header.file_bytes) // (stream * max(1, n_windows))
 
     def keep(self, tokens: Tokens, layers: Iterable[int]) -> Kept:
         """A window computed by llama.cpp, with the residual streams behind these layers (ends of the graph's parts)."""
         assert self.graph
-        wanted = {self.graph.nodes[self.graph.boundaries[layer]].address: layer for layer in layers}
-        kept = Kept(inputs={}, states={})
+        nodes, kept = self.graph.nodes, Kept(inputs={}, states={})
+        results, copies = {}, {}
+        for layer in layers:
+            boundary = self.graph.boundaries[layer]
+            if boundary.address == nodes[boundary.index].address:
+                results[boundary.address] = layer
+            else:  # a copy is there when the first node behind it is asked for
+                copies[nodes[boundary.index + 1].address] = layer
+
+        def take(layer: int) -> None:
+            assert self.graph
+            if not kept.states:  # later, they may be overwritten
+                kept.inputs.update(read_inputs(self.ggml, self.graph))
+            kept.states[layer] = self.ggml.read(self.graph.boundaries[layer].address)
 
         def listen(address: int, ask: bool) -> bool:
             if ask:
-                return address in wanted
-            if not kept.states and self.graph:  # later, they may be overwritten
-                kept.inputs.update(read_inputs(self.ggml, self.graph))
-            kept.states[wanted[address]] = self.ggml.read(address)
+                if address in copies:
+                    take(copies[address])
+                return address in results
+            take(results[address])
             return True
 
         self._listener = listen
@@ -108,7 +126,7 @@ class Replay(Session):
         assert self.graph
         for address, data in inputs.items():
             self.ggml.write(address, data)
-        self.ggml.write(self.graph.nodes[self.graph.boundaries[layer]].address, state)
+        self.ggml.write(self.graph.boundaries[layer].address, state)
 
     def advance(self, start: int, stop: int) -> None:
         """Computes the graph's nodes from ``start`` up to, not with, ``stop``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes, Floats, Tokens
 
 OnCaught = Callable[[int, Bytes], None]
-_LOAD_WITHOUT_MMAP: Final = 0
 
 
 def spread_over(windows: Tokens, n: int) -> Tokens:
@@ -57,8 +56,9 @@ class Session:
     def _load(self) -> None:
         llama = self.llama
         parameters = llama.llama_model_default_params()
-        parameters.load_mode = _LOAD_WITHOUT_MMAP  # mapped pages could not be written
-        parameters.use_extra_bufts = False  # repacked weights could not be read back
+        parameters.use_extra_bufts = (
+            False  # the base is computed by the kernels of its own type, as all that is swapped
+        )
         self.model = llama.llama_model_load_from_file(str(self.path).encode(), parameters)
         if not self.model:
             raise ModelError(f"{self.path.name}: llama.cpp cannot load it", hint="`lwq inspect` shows what it is")

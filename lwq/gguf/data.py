@@ -56,6 +56,16 @@ def read_rows(header: GgufHeader, name: str, most: int) -> NDArray[np.float32]:
     return _values(header, name, raw.ggml_type, rows).reshape(len(rows), raw.ne[0])
 
 
+def row_values(header: GgufHeader, raw: RawTensor, rows: slice, name: str) -> NDArray[np.float32]:
+    """Some of a tensor's rows as float32 (rows, ``ne[0]``), however large the whole is.
+
+    Raises:
+        ModelError: as for ``read_tensor``.
+    """
+    data = np.ascontiguousarray(raw.data[rows])
+    return _values(header, name, raw.ggml_type, data).reshape(len(data), raw.ne[0])
+
+
 def _values(header: GgufHeader, name: str, ggml_type: str, data: NDArray[np.uint8]) -> NDArray[np.float32]:
     if ggml_type in DTYPES:
         return data.view(DTYPES[ggml_type]).astype(np.float32)

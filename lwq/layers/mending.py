@@ -74,28 +74,25 @@ class Mender:
         engine = self.engine
         engine.restore()
         first = min(layers) - 1
-        aims = self._aims(first)
         names = [name for layer in layers for name in engine.skip_layer(layer)]
         before = engine.score(*names)
         try:
-            if not aims:
+            if first < 0 or not self._can_be_cut(first):
                 return _healed(layers, before, before, (), _NONE_BEFORE if first < 0 else _NOT_CUT), {}
-            return self._repaired(layers, before, aims, first)
+            return self._repaired(layers, before, first)
         finally:
             engine.restore()
 
-    def _aims(self, first: int) -> list[Kept]:
-        """Streams of the whole model on the fitting text, from the layer before the first that may be repaired."""
-        graph, wanted = self.engine.graph, range(max(first, 0) - 1, self.engine.header.n_layer - 1)
-        if first < 0 or graph is None or not set(wanted) <= set(graph.boundaries):
-            return []
-        return [self.engine.keep(tokens, wanted) for tokens in self.fit]
+    def _can_be_cut(self, first: int) -> bool:
+        """Whether the graph has a boundary behind each layer from the one before the first that may be repaired."""
+        graph, wanted = self.engine.graph, range(first - 1, self.engine.header.n_layer - 1)
+        return graph is not None and set(wanted) <= set(graph.boundaries)
 
-    def _repaired(
-        self, layers: tuple[int, ...], before: Scores, aims: list[Kept], first: int
-    ) -> tuple[HealedSet, dict[str, Floats]]:
+    def _repaired(self, layers: tuple[int, ...], before: Scores, first: int) -> tuple[HealedSet, dict[str, Floats]]:
         engine, now = self.engine, before
-        fit, judged = (_Flow(kept=k, states=[w.states[first - 1] for w in k]) for k in (aims, engine.kept))
+        fitted = [engine.keep(tokens, (first - 1,)) for tokens in self.fit]
+        judges = [engine.stream(w, first - 1) for w in range(len(engine.windows))]
+        whole, fit, judged = (_Flow(kept=k, states=[w.states[first - 1] for w in k]) for k in (fitted, fitted, judges))
         tensors: dict[str, Floats] = {}
         accepted: list[HealedTensor] = []
         ridges: tuple[float, ...] = RIDGES
@@ -104,9 +101,10 @@ class Mender:
             if layer + 1 in layers:
                 ridges, in_vain = RIDGES, 0
             passed = self.published and layer + 1 not in layers
+            self._pass(range(layer, _end(layer, layers) + 1), whole)
             place = self._place(layer) if in_vain < _IN_VAIN and not passed else None
             tried = tried or place is not None
-            repair = self._try(place, self._sums(place, fit, _end(layer, layers)), judged, ridges) if place else None
+            repair = self._try(place, self._sums(place, fit, whole), judged, ridges) if place else None
             gain = difference(repair[0], now) if repair else None
             if place and repair and gain and is_better(gain, _SURE):
                 now, (method, ridge), tensors[place.tensor] = repair
@@ -128,11 +126,11 @@ class Mender:
         """Where a layer can be repaired: its ffn_down's product reaches the stream through additions alone."""
         engine, tensor = self.engine, f"blk.{layer}.ffn_down.weight"
         assert engine.graph
-        nodes, end = engine.graph.nodes, engine.graph.boundaries[layer]
+        nodes, end = engine.graph.nodes, engine.graph.boundaries[layer].index
         at = next(
             (
                 i
-                for i in range(engine.graph.boundaries[layer - 1], end)
+                for i in range(engine.graph.boundaries[layer - 1].index, end)
                 if nodes[i].op in engine.ggml.products and read_node(nodes[i].src[0]).name == tensor
             ),
             None,
@@ -149,18 +147,18 @@ class Mender:
             return None
         return _Place(layer=layer, tensor=tensor, weight=read_tensor(engine.header, tensor), product=at)
 
-    def _sums(self, place: _Place, flow: _Flow, end: int) -> Sums:
-        """Sums over the fitting text for a repair that aims at the whole model's stream behind layer ``end``."""
+    def _sums(self, place: _Place, flow: _Flow, whole: _Flow) -> Sums:
+        """Sums over the fitting text for a repair that aims at the streams of the whole model."""
         engine = self.engine
         assert engine.graph
         sums = Sums.empty(*reversed(place.weight.shape))
-        last = engine.graph.boundaries[place.layer]
-        for window, state in zip(flow.kept, flow.states, strict=True):
+        last = engine.graph.boundaries[place.layer].index
+        for window, state, end in zip(flow.kept, flow.states, whole.states, strict=True):
             engine.enter(window.inputs, place.layer - 1, state)
-            engine.advance(engine.graph.boundaries[place.layer - 1] + 1, place.product)
+            engine.advance(engine.graph.boundaries[place.layer - 1].index + 1, place.product)
             h = self._rows(engine.graph.nodes[place.product].src[1])
             engine.advance(place.product, last + 1)
-            aim = window.states[end].view(np.float32).reshape(engine.n_ctx, -1)
+            aim = end.view(np.float32).reshape(engine.n_ctx, -1)
             weights = np.full(len(aim), 1 / aim.size, np.float32) if self.published else token_weights(aim)
             sums.add(h, aim - self._rows(engine.graph.nodes[last].address), weights)
         return sums
@@ -191,8 +189,18 @@ class Mender:
         ends = engine.graph.boundaries
         for window, state in zip(flow.kept, flow.states, strict=True):
             engine.enter(window.inputs, layer - 1, state)
-            engine.advance(ends[layer - 1] + 1, ends[layer] + 1)
-            yield engine.ggml.read(engine.graph.nodes[ends[layer]].address)
+            engine.advance(ends[layer - 1].index + 1, ends[layer].index + 1)
+            yield engine.ggml.read(ends[layer].address)
+
+    def _pass(self, layers: range, whole: _Flow) -> None:
+        """Moves windows of the whole model behind these layers: one that stays, and those removed behind it."""
+        for layer in layers:
+            removed = layer > layers[0]
+            if removed:
+                self.engine.restore(*self.engine.ends(layer))
+            self._forward(layer, whole)
+            if removed:
+                self.engine.skip_layer(layer)
 
     def _forward(self, layer: int, flow: _Flow) -> None:
         flow.states = list(self._states(layer, flow))

@@ -174,6 +174,14 @@ def available_memory_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def room_bytes(base_bytes: int) -> int:
+    """Memory that what is kept to save time may take beside a model: a tenth of it or 1 GiB, if so much is free.
+
+    It decides how long something takes, never what comes out.
+    """
+    return min(max(1 << 30, base_bytes // 10), int(0.3 * available_memory_bytes()))
+
+
 def busy_share() -> float:
     """Share of this process's CPUs in use for half a second in which nothing of ours runs."""
     import psutil

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lwq.engine.graph import Node, _boundaries
+from lwq.engine.graph import Boundary, Node, _boundaries
 
 _MUL, _SET_ROWS = 1, 2
 CACHES = {100: Node(100, "cache_k_l0", 0, (), 0), 101: Node(101, "cache_k_l1", 0, (), 0)}
@@ -24,8 +24,21 @@ def layers(*reads: int) -> list[Node]:
 
 def test_layers_that_keep_to_their_own_cache_have_a_boundary_each() -> None:
     nodes = layers(100, 101)
-    assert _boundaries(nodes, CACHES | WEIGHT) == {-1: 0, 0: 3, 1: 6}
+    wanted = {-1: Boundary(0, 1), 0: Boundary(3, 12), 1: Boundary(6, 22)}
+    assert _boundaries(nodes, CACHES | WEIGHT) == wanted
     assert [nodes[i].name for i in (0, 3, 6)] == ["embd", "l_out-0", "l_out-1"]
+
+
+def test_a_copy_on_another_device_is_what_enters_the_first_layer() -> None:
+    """Embeddings are looked up on the CPU; the scheduler's copy of them, a leaf, enters."""
+    copy = {300: Node(300, "GPU0#embd#0", 0, (), 0), 301: Node(301, "GPU0#inp_pos#0", 0, (), 0)}
+    nodes = [
+        Node(n.address, n.name, n.op, tuple(300 if s == 1 else s for s in n.src), n.view_src) for n in layers(100, 101)
+    ]
+    nodes[1] = Node(10, "norm-0", _MUL, (300, 301), 100)
+    found = _boundaries(nodes, CACHES | WEIGHT | copy)
+    assert found[-1] == Boundary(0, 300)
+    assert set(found) == {-1, 0, 1}
 
 
 def test_cache_that_a_later_layer_reads_closes_the_boundaries_between() -> None:

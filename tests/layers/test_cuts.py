@@ -28,7 +28,7 @@ def engine(toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engi
         text = write_tiny_text(folder / "tiny.txt", n_words=600).read_bytes().decode()
         found.set_windows(spread_over(found.cut(text), 2))
         yield found
-        assert not found._originals
+        assert not found._swapped
 
 
 def cuts_of(engine: Engine, folder: Path) -> Cuts:

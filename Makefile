@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+DEVICE_TESTS := tests/engine/test_engine.py tests/layers tests/bits/test_curves.py tests/bits/test_output_importance.py
 STAMP := $(VENV)/.complete
 RECIPE ?= quickstart
 NAME ?= overhead
 
-.PHONY: help demo run test lowest toolchain lint types bench lock clean
+.PHONY: help demo run test test-device lowest toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: RECIPE := quickstart
 demo: run ## measure, quantize and write up a small real model
@@ -21,6 +22,10 @@ run: toolchain ## carry out a recipe: make run RECIPE=quickstart
 
 test: toolchain lint types ## lint, types and all tests
 	$(BIN)/python -m pytest
+
+test-device: $(STAMP) ## the engine's tests on a device whose memory is not the process's: llama.cpp's RPC server
+	$(BIN)/lwq toolchain build --backend rpc
+	$(BIN)/python -m pytest -q --second-device -m tools $(DEVICE_TESTS)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

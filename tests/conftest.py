@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lwq.llama.toolchain import Toolchain, find, home
+from lwq.engine.bindings import load_bindings
+from lwq.llama.toolchain import REMOTE, RPC_SERVER, Toolchain, find, home
 
 REAL_HOME = home()
 REGISTERED = ("git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi")
@@ -59,18 +64,57 @@ def guarded(
     GUARD.on = False
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--second-device",
+        action="store_true",
+        help="models lie on a device whose memory is not this process's: llama.cpp's RPC server (`make test-device`)",
+    )
+
+
 @pytest.fixture(scope="session")
-def toolchain() -> Toolchain:
-    """The real, built llama.cpp; `make test` builds it first."""
+def toolchain(request: pytest.FixtureRequest) -> Iterator[Toolchain]:
+    """The real, built llama.cpp; `make test` builds it first. With ``--second-device`` its models lie on one."""
     before = os.environ.get("LWQ_HOME")
     os.environ["LWQ_HOME"] = str(REAL_HOME)
+    second = request.config.getoption("--second-device")
     try:
-        return find()
+        found = find(backend=REMOTE if second else "")
     finally:
         if before is None:
             del os.environ["LWQ_HOME"]
         else:
             os.environ["LWQ_HOME"] = before
+    if not second:
+        yield found
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(found.program(RPC_SERVER)), "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _add_device(found, port)
+        yield found
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _add_device(toolchain: Toolchain, port: int) -> None:
+    """Makes the server's device one that llama.cpp loads models on in this process."""
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    library: Any = load_bindings(toolchain).llama_cpp._lib
+    library.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
+    library.ggml_backend_rpc_add_server.argtypes = [ctypes.c_char_p]
+    library.ggml_backend_register.argtypes = [ctypes.c_void_p]
+    registry = library.ggml_backend_rpc_add_server(f"127.0.0.1:{port}".encode())
+    assert registry, "the server has no device"
+    library.ggml_backend_register(registry)
 
 
 @pytest.fixture

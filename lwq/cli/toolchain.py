@@ -18,7 +18,7 @@ def toolchain_command() -> None:
 
 @toolchain_command.command("build")
 @click.option(
-    "--backend", type=click.Choice(["auto", "cpu", "metal", "cuda", "vulkan"]), default="auto", show_default=True
+    "--backend", type=click.Choice(["auto", "cpu", "metal", "cuda", "vulkan", "rpc"]), default="auto", show_default=True
 )
 @click.option("--jobs", type=click.IntRange(1), help="Compilers at once; one per core when absent.")
 @click.option(

@@ -64,9 +64,7 @@ class Replay(Session):
             addresses.append(address)
             return not ask
 
-        self._listener = listen
-        self._decode(windows[0])
-        self._listener = None
+        self._decode(windows[0], listen)
         self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
         self.graph.forget_unsound(self.ggml)
         self.stations = spread_out(self.graph.boundaries, self._states_that_fit(len(windows)))
@@ -102,9 +100,7 @@ class Replay(Session):
             take(results[address])
             return True
 
-        self._listener = listen
-        self._decode(tokens)
-        self._listener = None
+        self._decode(tokens, listen)
         return kept
 
     def streams(self, tokens: Tokens) -> list[Floats]:

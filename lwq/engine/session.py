@@ -17,6 +17,8 @@ from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes, Floats, Tokens
 
 OnCaught = Callable[[int, Bytes], None]
+Listener = Callable[[int, bool], bool]
+"""(address of a node, whether this only asks) → whether its result is wanted, or whether to go on."""
 
 
 def spread_over(windows: Tokens, n: int) -> Tokens:
@@ -45,7 +47,8 @@ class Session:
         self.header: GgufHeader = read_header(path)
         self.path, self.n_ctx, self.n_threads = path, n_ctx, n_threads
         self.scored = range(n_ctx // 2, n_ctx - 1) if scored is None else scored
-        self._listener: Callable[[int, bool], bool] | None = None
+        self._listener: Listener | None = None
+        self._failure: BaseException | None = None
         self._load()
 
     @property
@@ -56,9 +59,7 @@ class Session:
     def _load(self) -> None:
         llama = self.llama
         parameters = llama.llama_model_default_params()
-        parameters.use_extra_bufts = (
-            False  # the base is computed by the kernels of its own type, as all that is swapped
-        )
+        parameters.use_extra_bufts = False  # kernels of the base's own type, as of all that is swapped
         self.model = llama.llama_model_load_from_file(str(self.path).encode(), parameters)
         if not self.model:
             raise ModelError(f"{self.path.name}: llama.cpp cannot load it", hint="`lwq inspect` shows what it is")
@@ -107,7 +108,14 @@ class Session:
         return windows
 
     def _on_node(self, address: int, ask: bool, _: Any) -> bool:
-        return self._listener(address, ask) if self._listener else False
+        """Called by native code, which lets no exception through: the first is kept, and ends the computation."""
+        if self._listener is None:
+            return False
+        try:
+            return self._listener(address, ask)
+        except BaseException as failure:
+            self._failure, self._listener = failure, None
+            return False
 
     def observe(self, tokens: Tokens, addresses: Iterable[int], on_caught: OnCaught) -> None:
         """Computes a window and hands over the results of these nodes of ``graph``."""
@@ -119,18 +127,27 @@ class Session:
             on_caught(address, self.ggml.read(address))
             return True
 
-        self._listener = listen
-        self._decode(tokens)
-        self._listener = None
+        self._decode(tokens, listen)
 
-    def _decode(self, tokens: Tokens) -> None:
+    def _decode(self, tokens: Tokens, listener: Listener | None = None) -> None:
+        """Computes a window, with somebody listening to its nodes.
+
+        Raises:
+            ModelError: llama.cpp cannot compute it.
+            BaseException: what the listener raised.
+        """
         llama, batch = self.llama, self.batch
         llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
         batch.n_tokens = self.n_ctx
         for i, token in enumerate(tokens.tolist()):
             batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
             batch.logits[i] = i in self.scored
-        if llama.llama_decode(self.context, batch):
+        self._listener, self._failure = listener, None
+        status = llama.llama_decode(self.context, batch)
+        self._listener = None
+        if self._failure:
+            raise self._failure
+        if status:
             raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens")
 
     def _decoded(self) -> Floats:

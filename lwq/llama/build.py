@@ -20,6 +20,8 @@ from lwq.llama.toolchain import (
     MANIFEST,
     PIN,
     PROGRAMS,
+    REMOTE,
+    RPC_SERVER,
     Toolchain,
     cpu_digest,
     home,
@@ -30,7 +32,7 @@ from lwq.llama.toolchain import (
 )
 from lwq.store.files import lock, need_space, os_errors, read_json, write_json
 
-BACKENDS: Final = ("cpu", "metal", "cuda", "vulkan")
+BACKENDS: Final = ("cpu", "metal", "cuda", "vulkan", REMOTE)
 BASE_FLAGS: Final = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",
@@ -61,6 +63,11 @@ class BuildPlan:
     compiler: str
     name: str
     """Of the installed folder: commit, backend, and a hash of flags, compiler and CPU features."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What is built and installed."""
+        return (*PROGRAMS, RPC_SERVER) if self.backend == REMOTE else PROGRAMS
 
     @property
     def build_dir(self) -> Path:
@@ -103,7 +110,8 @@ def backend_flags(backend: str, hardware: Hardware) -> tuple[str, ...]:
             hint = "apt-get install glslc libvulkan-dev spirv-headers"
             raise ToolchainError("--backend vulkan: no glslc or no Vulkan headers", hint=hint)
         return ("-DGGML_VULKAN=ON",)
-    return () if hardware.system != "Darwin" else ("-DGGML_METAL=OFF",)
+    without_metal = () if hardware.system != "Darwin" else ("-DGGML_METAL=OFF",)
+    return (*without_metal, "-DGGML_RPC=ON") if backend == REMOTE else without_metal
 
 
 def cpu_flags(features: tuple[str, ...]) -> tuple[str, ...]:
@@ -191,7 +199,7 @@ def _compile(plan: BuildPlan, jobs: int, on_progress: OnProgress) -> None:
             done, total, percent = counts[-1]
             on_progress("building llama.cpp", int(done or percent), int(total or 100))
 
-    argv = (str(builder), "-C", str(plan.build_dir), f"-j{jobs}", *PROGRAMS)
+    argv = (str(builder), "-C", str(plan.build_dir), f"-j{jobs}", *plan.programs)
     try:
         run_tool(argv, cwd=plan.build_dir, on_output=listen, stall_seconds=1800)
     except ToolError as error:
@@ -209,7 +217,7 @@ def _install(plan: BuildPlan) -> Toolchain:
         with os_errors("install llama.cpp", temporary):
             (temporary / "bin").mkdir()
             for path in sorted(built.iterdir()):
-                if path.name in PROGRAMS or path.name.startswith("lib"):
+                if path.name in plan.programs or path.name.startswith("lib"):
                     shutil.copy2(path, temporary / "bin" / path.name, follow_symlinks=False)
             facts = {"backend": plan.backend, "flags": list(plan.flags), "compiler": plan.compiler}
             write_json(temporary / MANIFEST, manifest_of(temporary, facts))

@@ -29,6 +29,9 @@ PROGRAMS: Final = (
     "llama-gguf-split",
     "llama-tokenize",
 )
+REMOTE: Final = "rpc"
+"""The backend that computes on devices of other processes; used only where it is asked for."""
+RPC_SERVER: Final = "ggml-rpc-server"
 MANIFEST: Final = "manifest.json"
 SCHEMA: Final = 1
 _MANIFEST_KEYS: Final = frozenset({"commit", "backend", "flags", "compiler", "files"})
@@ -105,18 +108,23 @@ def home_source() -> Path:
     return home() / "src" / f"llama.cpp-{COMMIT[:12]}"
 
 
-def find(llama_dir: Path | None = None) -> Toolchain:
-    """The llama.cpp to use: ``llama_dir``, then ``LWQ_LLAMA_DIR``, then our own build.
+def find(llama_dir: Path | None = None, *, backend: str = "") -> Toolchain:
+    """The llama.cpp to use: ``llama_dir``, then ``LWQ_LLAMA_DIR``, then our own newest build.
 
     Starts no process for our own build, nor for a given one that was checked before.
+
+    Args:
+        backend: only our own build of that backend; any but ``rpc`` when empty.
 
     Raises:
         ToolchainError: none, half of one, a damaged one, or one that lacks what lwq needs.
     """
     given = llama_dir or (Path(os.environ["LWQ_LLAMA_DIR"]) if os.environ.get("LWQ_LLAMA_DIR") else None)
-    if given is not None:
+    if given is not None and not backend:
         return _given(given.expanduser().absolute())
-    manifests = sorted(home().glob(f"toolchains/{COMMIT[:12]}-*/{MANIFEST}"), key=lambda p: p.stat().st_mtime)
+    built = home().glob(f"toolchains/{COMMIT[:12]}-{backend or '*'}-*/{MANIFEST}")
+    wanted = (p for p in built if backend or not p.parent.name.startswith(f"{COMMIT[:12]}-{REMOTE}-"))
+    manifests = sorted(wanted, key=lambda p: p.stat().st_mtime)
     faults = []
     for manifest in reversed(manifests):
         try:

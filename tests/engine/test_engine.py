@@ -342,6 +342,22 @@ def test_change_that_breaks_the_logits_is_named(llama: Engine) -> None:
         llama.score(name)
 
 
+def test_what_is_raised_while_nodes_are_listened_to_ends_the_computation_and_comes_out(llama: Engine) -> None:
+    before, caught = whole(llama), list[int]()
+
+    def stop(address: int, data: np.ndarray) -> None:
+        caught.append(address)
+        raise KeyboardInterrupt
+
+    assert llama.graph
+    wanted = [node.address for node in llama.graph.nodes if node.name.startswith("l_out-")]
+    assert len(wanted) > 1
+    with pytest.raises(KeyboardInterrupt):
+        llama.observe(llama.windows[0], wanted, stop)
+    assert len(caught) == 1
+    assert same(whole(llama), before)
+
+
 def test_file_that_is_no_model_is_named(toolchain: Toolchain, tmp_path: Path) -> None:
     model = write_tiny_llama(tmp_path / "tiny.gguf", n_layer=1)
     data = bytearray(model.read_bytes())

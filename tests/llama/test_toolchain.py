@@ -120,6 +120,17 @@ def test_program_of_same_size_with_other_bytes_is_refused() -> None:
         find()
 
 
+def test_rpc_build_is_used_only_where_it_is_asked_for() -> None:
+    remote = install_own(f"{COMMIT[:12]}-rpc-12345678")
+    with pytest.raises(ToolchainError, match="no llama.cpp"):
+        find()
+    own = install_own()
+    os.utime(own, (1_600_000_000,) * 2)
+    os.utime(remote, (1_700_000_000,) * 2)
+    assert find().bin_dir == own.parent / "bin"
+    assert find(backend="rpc").bin_dir == remote.parent / "bin"
+
+
 @pytest.mark.parametrize("inside", ["bin", "."])
 def test_given_folder_is_examined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
     bin_dir = write_programs(tmp_path / "llama" / inside if inside == "bin" else tmp_path / "llama")

@@ -21,7 +21,6 @@ from lwq.metrics.arrays import Bytes, Floats
 
 _CPU: Final = 0
 _N_OPS: Final = 80
-_USED_AS_WEIGHTS: Final = 1
 _PRODUCTS: Final = (b"MUL_MAT", b"MUL_MAT_ID")
 
 
@@ -203,31 +202,6 @@ class Ggml:
         """Writes a tensor's data from its start."""
         data = np.ascontiguousarray(data)
         self.lib.ggml_backend_tensor_set(address, data.ctypes.data, 0, data.nbytes)
-
-    def stored(self, ne: Sequence[int], ggml_type: str, data: Bytes, device: int) -> tuple[int, int, int]:
-        """(context, buffer, tensor): a tensor of that shape in memory of its own on a device; ``release`` it when done.
-
-        The device's own allocator lays it out, so whatever padding its kernels read behind the last row is there.
-
-        Raises:
-            ToolchainError: the device has no memory left.
-        """
-        sizes = (c_int64 * 4)(*ne)
-        context = self.lib.ggml_init(InitParams(mem_size=4096, mem_buffer=None, no_alloc=True))
-        tensor = self.lib.ggml_new_tensor(context, GGML_TYPES[ggml_type][0], 4, sizes)
-        buffer_type = self.lib.ggml_backend_dev_buffer_type(device)
-        buffer = self.lib.ggml_backend_alloc_ctx_tensors_from_buft(context, buffer_type)
-        if not buffer:
-            self.lib.ggml_free(context)
-            raise ToolchainError(f"no memory for {data.nbytes} bytes of {ggml_type}", hint="is there memory left?")
-        self.lib.ggml_backend_buffer_set_usage(buffer, _USED_AS_WEIGHTS)
-        self.write(tensor, data)
-        return context, buffer, tensor
-
-    def release(self, context: int, buffer: int) -> None:
-        """Frees what ``stored`` made."""
-        self.lib.ggml_backend_buffer_free(buffer)
-        self.lib.ggml_free(context)
 
     def shape(self, address: int) -> tuple[int, ...]:
         """A tensor's ne without trailing ones, in ggml order."""

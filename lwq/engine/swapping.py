@@ -8,16 +8,49 @@ the file, and putting one back is exact.
 
 from __future__ import annotations
 
+import ctypes
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from lwq.engine.ggml import Ggml, Tensor
+from lwq.engine.ggml import Ggml, InitParams, Tensor
 from lwq.engine.replay import Replay
-from lwq.errors import ModelError
+from lwq.errors import ModelError, ToolchainError
 from lwq.gguf.types import GGML_TYPES
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes
+
+_USED_AS_WEIGHTS: Final = 1
+
+
+class _Stored:
+    """A tensor in memory of its own on a device.
+
+    The device's own allocator lays it out, so whatever padding its kernels read behind the last row is there.
+
+    Raises:
+        ToolchainError: the device has no memory left.
+    """
+
+    def __init__(self, ggml: Ggml, ne: Sequence[int], ggml_type: str, data: Bytes, device: int) -> None:
+        self._lib = lib = ggml.lib
+        sizes = (ctypes.c_int64 * 4)(*ne)
+        self._context = lib.ggml_init(InitParams(mem_size=4096, mem_buffer=None, no_alloc=True))
+        self.address = int(lib.ggml_new_tensor(self._context, GGML_TYPES[ggml_type][0], 4, sizes))
+        buffer_type = lib.ggml_backend_dev_buffer_type(device)
+        self._buffer = lib.ggml_backend_alloc_ctx_tensors_from_buft(self._context, buffer_type)
+        if not self._buffer:
+            lib.ggml_free(self._context)
+            raise ToolchainError(f"no memory for {data.nbytes} bytes of {ggml_type}", hint="is there memory left?")
+        lib.ggml_backend_buffer_set_usage(self._buffer, _USED_AS_WEIGHTS)
+        ggml.write(self.address, data)
+
+    def free(self) -> None:
+        """Frees its memory, once nothing is pointed at it."""
+        self._lib.ggml_backend_buffer_free(self._buffer)
+        self._lib.ggml_free(self._context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +80,11 @@ class _Swapped:
     """A tensor's original forms by address, and the memory that holds what stands in their place."""
 
     originals: dict[int, _Form]
-    memory: list[tuple[int, int]]
-    """(context, buffer)."""
+    replacements: tuple[_Stored, ...]
 
-    def free(self, ggml: Ggml) -> None:
-        for context, buffer in self.memory:
-            ggml.release(context, buffer)
-        self.memory = []
+    def free(self) -> None:
+        for stored in self.replacements:
+            stored.free()
 
 
 class Swappable(Replay):
@@ -85,16 +116,14 @@ class Swappable(Replay):
                 raise ModelError(f"{name}: {data.nbytes} bytes are not such a tensor in {ggml_type}")
         now = self._swapped.get(name)
         originals = now.originals if now else {address: _Form.at(address) for address in addresses}
-        memory: dict[int | None, tuple[int, int, int]] = {}  # of each device: tensors of one name share it
-        for address in addresses:
-            device = self.ggml.device_of(address)
-            assert device
-            if device not in memory:
-                memory[device] = self.ggml.stored(tuple(Tensor.from_address(address).ne), ggml_type, data, device)
-            _Form.at(memory[device][2]).take(address)
-        self._swapped[name] = _Swapped(originals, [(context, buffer) for context, buffer, _ in memory.values()])
+        ne = Tensor.from_address(addresses[0]).ne
+        devices = {address: device for address in addresses if (device := self.ggml.device_of(address))}
+        stored = {d: _Stored(self.ggml, ne, ggml_type, data, d) for d in set(devices.values())}
+        for address, device in devices.items():
+            _Form.at(stored[device].address).take(address)
+        self._swapped[name] = _Swapped(originals, tuple(stored.values()))
         if now:
-            now.free(self.ggml)
+            now.free()
 
     def restore(self, *names: str) -> None:
         """These tensors as they were loaded; all that were swapped when none is named."""
@@ -102,7 +131,7 @@ class Swappable(Replay):
             if swapped := self._swapped.pop(name, None):
                 for address, form in swapped.originals.items():
                     form.take(address)
-                swapped.free(self.ggml)
+                swapped.free()
 
     def _addresses(self, name: str) -> tuple[int, ...]:
         assert self.graph, "set_windows first"

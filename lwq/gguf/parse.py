@@ -20,7 +20,6 @@ from lwq.gguf.types import GGML_TYPES, GGUF_ALIGNMENT, TensorInfo, padded, type_
 AGAIN: Final = "fetch the file again and compare its size and sha256 with the publisher's"
 MAX_DIMS: Final = 4
 MAX_NAME: Final = 63  # bytes of a tensor name (GGML_MAX_NAME without its NUL)
-MAX_BYTES: Final = 2**63 - 1
 SMALL_ARRAY: Final = 2048  # longer arrays stay in the file
 
 # number in the file -> (name, struct format)

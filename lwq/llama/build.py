@@ -32,7 +32,6 @@ from lwq.llama.toolchain import (
 )
 from lwq.store.files import lock, need_space, os_errors, read_json, write_json
 
-BACKENDS: Final = ("cpu", "metal", "cuda", "vulkan", REMOTE)
 BASE_FLAGS: Final = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",

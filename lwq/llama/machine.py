@@ -51,7 +51,6 @@ class Hardware:
     architecture: str
     has_nvcc: bool = False
     gpus: tuple[Gpu, ...] = ()
-    has_nvidia_device: bool = False
     has_glslc: bool = False
     has_vulkan_headers: bool = False
     has_vulkan_device: bool = False
@@ -137,7 +136,6 @@ def look() -> Hardware:
         architecture=platform.machine(),
         has_nvcc=find_program("nvcc") is not None,
         gpus=nvidia_gpus(),
-        has_nvidia_device=Path("/dev/nvidia0").exists(),
         has_glslc=find_program("glslc") is not None,
         has_vulkan_headers=(include / "vulkan" / "vulkan.h").is_file(),
         has_vulkan_device=any(Path("/dev/dri").glob("renderD*")),

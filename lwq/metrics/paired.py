@@ -115,25 +115,6 @@ def block_stderr(values: Doubles) -> float:
     return float(np.sqrt(((means - x.mean()) ** 2).mean() * block / (n - block)))
 
 
-def average_score(
-    outcomes: Mapping[str, Sequence[bool]],
-    level: float = 0.95,
-    *,
-    rng: np.random.Generator | None = None,
-    n_resamples: int = N_RESAMPLES,
-) -> Average:
-    """Mean over task sets of the share of items that are right, with its interval.
-
-    Args:
-        outcomes: set name → whether each item was answered right.
-
-    Raises:
-        ValueError: no set, an empty set, a level outside (0, 1).
-    """
-    nothing = {name: (False,) * len(items) for name, items in outcomes.items()}
-    return average_difference(outcomes, nothing, level, rng=rng, n_resamples=n_resamples)
-
-
 def average_difference(
     a: Mapping[str, Sequence[bool]],
     b: Mapping[str, Sequence[bool]],

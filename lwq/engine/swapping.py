@@ -19,10 +19,13 @@ from lwq.engine.ggml import Ggml, InitParams, Tensor
 from lwq.engine.replay import Replay
 from lwq.errors import ModelError, ToolchainError
 from lwq.gguf.types import GGML_TYPES
+from lwq.llama.machine import give_back_pages
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes
 
 _USED_AS_WEIGHTS: Final = 1
+_HOLES: Final = 1 << 28
+"""Bytes freed between mixes after which the C library is asked to give its free pages back."""
 
 
 class _Stored:
@@ -36,6 +39,7 @@ class _Stored:
 
     def __init__(self, ggml: Ggml, ne: Sequence[int], ggml_type: str, data: Bytes, device: int) -> None:
         self._lib = lib = ggml.lib
+        self.n_bytes = data.nbytes
         sizes = (ctypes.c_int64 * 4)(*ne)
         self._context = lib.ggml_init(InitParams(mem_size=4096, mem_buffer=None, no_alloc=True))
         self.address = int(lib.ggml_new_tensor(self._context, GGML_TYPES[ggml_type][0], 4, sizes))
@@ -82,10 +86,6 @@ class _Swapped:
     originals: dict[int, _Form]
     replacements: tuple[_Stored, ...]
 
-    def free(self) -> None:
-        for stored in self.replacements:
-            stored.free()
-
 
 class Swappable(Replay):
     """A session that knows its graph, and whose tensors can be swapped once that graph was found."""
@@ -95,6 +95,7 @@ class Swappable(Replay):
     ) -> None:
         super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, scored=scored)
         self._swapped: dict[str, _Swapped] = {}
+        self._freed = 0
 
     def close(self) -> None:
         """Frees all native memory."""
@@ -123,7 +124,7 @@ class Swappable(Replay):
             _Form.at(stored[device].address).take(address)
         self._swapped[name] = _Swapped(originals, tuple(stored.values()))
         if now:
-            now.free()
+            self._free(now)
 
     def restore(self, *names: str) -> None:
         """These tensors as they were loaded; all that were swapped when none is named."""
@@ -131,7 +132,15 @@ class Swappable(Replay):
             if swapped := self._swapped.pop(name, None):
                 for address, form in swapped.originals.items():
                     form.take(address)
-                swapped.free()
+                self._free(swapped)
+
+    def _free(self, swapped: _Swapped) -> None:
+        for stored in swapped.replacements:
+            stored.free()
+            self._freed += stored.n_bytes
+        if self._freed > _HOLES:  # tensors of the next mix have other sizes, and do not fit into the holes
+            give_back_pages()
+            self._freed = 0
 
     def _addresses(self, name: str) -> tuple[int, ...]:
         assert self.graph, "set_windows first"

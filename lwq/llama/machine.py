@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -178,6 +179,12 @@ def room_bytes(base_bytes: int) -> int:
     It decides how long something takes, never what comes out.
     """
     return min(max(1 << 30, base_bytes // 10), int(0.3 * available_memory_bytes()))
+
+
+def give_back_pages() -> None:
+    """Pages that this process freed, but whose addresses the C library keeps (glibc), go back to the system."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def busy_share() -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lwq.errors import FileError, ToolchainError
+from lwq.llama.devices import CPU, Device
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import Pin
 from lwq.record.record import ToolchainFacts
@@ -62,6 +63,8 @@ class Toolchain:
     stock: bool
     """Built by lwq at the pinned commit."""
     manifest_sha256: str
+    device: Device = CPU
+    """On which its programs and libraries compute."""
 
     def program(self, name: str) -> Path:
         """Absolute path of a program."""

@@ -42,7 +42,7 @@ class ModelError(FileError):
 
 
 class SpaceError(LwqError):
-    """Too little room on a disk, before or during the work."""
+    """Too little room on a disk, in memory or on a device, before or during the work."""
 
 
 class DownloadError(LwqError):

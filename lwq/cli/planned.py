@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,7 +16,13 @@ from lwq.cli.tables import print_table
 from lwq.errors import DownloadError, LwqError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.plan import preview
+from lwq.plan.calibration import calibrated
+from lwq.plan.effort import effort_of
+from lwq.plan.expected import Expected, Lack, expected, outlook, to_write, what_lacks
+from lwq.plan.forecast import Forecast, Guess
 from lwq.plan.job import Job, read_recipe
+from lwq.plan.needs import Outlook
+from lwq.plan.plan import AnyStep
 from lwq.store.files import free_bytes, human_bytes
 
 
@@ -30,8 +37,8 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
     recipe = asked.recipe
     job, missing, header = None, "", None
     try:
-        job = Job.prepare(asked, machine, settings.cache(), _note)
-        header = _header(job)
+        job = Job.prepare(asked, machine, settings.cache(), _note, look=True)
+        header = job.header()
     except LwqError as error:
         header = _model_alone(recipe.model, path.parent)
         if header is None and not isinstance(error, DownloadError):
@@ -40,26 +47,18 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
     if header:
         preview.check_targets(recipe, header.n_layer)
     files = preview.planned_files(recipe, header, machine.toolchain) if header else ()
+    ahead = _ahead(job, header, files) if job and header else None
     if as_json:
-        click.echo(json.dumps(_values(job, missing, files), indent=2))
+        click.echo(json.dumps(_values(job, ahead, missing, files), indent=2))
         return
-    _print_steps(job, missing)
+    _print_steps(job, ahead, missing)
     _print_files(header, files)
-    if job and header:
-        _print_cost(job, header, files)
+    if ahead:
+        _print_cost(ahead)
 
 
 def _note(text: str) -> None:
     click.echo(text, err=True)
-
-
-def _header(job: Job) -> GgufHeader | None:
-    """The base where it is made, else the original where dry runs on it tell the truth."""
-    convert = job.plan.convert
-    if entry := job.cache.lookup("convert", convert.key):
-        return read_header(entry.path(convert.inputs.file))
-    model = job.sources.model
-    return read_header(model.fetched.paths[0]) if model.kind == "gguf" else None
 
 
 def _model_alone(reference: str, folder: Path) -> GgufHeader | None:
@@ -70,30 +69,103 @@ def _model_alone(reference: str, folder: Path) -> GgufHeader | None:
     return read_header(path) if path.is_file() else None
 
 
-def _values(job: Job | None, missing: str, files: tuple[preview.PlannedFile, ...]) -> dict[str, object]:
-    steps, seconds = [], None
-    if job:
-        seconds = job.forecast().seconds
-        done = (job.cache.lookup(s.module.NAME, s.key) is not None for s in job.plan.steps)
-        steps = [{"label": s.label, "key": s.key, "done": d} for s, d in zip(job.plan.steps, done, strict=True)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """A job's steps with what each is expected to take, and what stands against it."""
+
+    steps: tuple[Expected, ...]
+    forecast: Forecast
+    disk_bytes: int
+    free_bytes: int
+    lacks: tuple[Lack, ...]
+
+
+def _ahead(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, ...]) -> _Ahead:
+    known = outlook(job, header, files)
+    steps = expected(job, known)
+    return _Ahead(
+        steps=steps,
+        forecast=job.forecast(_guess(job, known)),
+        disk_bytes=to_write(steps),
+        free_bytes=free_bytes(job.cache.root),
+        lacks=what_lacks(job, known, steps),
+    )
+
+
+def _guess(job: Job, known: Outlook) -> Guess:
+    """Seconds of a step by this machine's pace, which is measured when the first is asked for."""
+
+    def guess(step: AnyStep) -> float | None:
+        effort = effort_of(step, known)
+        return calibrated(job.machine, job.cache.root).seconds(effort) if effort else None
+
+    return guess
+
+
+def _values(
+    job: Job | None, ahead: _Ahead | None, missing: str, files: tuple[preview.PlannedFile, ...]
+) -> dict[str, object]:
     return {
-        "steps": steps,
+        "steps": [_step_values(s, ahead.forecast) for s in ahead.steps] if ahead else _bare_steps(job),
         "not_here_yet": missing,
         "files": [dataclasses.asdict(f) for f in files],
-        "seconds": seconds,
+        "seconds": ahead.forecast.seconds if ahead else None,
+        "disk_bytes": ahead.disk_bytes if ahead else None,
+        "cannot_be_done": [{"step": x.label, "needs": x.what, "hint": x.hint} for x in ahead.lacks] if ahead else [],
     }
 
 
-def _print_steps(job: Job | None, missing: str) -> None:
+def _step_values(step: Expected, forecast: Forecast) -> dict[str, object]:
+    return {
+        "label": step.step.label,
+        "key": step.key,
+        "done": step.done_seconds is not None,
+        "ram_bytes": step.peak.resident,
+        "ram_mapped_bytes": step.peak.mapped,
+        "vram_bytes": step.peak.device,
+        "disk_bytes": step.disk.kept,
+        "scratch_bytes": step.disk.scratch,
+        "seconds": forecast.by_key.get(step.step.key) if step.done_seconds is None else step.done_seconds,
+    }
+
+
+def _bare_steps(job: Job | None) -> list[dict[str, object]]:
+    """Steps of a model whose sizes are not known before it is converted."""
+    if job is None:
+        return []
+    found, is_known = job.cache.lookup, not job.sources.unread()
+    return [
+        {"label": s.label, "key": s.key if is_known else None, "done": found(s.module.NAME, s.key) is not None}
+        for s in job.plan.steps
+    ]
+
+
+def _print_steps(job: Job | None, ahead: _Ahead | None, missing: str) -> None:
     if job is None:
         click.echo(f"not here yet: {missing}\n")
         return
-    rows = []
-    for step in job.plan.steps:
-        entry = job.cache.lookup(step.module.NAME, step.key)
-        rows.append((step.label, step.key[:12], f"done in {clock(entry.seconds)}" if entry else "to do"))
-    print_table(("step", "key", "state"), rows, left=3)
+    if ahead is None:
+        print_table(("step", "state"), [(str(s["label"]), _state(s)) for s in _bare_steps(job)], left=2)
+    else:
+        print_table(_HEADS, [_row(s, ahead.forecast) for s in ahead.steps], left=3)
     click.echo()
+
+
+_HEADS = ("step", "key", "state", "RAM", "mapped", "VRAM", "disk", "time")
+
+
+def _state(values: dict[str, object]) -> str:
+    return "done" if values["done"] else "to do"
+
+
+def _row(step: Expected, forecast: Forecast) -> tuple[str, ...]:
+    key = step.key[:12] if step.key else "—"
+    if step.done_seconds is not None:
+        return (step.step.label, key, f"done in {clock(step.done_seconds)}", "", "", "", "", "")
+    seconds = forecast.by_key.get(step.step.key)
+    sizes = (step.peak.resident, step.peak.mapped, step.peak.device, step.disk.kept + step.disk.scratch)
+    time = clock(seconds) if seconds is not None else ""
+    return (step.step.label, key, "to do", *(human_bytes(n) if n else "—" for n in sizes), time)
 
 
 def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ...]) -> None:
@@ -111,15 +183,27 @@ def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ..
             click.echo(f"{file.name}: cannot be pruned: {file.obstacle}")
 
 
-def _print_cost(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, ...]) -> None:
-    text_bytes = {role: text.paths[0].stat().st_size for role, text in job.sources.texts.items()}
-    need = preview.disk_bytes(job.recipe, header, files, text_bytes)
-    click.echo(f"\ndisk: {human_bytes(need)} in all, {human_bytes(free_bytes(job.cache.root))} free")
-    forecast = job.forecast()
+def _print_cost(ahead: _Ahead) -> None:
+    left = [s for s in ahead.steps if s.done_seconds is None]
+    click.echo()
+    if largest := max(left, key=lambda s: s.peak.resident, default=None):
+        mapped = f", {human_bytes(largest.peak.mapped)} of them mapped files" if largest.peak.mapped else ""
+        click.echo(f"RAM: {human_bytes(largest.peak.resident)} at most{mapped} ({largest.step.label})")
+    if most := max((s.peak.device for s in left), default=0):
+        click.echo(f"VRAM: {human_bytes(most)} at most")
+    click.echo(f"disk: {human_bytes(ahead.disk_bytes)} to write, {human_bytes(ahead.free_bytes)} free")
+    click.echo(_told(ahead.forecast))
+    for lack in ahead.lacks:
+        click.echo(f"cannot be done: {lack} ({lack.hint})")
+
+
+def _told(forecast: Forecast) -> str:
     if not forecast.n_missing:
-        click.echo("time: nothing to do")
-    elif forecast.seconds is None:
-        click.echo("time: not known; no step of each kind has run on this machine yet")
-    else:
-        left = f"; not counted, since none ran here yet: {', '.join(forecast.unknown)}" if forecast.unknown else ""
-        click.echo(f"time: about {clock(forecast.seconds)} at the pace of earlier runs on this machine{left}")
+        return "time: nothing to do"
+    if forecast.seconds is None:
+        return "time: not known; no step of each kind has run on this machine yet"
+    pace = "at the pace of earlier runs on this machine"
+    if forecast.guessed:
+        pace = f"at the pace of a small model on this machine for {', '.join(forecast.guessed)}"
+    left = f"; not counted, since none ran here yet: {', '.join(forecast.unknown)}" if forecast.unknown else ""
+    return f"time: about {clock(forecast.seconds)} {pace}{left}"

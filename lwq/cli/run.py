@@ -15,7 +15,9 @@ from lwq.cli.settings import Settings
 from lwq.errors import UsageError
 from lwq.plan import explain
 from lwq.plan.assemble import assemble
+from lwq.plan.expected import check_fits
 from lwq.plan.job import Job, read_recipe
+from lwq.plan.preview import planned_files
 from lwq.plan.publish import publish_files
 from lwq.store.files import lock, write_atomic
 
@@ -58,9 +60,16 @@ def run_command(
         job = prepare(read_recipe(recipe, model), settings, progress)
         folder = out or Path("reports") / job.recipe.name
         check_writable(folder)
+        _check_fits(job)
         with lock(job.cache.root / "locks" / f"{job.recipe.name}.lock", on_wait=_waiting(progress, job)):
             card = _carry_out(job, folder, progress)
     click.echo(json.dumps({"card": str(card), "folder": str(folder)}) if as_json else f"card: {card}")
+
+
+def _check_fits(job: Job) -> None:
+    """Refuses what cannot be done here before the first step, as far as the model's sizes are known by then."""
+    if job.forecast().n_missing and (header := job.header()):
+        check_fits(job, header, planned_files(job.recipe, header, job.machine.toolchain))
 
 
 def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:

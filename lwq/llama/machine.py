@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ToolchainError, ToolError
+from lwq.llama.limits import memory_limits
 from lwq.llama.process import run_tool
 
 DEBIAN_PACKAGES: Final = {
@@ -167,18 +168,20 @@ def parse_gpus(text: str) -> tuple[Gpu, ...]:
 
 
 def available_memory_bytes() -> int:
-    """Memory that a new allocation can have without swapping."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    """Memory that a new allocation of this process can have: without swapping, within its limits."""
+    return min(limit.free for limit in memory_limits())
 
 
-def room_bytes(base_bytes: int) -> int:
+def room_bytes(base_bytes: int, available_bytes: int | None = None) -> int:
     """Memory that what is kept to save time may take beside a model: a tenth of it or 1 GiB, if so much is free.
 
     It decides how long something takes, never what comes out.
+
+    Args:
+        available_bytes: what is free; what is free now when None.
     """
-    return min(max(1 << 30, base_bytes // 10), int(0.3 * available_memory_bytes()))
+    available = available_memory_bytes() if available_bytes is None else available_bytes
+    return min(max(1 << 30, base_bytes // 10), int(0.3 * available))
 
 
 def give_back_pages() -> None:

@@ -1,9 +1,9 @@
-"""How long a plan may take, at the pace of like steps that ran on this machine before."""
+"""How long a plan may take: at the pace of like steps that ran on this machine before, else of a small model."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lwq.gguf.header import GgufHeader
@@ -12,34 +12,52 @@ from lwq.plan.removals import sets_wanted
 from lwq.recipe.schema import Recipe
 from lwq.store.cache import Cache
 
+Guess = Callable[[AnyStep], float | None]
+"""Seconds of a step of whose kind none ran here yet; None of a quick one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Steps that are not in the cache, and seconds for them where like steps have run before."""
+    """Steps that are not in the cache, and seconds for them."""
 
     n_missing: int
-    seconds: float | None
+    by_key: Mapping[str, float]
+    """Key of a costly step → seconds, as far as they are known."""
     unknown: tuple[str, ...] = ()
     """Kinds of costly steps that are missing and have never run here: not in the seconds."""
+    guessed: tuple[str, ...] = ()
+    """Kinds whose seconds are computed from the pace of a small model."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all steps together; None where nothing is known of any."""
+        return None if self.unknown and not self.by_key else sum(self.by_key.values())
 
 
-def forecast(steps: Iterable[AnyStep], cache: Cache, work: Mapping[str, float]) -> Forecast:
+def forecast(steps: Iterable[AnyStep], cache: Cache, work: Mapping[str, float], guess: Guess | None = None) -> Forecast:
     """Missing steps, and their time at the pace of earlier steps of the same kind.
 
     Args:
         work: key → amount of work, in units that only need to agree within a kind of step.
+        guess: for kinds that never ran here.
     """
     missing = [step for step in steps if cache.lookup(step.module.NAME, step.key) is None]
     paces: dict[str, list[float]] = {}
     for entry in cache.entries():
         if entry.work:
             paces.setdefault(entry.step, []).append(entry.seconds / entry.work)
-    costly = [step for step in missing if step.key in work]
-    known = [step for step in costly if step.module.NAME in paces]
-    seconds = sum(statistics.median(paces[step.module.NAME]) * work[step.key] for step in known)
-    unknown = dict.fromkeys(step.module.NAME for step in costly if step.module.NAME not in paces)
-    is_known = bool(known) or not costly
-    return Forecast(n_missing=len(missing), seconds=seconds if is_known else None, unknown=tuple(unknown))
+    seconds: dict[str, float] = {}
+    unknown, guessed = dict[str, None](), dict[str, None]()
+    for step in (s for s in missing if s.key in work):
+        kind = step.module.NAME
+        if kind in paces:
+            seconds[step.key] = statistics.median(paces[kind]) * work[step.key]
+        elif guess and (found := guess(step)) is not None:
+            seconds[step.key] = found
+            guessed[kind] = None
+        else:
+            unknown[kind] = None
+    return Forecast(n_missing=len(missing), by_key=seconds, unknown=tuple(unknown), guessed=tuple(guessed))
 
 
 def work_of(plan: Plan, recipe: Recipe, header: GgufHeader, text_bytes: Mapping[str, int]) -> dict[str, float]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from lwq.errors import FileError
-from lwq.gguf.header import read_header
+from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.toolchain import home
 from lwq.plan.execution import Surroundings, Watch, execute
 from lwq.plan.finished import Run
-from lwq.plan.forecast import Forecast, forecast, work_of
+from lwq.plan.forecast import Forecast, Guess, forecast, work_of
 from lwq.plan.plan import Machine, Plan
 from lwq.plan.planner import Planner
 from lwq.plan.preview import check_targets
@@ -47,13 +47,25 @@ class Job:
     part: Part
 
     @classmethod
-    def prepare(cls, asked: Asked, machine: Machine, cache: Cache, on_note: OnNote, part: Part = Planner.plan) -> Job:
+    def prepare(
+        cls,
+        asked: Asked,
+        machine: Machine,
+        cache: Cache,
+        on_note: OnNote,
+        part: Part = Planner.plan,
+        *,
+        look: bool = False,
+    ) -> Job:
         """The job of a recipe, or of the part of its steps that a command needs.
+
+        Args:
+            look: it will not be carried out, so no model is read to be hashed.
 
         Raises:
             LwqError: every fault of what the recipe names, before anything costly.
         """
-        sources = fetch(asked.recipe, asked.folder, home(), on_note)
+        sources = fetch(asked.recipe, asked.folder, home(), on_note, look=look)
         if sources.model.kind == "gguf":
             check_targets(asked.recipe, read_header(sources.model.fetched.paths[0]).n_layer)
         plan = part(Planner(asked.recipe, sources, machine))
@@ -79,6 +91,13 @@ class Job:
         entries = execute((convert,), self.surroundings(watch))
         return entries[convert.key].path(convert.inputs.file)
 
+    def header(self) -> GgufHeader | None:
+        """Of the base where it is made, else of the original where dry runs on it tell the truth."""
+        if entry := self.cache.lookup(self.plan.convert.module.NAME, self.plan.convert.key):
+            return read_header(entry.path(self.plan.convert.inputs.file))
+        model = self.sources.model
+        return read_header(model.fetched.paths[0]) if model.kind == "gguf" else None
+
     def work(self) -> dict[str, float]:
         """Key → amount of work; nothing for a model whose size is not known before it is converted."""
         model = self.sources.model
@@ -87,9 +106,9 @@ class Job:
         text_bytes = {role: text.paths[0].stat().st_size for role, text in self.sources.texts.items()}
         return work_of(self.plan, self.recipe, read_header(model.fetched.paths[0]), text_bytes)
 
-    def forecast(self) -> Forecast:
-        """What is still to do, and how long it may take."""
-        return forecast(self.plan.steps, self.cache, self.work())
+    def forecast(self, guess: Guess | None = None) -> Forecast:
+        """What is still to do, and how long it may take; ``guess`` for kinds of steps that never ran here."""
+        return forecast(self.plan.steps, self.cache, self.work(), guess)
 
     def carry_out(self, watch: Watch, *, name: str = "", given: Mapping[str, tuple[Path, ...]] | None = None) -> Run:
         """The finished run; its key values are remembered for ``why`` and for the garbage collector.

@@ -1,11 +1,11 @@
-"""What a recipe will give, before it runs: sizes of its files, and the disk that they take."""
+"""What a recipe will give, before it runs: sizes of its files."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -17,11 +17,15 @@ from lwq.gguf.types import bits_per_weight
 from lwq.gguf.write import write_gguf
 from lwq.layers.pruning import check_count, check_layers, prune_obstacle, without_layers
 from lwq.llama import tools
-from lwq.llama.requests import DryRunRequest, logits_bytes
+from lwq.llama.requests import DryRunRequest
 from lwq.llama.toolchain import Toolchain
-from lwq.recipe.budget import Budget, parse_size
+from lwq.recipe.budget import Budget
 from lwq.recipe.schema import Recipe
 from lwq.recipe.target import Target
+
+_REPACKED: Final = ("q4_0", "q4_K", "q2_K", "iq4_nl")
+"""Source: ggml/src/ggml-cpu/repack.cpp ``ggml_repack_get_optimal_repack_type``, on x86."""
+_LOOKED_UP: Final = "token_embd.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class PlannedFile:
     n_fallback: int
     obstacle: str | None
     """Why its layers cannot be pruned rightly, or None."""
+    repacked_bytes: int
+    """Of matrices whose type the CPU's kernels may want in another order; all, where types are still to be found."""
 
 
 def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> tuple[PlannedFile, ...]:
@@ -99,6 +105,7 @@ def _planned(
         bpw=bits_per_weight(tensors),
         n_fallback=plan.n_fallback,
         obstacle=_obstacle(target, header),
+        repacked_bytes=sum(t.n_bytes for t in tensors if t.ggml_type in _REPACKED and t.name != _LOOKED_UP),
     )
 
 
@@ -135,16 +142,5 @@ def _within(
         bpw=8 * n_bytes / header.n_params,
         n_fallback=0,
         obstacle=None,
+        repacked_bytes=n_bytes,
     )
-
-
-def disk_bytes(recipe: Recipe, header: GgufHeader, files: Iterable[PlannedFile], text_bytes: dict[str, int]) -> int:
-    """Bytes that a run adds to the cache at most: base, pruned bases, files, and stored log-probabilities."""
-    cuts = {(t.prune_layers, t.prune, t.is_healed()) for t in recipe.targets if t.is_pruned()}
-    total = 2 * header.n_params * (1 + len(cuts)) + sum(f.file_bytes for f in files)
-    for role, text in recipe.texts().items():
-        if role != "calibration":
-            n_chunks = text.n_chunks or text_bytes.get(role, 0) // text.n_ctx
-            stored = logits_bytes(header.n_vocab, text.n_ctx, n_chunks)
-            total += min(stored, parse_size(text.max_logits)) if text.max_logits else stored
-    return total

@@ -8,20 +8,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from lwq.errors import DownloadError, FileError, LwqError
 from lwq.gguf.header import read_header
 from lwq.gguf.types import FTYPES
 from lwq.plan.hub import Source, fetch_model, fetch_text
-from lwq.recipe.schema import Recipe, Task, Text, split_cloze
+from lwq.recipe.schema import Recipe, Task, Text, ThirdParty, split_cloze
 from lwq.steps.step import Given
-from lwq.store.files import os_errors, sha256_file
+from lwq.store.files import known_sha256, os_errors, sha256_file
 from lwq.tasks.files import kind_of, usable_items
 from lwq.tasks.items import Kind
 
 T = TypeVar("T")
 OnNote = Callable[[str], None]
+HashOf = Callable[[Path], str]
+_NOT_READ: Final = "not read: "
+_LARGE_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +62,23 @@ class Sources:
         everything = (self.model.fetched, *self.texts.values(), *self.third_party.values(), *sets)
         return {fetched.given.sha256: fetched.paths for fetched in everything}
 
+    def unread(self) -> frozenset[str]:
+        """What stands for the hashes of models that were only looked at: keys that hold them are of this plan alone."""
+        return frozenset(sha256 for sha256 in self.given() if sha256.startswith(_NOT_READ))
 
-def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
+
+def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote, *, look: bool = False) -> Sources:
     """All sources of a recipe whose paths start at ``folder``.
+
+    Args:
+        look: models that were never hashed are not read for it. That is enough for a plan, which needs hashes only to
+            say what is done: of such a model nothing can be in the cache.
 
     Raises:
         LwqError: the one thing that is wrong, or a list of all that are.
     """
-    folder = folder.absolute()
+    folder, memo = folder.absolute(), home / "hashes.sqlite"
+    hash_of = partial(_known, memo) if look else partial(_hash, memo, on_note)
     faults: list[LwqError] = []
 
     def attempt(what: Callable[[], T]) -> T | None:
@@ -78,13 +90,13 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Sources:
 
     source = attempt(partial(_source, recipe, folder, home, on_note))
     texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
-    others = {t.name: attempt(partial(_other, t.name, t.model, folder, home, on_note)) for t in recipe.third_party}
+    others = {t.name: attempt(partial(_other, t, folder, home, on_note, hash_of)) for t in recipe.third_party}
     tasks = {t.name: attempt(partial(_task, t, folder, home)) for t in recipe.tasks}
     attempt(lambda: _check_disjoint({role: text for role, text in texts.items() if text}))
     if faults:
         raise _joined(faults)
     assert source is not None
-    model = _model(source, recipe, home, on_note)
+    model = _model(source, recipe, hash_of)
     return Sources(
         model=model,
         texts={r: f for r, f in texts.items() if f},
@@ -109,9 +121,20 @@ def _source(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Source
     return source
 
 
-def _model(source: Source, recipe: Recipe, home: Path, on_note: OnNote) -> Model:
+def _hash(memo: Path, on_note: OnNote, path: Path) -> str:
+    if path.stat().st_size > _LARGE_BYTES and not known_sha256(path, memo):
+        on_note(f"hashing {path.name}")
+    return sha256_file(path, memo=memo)
+
+
+def _known(memo: Path, path: Path) -> str:
+    """The hash that is known of a file, or what stands for it; nothing of the file is read."""
+    return known_sha256(path, memo) or f"{_NOT_READ}{path.resolve()}"
+
+
+def _model(source: Source, recipe: Recipe, hash_of: HashOf) -> Model:
     name = recipe.model_name or _stem(source)
-    fetched = _fetched(source, home, on_note)
+    fetched = _fetched(source, hash_of)
     return Model(kind=source.kind, fetched=fetched, name=name, licence=source.licence)
 
 
@@ -127,25 +150,24 @@ def _stem(source: Source) -> str:
     return name[: len(head)] if label.upper() in FTYPES and head else name
 
 
-def _fetched(source: Source, home: Path, on_note: OnNote) -> Fetched:
+def _fetched(source: Source, hash_of: HashOf) -> Fetched:
     """Content hash of a model: of the file, or of the list of its files' hashes."""
-    memo = home / "hashes.sqlite"
-    hashes = []
-    for path in source.files:
-        if path.stat().st_size > 2**30:
-            on_note(f"hashing {path.name}")
-        hashes.append((path.name, sha256_file(path, memo=memo)))
-    digest = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
+    hashes = [(path.name, hash_of(path)) for path in source.files]
+    unread = next((digest for _, digest in hashes if digest.startswith(_NOT_READ)), "")
+    whole = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
+    digest = unread or whole
     paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
     return Fetched(given=Given(sha256=digest, name=source.name), paths=paths, label=source.label)
 
 
-def _other(name: str, reference: str, folder: Path, home: Path, on_note: OnNote) -> Fetched:
-    source = fetch_model(reference, recipe_dir=folder, home=home, on_progress=on_note)
+def _other(other: ThirdParty, folder: Path, home: Path, on_note: OnNote, hash_of: HashOf) -> Fetched:
+    source = fetch_model(other.model, recipe_dir=folder, home=home, on_progress=on_note)
     if source.kind != "gguf" or len(source.files) != 1:
-        raise FileError(f"third_party {name}: {reference} is not one GGUF file", hint="name a single .gguf file")
+        raise FileError(
+            f"third_party {other.name}: {other.model} is not one GGUF file", hint="name a single .gguf file"
+        )
     read_header(source.files[0])
-    return _fetched(source, home, on_note)
+    return _fetched(source, hash_of)
 
 
 def _named(others: dict[str, Fetched], model: Model, recipe: Recipe) -> dict[str, Fetched]:

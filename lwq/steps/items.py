@@ -19,7 +19,7 @@ from lwq.tasks.lengths import measured
 NAME = "items"
 VERSION = 2
 USES_TOOLS = True
-_LEAST_PARALLEL: Final = 4
+LEAST_PARALLEL: Final = 4
 _STEP: Final = 256
 
 
@@ -72,7 +72,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     items, parts = _drawn(inputs, once)
     file = f"{inputs.name}.items"
     write_atomic(ctx.folder / file, render(inputs.kind, items, inputs.name))
-    n_parallel = max(_LEAST_PARALLEL, *(len(item.choices) for item in items))
+    n_parallel = max(LEAST_PARALLEL, *(len(item.choices) for item in items))
     n_ctx, unfair = _context(inputs, ctx, items, n_parallel)
     return Result(
         file=file,

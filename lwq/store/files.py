@@ -80,6 +80,13 @@ def sha256_file(path: Path, *, memo: Path | None = None, on_progress: OnBytes | 
     return digest
 
 
+def known_sha256(path: Path, memo: Path) -> str | None:
+    """What ``sha256_file`` remembers of a file as it is now, or None; nothing of the file is read."""
+    with os_errors("look at it", path):
+        path = path.resolve(strict=True)
+        return _recall(memo, path, path.stat())
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replaces the file in one move: readers see the old bytes or the new, also after a crash."""
     with replacing(path) as file:

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.tools
 def test_published_figures_are_predicted(tmp_path: Path, toolchain: Toolchain) -> None:
     model = tmp_path / "mistral.gguf"
-    subprocess.run([sys.executable, str(ROOT / "recipes/shapes/write_sparse_mistral.py"), str(model)], check=True)
+    write = str(ROOT / "recipes/shapes/write_sparse.py")
+    subprocess.run([sys.executable, write, "mistral-24b", str(model)], check=True)
     assert model.stat().st_blocks * 512 < 20 * 2**20
     text = (ROOT / "recipes" / "mistral-small-3.2-24b-pruned.toml").read_text(encoding="utf-8")
     files = {f.name: f for f in planned_files(parse_recipe(text, "r.toml"), read_header(model), toolchain)}

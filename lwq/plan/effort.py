@@ -1,0 +1,194 @@
+"""How much each step of a plan computes, for its time where none of its kind ran on this machine before.
+
+Counted roughly, as the steps compute: passes of the whole model over windows, a probe half of one (it starts at the
+layer that it changes), weights quantized, bytes written and hashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lwq.bits.contest import EXPONENTS, N_PROBE_WINDOWS, N_PROBES, N_SWAPS
+from lwq.bits.curves import N_ROWS
+from lwq.layers.healing import WIDEST
+from lwq.layers.mending import RIDGES
+from lwq.plan.needs import Outlook, is_base_already
+from lwq.plan.plan import AnyStep
+from lwq.steps import (
+    baseline,
+    bench,
+    convert,
+    cut,
+    evaluate,
+    heal,
+    imatrix,
+    lean,
+    pace,
+    parts,
+    prune,
+    quantize,
+    search,
+    sensitivity,
+    tasks,
+)
+from lwq.steps.step import Made
+
+_TAIL: Final = 0.55
+"""Share of a pass that a change of one tensor makes necessary, on average."""
+_N_TIMED: Final = 5
+"""Files that a least speed is looked for with."""
+_TOKENS_OF_AN_ITEM: Final = 200
+"""All choices of a task item together."""
+_TEST: Final = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What a step computes."""
+
+    passed: float = 0.0
+    """Parameters times tokens, many at once."""
+    generated: float = 0.0
+    """Parameters times tokens, one after another."""
+    quantized: float = 0.0
+    """Weights."""
+    written: float = 0.0
+    """Bytes."""
+
+    def __add__(self, other: Effort) -> Effort:
+        return Effort(
+            passed=self.passed + other.passed,
+            generated=self.generated + other.generated,
+            quantized=self.quantized + other.quantized,
+            written=self.written + other.written,
+        )
+
+
+def effort_of(step: AnyStep, outlook: Outlook) -> Effort | None:
+    """What a step computes; None of the quick ones."""
+    found = _EFFORTS.get(step.module.NAME)
+    return found(step.inputs, outlook, step) if found else None
+
+
+def _tokens(o: Outlook, inputs: Any) -> float:
+    return float(inputs.n_ctx * o.n_windows(inputs.text.sha256, inputs.n_ctx, inputs.n_chunks))
+
+
+def _convert(i: convert.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    return (
+        Effort()
+        if is_base_already(o, i.base_type)
+        else Effort(quantized=0.1 * o.shape.n_params, written=o.shape.base_bytes)
+    )
+
+
+def _imatrix(i: imatrix.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    return Effort(passed=o.shape.n_params * _tokens(o, i))
+
+
+def _baseline(i: baseline.Inputs, o: Outlook, step: AnyStep) -> Effort:
+    made = Made(step=baseline.NAME, key=step.key, name="")
+    return Effort(passed=o.shape.n_params * i.n_ctx * o.scored_windows(made), written=o.stored(made))
+
+
+def _evaluate(i: evaluate.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    return Effort(passed=o.shape.n_params * i.n_ctx * o.scored_windows(i.baseline))
+
+
+def _parts(i: parts.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    n = i.n_ctx * o.scored_windows(i.baseline)
+    return Effort(passed=3.0 * o.shape.n_params * n, written=o.stored(i.baseline))
+
+
+def _tasks(i: tasks.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    return Effort(passed=o.shape.n_params * o.by_key[i.items.key].inputs.n_items * _TOKENS_OF_AN_ITEM)
+
+
+def _bench(i: bench.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    parts_of = [part for test in i.tests for part in test.split("+")]
+    prompts = sum(int(p[2:]) for p in parts_of if p.startswith("pp"))
+    generated = sum(int(p[2:]) for p in parts_of if p.startswith("tg"))
+    runs = 2.0 * o.shape.n_params * i.repetitions * len(i.candidates)  # each test is warmed up
+    return Effort(passed=runs * prompts, generated=runs * generated)
+
+
+def _sensitivity(i: sensitivity.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    matrices = o.shape.matrices
+    curves = sum(min(N_ROWS, t.n_elements // t.ne[0]) * t.ne[0] for t in matrices) * len(i.types)
+    return Effort(
+        passed=o.shape.n_params * i.n_ctx * (i.n_windows * (2 + _TAIL * len(matrices)) + 16),
+        quantized=float(o.shape.n_params + curves),
+    )
+
+
+def _search(i: search.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    mixes = 1 + len(EXPONENTS) + len(i.rivals)
+    probes = _TAIL * N_PROBES * N_PROBE_WINDOWS * i.probe_n_ctx
+    raced = i.n_ctx * i.n_windows * (1 + mixes + _TAIL * 2 * N_SWAPS)
+    return Effort(passed=o.shape.n_params * (probes + raced), quantized=float(o.shape.n_params * mixes))
+
+
+def _prune(i: prune.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    n_layer, windows = o.shape.n_layer, i.n_windows * i.n_ctx
+    scores = 3 * n_layer * windows * _TAIL
+    sets = i.n_layers * n_layer * windows * _TAIL
+    return Effort(passed=o.shape.n_params * (scores + sets + 16 * i.n_ctx))
+
+
+def _heal(i: heal.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    """A solution of n equations takes about n³ multiplications."""
+    n_sets = 1 if i.layers else len(i.counts) or max(1, o.n_gone((), ()))
+    wide = max((t.ne[0] for t in o.shape.matrices if t.tensor_class == "ffn_down"), default=0)
+    n_tried = len(RIDGES) * o.shape.n_layer // 2
+    solved = n_tried * float(wide if wide <= WIDEST else o.shape.n_embd) ** 3
+    fitted = i.n_ctx * (2 * i.n_fit_windows + _TAIL * n_tried * i.n_windows)
+    sums = i.n_fit_windows * i.n_ctx * o.shape.n_layer / 2 * float(wide) ** 2
+    return Effort(passed=n_sets * (o.shape.n_params * fitted + solved + sums))
+
+
+def _cut(i: cut.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    return Effort(passed=4.0 * o.shape.n_params * i.n_ctx, written=o.shape.base_bytes)
+
+
+def _lean(i: lean.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    raced = i.n_ctx * i.n_windows * (2 + o.n_gone((), ()))
+    fitted = i.fit_n_ctx * (20 + o.n_windows(i.fit_text.sha256, i.fit_n_ctx, i.fit_n_chunks))
+    return Effort(
+        passed=o.shape.n_params * (raced + fitted), quantized=2.0 * o.shape.n_params, written=o.shape.base_bytes
+    )
+
+
+def _pace(_: pace.Inputs, o: Outlook, step: AnyStep) -> Effort:
+    n_models = 1 + (o.n_gone((), ()) if step.inputs.heal else 0)
+    each = Effort(
+        quantized=o.shape.n_params, generated=4.0 * o.shape.n_params * _TEST, written=o.target(step).file_bytes
+    )
+    total = Effort()
+    for _number in range(_N_TIMED * n_models):
+        total += each
+    return total
+
+
+def _quantize(_: quantize.Inputs, o: Outlook, step: AnyStep) -> Effort:
+    return Effort(quantized=o.shape.n_params, written=o.target(step).file_bytes)
+
+
+_EFFORTS: Final[dict[str, Callable[[Any, Outlook, AnyStep], Effort]]] = {
+    convert.NAME: _convert,
+    imatrix.NAME: _imatrix,
+    baseline.NAME: _baseline,
+    evaluate.NAME: _evaluate,
+    parts.NAME: _parts,
+    tasks.NAME: _tasks,
+    bench.NAME: _bench,
+    sensitivity.NAME: _sensitivity,
+    search.NAME: _search,
+    prune.NAME: _prune,
+    heal.NAME: _heal,
+    cut.NAME: _cut,
+    lean.NAME: _lean,
+    pace.NAME: _pace,
+    quantize.NAME: _quantize,
+}

@@ -21,7 +21,7 @@ from lwq.plan.effort import effort_of
 from lwq.plan.expected import Expected, Lack, expected, outlook, to_write, what_lacks
 from lwq.plan.forecast import Forecast, Guess
 from lwq.plan.job import Job, read_recipe
-from lwq.plan.needs import Outlook
+from lwq.plan.outlook import Outlook
 from lwq.plan.plan import AnyStep
 from lwq.store.files import free_bytes, human_bytes
 

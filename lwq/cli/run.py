@@ -31,9 +31,10 @@ MODEL = click.option("--model", metavar="REFERENCE", help="Use this model instea
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_obj
 def plan_command(settings: Settings, recipe: Path, model: str | None, as_json: bool) -> None:
-    """Show steps, predicted sizes, disk and time of RECIPE.
+    """Show RECIPE's steps with memory, disk and time of each, and predicted sizes of files.
 
-    Nothing is measured and nothing large is fetched; sizes come from dry runs of llama-quantize.
+    Nothing is measured and nothing large is fetched or read; sizes come from dry runs of llama-quantize. Steps without
+    a key depend on a model that was never hashed.
     """
     show_plan(recipe, model, settings, as_json=as_json)
 

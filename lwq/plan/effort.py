@@ -14,7 +14,7 @@ from lwq.bits.contest import EXPONENTS, N_PROBE_WINDOWS, N_PROBES, N_SWAPS
 from lwq.bits.curves import N_ROWS
 from lwq.layers.healing import WIDEST
 from lwq.layers.mending import RIDGES
-from lwq.plan.needs import Outlook, is_base_already
+from lwq.plan.outlook import Outlook
 from lwq.plan.plan import AnyStep
 from lwq.steps import (
     baseline,
@@ -77,11 +77,7 @@ def _tokens(o: Outlook, inputs: Any) -> float:
 
 
 def _convert(i: convert.Inputs, o: Outlook, _: AnyStep) -> Effort:
-    return (
-        Effort()
-        if is_base_already(o, i.base_type)
-        else Effort(quantized=0.1 * o.shape.n_params, written=o.shape.base_bytes)
-    )
+    return Effort() if o.is_base(i.base_type) else Effort(quantized=0.1 * o.shape.n_params, written=o.shape.base_bytes)
 
 
 def _imatrix(i: imatrix.Inputs, o: Outlook, _: AnyStep) -> Effort:

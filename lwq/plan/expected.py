@@ -16,7 +16,8 @@ from lwq.llama.limits import MemoryLimit, memory_limits
 from lwq.llama.machine import room_bytes
 from lwq.plan.job import Job
 from lwq.plan.memory import Peak
-from lwq.plan.needs import Disk, Outlook, disk_of, peak_of
+from lwq.plan.needs import Disk, disk_of, peak_of
+from lwq.plan.outlook import Outlook
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import PlannedFile
 from lwq.plan.shape import ModelShape

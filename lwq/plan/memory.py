@@ -7,7 +7,7 @@ keep. A step's peak is that of its largest process. ``benchmarks/peaks.py`` sets
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from lwq.layers.healing import WIDEST
@@ -39,20 +39,27 @@ class Peak:
     """The most memory that a step needs at a time, in bytes."""
 
     anonymous: int
-    """Of one process alone: it must be there."""
+    """Of one process alone, when it is most: it must be there."""
     mapped: int = 0
-    """Pages of files beside that, of which the system drops what it needs for others."""
+    """Pages of files when most memory is resident, of which the system drops what it needs for others."""
     device: int = 0
     """On the device that computes, where that is not the CPU."""
+    others: int = 0
+    """What is resident beside ``mapped`` then; 0: as much as ``anonymous``."""
 
     @property
     def resident(self) -> int:
-        return self.anonymous + self.mapped
+        return self.mapped + (self.others or self.anonymous)
 
     def and_then(self, other: Peak) -> Peak:
         """Of one after the other."""
         larger = max(self, other, key=lambda p: p.resident)
-        return replace(larger, anonymous=max(self.anonymous, other.anonymous), device=max(self.device, other.device))
+        return Peak(
+            anonymous=max(self.anonymous, other.anonymous),
+            mapped=larger.mapped,
+            device=max(self.device, other.device),
+            others=larger.others or larger.anonymous,
+        )
 
 
 START: Final = Peak(anonymous=34 * _MIB, mapped=20 * _MIB)

@@ -84,7 +84,7 @@ def known_sha256(path: Path, memo: Path) -> str | None:
     """What ``sha256_file`` remembers of a file as it is now, or None; nothing of the file is read."""
     with os_errors("look at it", path):
         path = path.resolve(strict=True)
-        return _recall(memo, path, path.stat())
+        return _recall(memo, path, path.stat()) if memo.exists() else None
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

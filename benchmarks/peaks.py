@@ -101,7 +101,7 @@ def main() -> None:
     arguments.add_argument("recipe", type=Path)
     arguments.add_argument("--model")
     options = arguments.parse_args()
-    settings = Settings(verbosity=-1, llama_dir=None, threads=int(os.environ.get("LWQ_THREADS", "1")))
+    settings = Settings(verbosity=-1, llama_dir=None, threads=int(os.environ.get("LWQ_THREADS", "1")), device="auto")
     job = Job.prepare(read_recipe(options.recipe, options.model), settings.machine(), settings.cache(), print)
     said = predicted(job)
     print(f"{'step':<40} predicted anonymous measured anonymous ratio seconds")

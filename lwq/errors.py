@@ -61,6 +61,10 @@ class TranscriptError(ToolError):
     """A llama.cpp program printed something of unknown shape, or not what it had to print."""
 
 
+class EngineError(LwqError):
+    """A process that computes with llama.cpp's libraries ended without an answer; what it measured is kept."""
+
+
 class Interrupted(LwqError):
     """The user (or the system) asked lwq to stop; finished pieces are kept."""
 

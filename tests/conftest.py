@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lwq.engine.bindings import load_bindings
+from lwq.llama.devices import RPC, find_device
 from lwq.llama.toolchain import REMOTE, RPC_SERVER, Toolchain, find, home
 
 REAL_HOME = home()
@@ -94,27 +94,20 @@ def toolchain(request: pytest.FixtureRequest) -> Iterator[Toolchain]:
     command = [str(found.program(RPC_SERVER)), "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _add_device(found, port)
-        yield found
+        _wait_for(port)
+        device = find_device(found.program("llama-perplexity"), f"{RPC}127.0.0.1:{port}", found.backend)
+        yield replace(found, device=device)
     finally:
         server.kill()
         server.wait()
 
 
-def _add_device(toolchain: Toolchain, port: int) -> None:
-    """Makes the server's device one that llama.cpp loads models on in this process."""
+def _wait_for(port: int) -> None:
     for _ in range(200):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
+                return
         time.sleep(0.05)
-    library: Any = load_bindings(toolchain).llama_cpp._lib
-    library.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
-    library.ggml_backend_rpc_add_server.argtypes = [ctypes.c_char_p]
-    library.ggml_backend_register.argtypes = [ctypes.c_void_p]
-    registry = library.ggml_backend_rpc_add_server(f"127.0.0.1:{port}".encode())
-    assert registry, "the server has no device"
-    library.ggml_backend_register(registry)
 
 
 @pytest.fixture

@@ -28,6 +28,14 @@ PRUNING = RECIPE[: RECIPE.index("[[targets]]")] + (
     "[bench]\ntests = []\n[pruning]\nn_windows = 2\nn_fit_windows = 6\n"
     + "".join(f'[[targets]]\nftype = "Q8_0"\nprune = {n}\n' for n in (1, 2))
 )
+IN_PROCESS = {
+    "baseline", "sensitivity", "items", "prune", "heal", "pace", "search", "lean", "cut", "quantize",
+}  # fmt: skip
+EVERYTHING = RECIPE[: RECIPE.index("[[targets]]")] + (
+    "[bench]\ntests = []\n[pruning]\nn_windows = 2\nn_fit_windows = 6\n[sensitivity]\nn_windows = 2\n"
+    '[[targets]]\nbudget = "Q8_0"\nprune = "auto"\nmin_tg = 1.0\ntypes = ["q8_0", "q4_0"]\n'
+    '[[targets]]\nftype = "Q8_0"\nprune = 1\n' + RECIPE[RECIPE.index("[[tasks]]") : RECIPE.index("[bench]")]
+)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}
 
 
@@ -158,3 +166,48 @@ def test_tools_die_with_a_killed_run(tmp_path: Path, tools_home: Path, toolchain
     _, alive = psutil.wait_procs(children, timeout=10)
     assert children
     assert not alive
+
+
+def child_of(process: subprocess.Popen[str], home: Path, spared: set[str]) -> tuple[str, int] | None:
+    """A step of a run and the process that carries it out, once there is one not to be spared; None at its end."""
+    import psutil
+
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children():
+                at_work = [p.name[1:].split("-")[0] for p in home.glob("steps/.*-*.*/")]
+                if "lwq.plan.child" in " ".join(child.cmdline()) and at_work and at_work[0] not in spared:
+                    return at_work[0], child.pid
+        time.sleep(0.002)
+    return None
+
+
+def test_killed_child_is_one_error_with_its_step_and_the_next_run_goes_on(tmp_path: Path, tools_home: Path) -> None:
+    write_inputs(tmp_path)
+    write_tiny_llama(tmp_path / "tiny.gguf", n_layer=6)
+    (tmp_path / "tiny.toml").write_text(EVERYTHING, encoding="utf-8")
+    finish(tmp_path)
+    whole = outcome(tmp_path)
+    for left in ("reports", "steps", "pieces"):
+        shutil.rmtree((tmp_path if left == "reports" else tools_home) / left)
+    for how, words in ((signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "out of memory")):
+        killed: set[str] = set()
+        for entry in tools_home.glob("steps/*"):
+            shutil.rmtree(entry)
+        while killed != IN_PROCESS:
+            process = start(tmp_path)
+            found = child_of(process, tools_home, killed)
+            assert found, (IN_PROCESS - killed, process.communicate(timeout=60)[1])
+            time.sleep(0.2)
+            os.kill(found[1], how)
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 1, (found, err)
+            (said,) = (line for line in err.splitlines() if line.startswith("lwq: "))
+            assert said.startswith((f"lwq: {found[0]}", "lwq: allocate")), said
+            assert words in said
+            assert "the same command goes on from there" in err
+            assert "Traceback" not in err
+            assert not [p for p in tools_home.glob("steps/.*-*.*") if p.is_dir()]
+            killed.add(found[0])
+    finish(tmp_path)
+    assert outcome(tmp_path) == whole

@@ -72,23 +72,23 @@ class LazyGroup(click.Group):
 @click.option("-v", "--verbose", count=True, help="Also the command lines of the tools.")
 @click.option("--llama-dir", metavar="DIR", help="Use this llama.cpp instead of the pinned build.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the tools; one per core when absent.")
+@click.option("--device", metavar="DEVICE", default="auto", help="auto, cpu, gpu, gpu:N or rpc://HOST:PORT.")
 @click.pass_context
-def cli(ctx: click.Context, quiet: int, verbose: int, llama_dir: str | None, threads: int | None) -> None:
+def cli(ctx: click.Context, quiet: int, verbose: int, llama_dir: str | None, threads: int | None, device: str) -> None:
     """Layer-wise quantization for llama.cpp, by measurement.
 
-    Every option can be set in the environment: LWQ_LLAMA_DIR, LWQ_THREADS, …; LWQ_HOME moves the cache.
+    Every option can be set in the environment: LWQ_LLAMA_DIR, LWQ_DEVICE, …; LWQ_HOME moves the cache.
     Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 130 interrupted.
     """
     from lwq.cli.settings import Settings
 
-    ctx.obj = Settings(verbosity=verbose - quiet, llama_dir=llama_dir, threads=threads)
+    ctx.obj = Settings(verbosity=verbose - quiet, llama_dir=llama_dir, threads=threads, device=device)
 
 
 def main() -> NoReturn:
     """Entry point: runs a command and turns what went wrong into a message and an exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
-    sys.unraisablehook = _unraisable
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -119,11 +119,3 @@ def _fail(error: LwqError) -> int:
 
 def _interrupted(signum: int, frame: FrameType | None) -> None:
     raise Interrupted("interrupted", hint="finished steps are kept; the same command goes on from there")
-
-
-def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """An interruption that fell into a callback, where Python drops exceptions, comes again a moment later."""
-    if isinstance(unraisable.exc_value, Interrupted):
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-    else:
-        sys.__unraisablehook__(unraisable)

@@ -19,12 +19,13 @@ class Settings:
     verbosity: int
     llama_dir: str | None
     threads: int | None
+    device: str
 
     def toolchain(self) -> Toolchain:
-        """The llama.cpp to use; starts no process for our own build."""
-        from lwq.llama.toolchain import find
+        """The llama.cpp to use, on the device that was asked for."""
+        from lwq.llama.toolchain import find_for
 
-        return find(Path(self.llama_dir) if self.llama_dir else None)
+        return find_for(self.device, Path(self.llama_dir) if self.llama_dir else None)
 
     def machine(self) -> Machine:
         """The toolchain with this machine's threads and processor."""

@@ -5,15 +5,22 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections import deque
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from lwq.errors import ToolchainError
+from lwq.llama.devices import Device
 from lwq.llama.toolchain import BINDINGS_VERSION, COMMIT, Toolchain
 
 _STEERING: Final = ("GGML_", "LLAMA_")
+LAST_WORD: Final = "llama.cpp: "
+"""Begins the line on stderr that says why ggml gave up."""
+_LEVEL_ERROR: Final = 4
+_servers: Final = set[str]()
+_errors: Final = deque[str](maxlen=1)
 _kept: list[Any] = []  # callbacks that native code calls for as long as the process lives
 
 
@@ -46,9 +53,55 @@ def load_bindings(toolchain: Toolchain) -> ModuleType:
 
     _check_libraries(llama_cpp, toolchain)
     if first:
-        _silence(llama_cpp)
+        _listen(llama_cpp)
+    if toolchain.device.server:
+        _add_server(llama_cpp.llama_cpp._lib, toolchain.device.server)
     module: ModuleType = llama_cpp
     return module
+
+
+def model_parameters(llama: ModuleType, device: Device, n_layers: int) -> Any:
+    """llama.cpp's parameters of a model of which so many layers lie on a device, and nothing on another.
+
+    Raises:
+        ToolchainError: the libraries do not see the device.
+    """
+    parameters, library = llama.llama_model_default_params(), llama.llama_cpp._lib
+    if not device.names:
+        return parameters
+    library.ggml_backend_dev_by_name.restype = ctypes.c_void_p
+    library.ggml_backend_dev_by_name.argtypes = [ctypes.c_char_p]
+    handles = [] if device.is_cpu else [library.ggml_backend_dev_by_name(name.encode()) for name in device.names]
+    if not all(handles):
+        raise ToolchainError(f"{', '.join(device.names)}: the libraries see no such device", hint="`lwq doctor`")
+    chosen = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
+    shares = (ctypes.c_float * llama.llama_max_devices())(*device.sizes)
+    parameters.devices, parameters.n_gpu_layers = ctypes.cast(chosen, ctypes.c_void_p), n_layers
+    parameters.tensor_split = ctypes.cast(shares, type(parameters.tensor_split))
+    _kept.extend((chosen, shares))
+    return parameters
+
+
+def _add_server(library: Any, server: str) -> None:
+    """Makes the devices of an RPC server known to the libraries, once.
+
+    Raises:
+        ToolchainError: libraries without RPC.
+    """
+    if server in _servers:
+        return
+    if not hasattr(library, "ggml_backend_rpc_add_server"):
+        raise ToolchainError("these libraries know no RPC", hint="`lwq toolchain build --backend rpc`")
+    library.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
+    library.ggml_backend_rpc_add_server.argtypes = [ctypes.c_char_p]
+    library.ggml_backend_register.argtypes = [ctypes.c_void_p]
+    library.ggml_backend_register(library.ggml_backend_rpc_add_server(server.encode()))
+    _servers.add(server)
+
+
+def said() -> str:
+    """What llama.cpp logged last as an error, as the end of a message; empty where it logged none."""
+    return f": {_errors.pop()}" if _errors else ""
 
 
 def _steer() -> None:
@@ -94,8 +147,17 @@ def _mapped_libraries() -> set[Path]:
     return {Path(file) for file in files if Path(file).name.startswith(("libllama", "libggml"))}
 
 
-def _silence(llama_cpp: Any) -> None:
-    """Native log lines go nowhere; errors come back as results."""
-    callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    _kept.append(callback)
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+def _listen(llama_cpp: Any) -> None:
+    """Native log lines go nowhere but for errors; what ggml says before it aborts goes to stderr, in one line."""
+
+    def log(level: int, text: bytes, _: Any) -> None:
+        if level == _LEVEL_ERROR and (line := text.decode("utf-8", "replace").strip()):
+            _errors.append(line)
+
+    def give_up(message: bytes) -> None:
+        os.write(2, LAST_WORD.encode() + b" ".join(message.split()) + b"\n")
+
+    hearing, giving_up = llama_cpp.llama_log_callback(log), ctypes.CFUNCTYPE(None, ctypes.c_char_p)(give_up)
+    _kept.extend((hearing, giving_up))
+    llama_cpp.llama_log_set(hearing, ctypes.c_void_p(0))
+    llama_cpp.llama_cpp._lib.ggml_set_abort_callback(giving_up)

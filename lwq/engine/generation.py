@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from lwq.engine.bindings import load_bindings
+from lwq.engine.bindings import load_bindings, model_parameters, said
 from lwq.errors import ModelError
+from lwq.gguf.header import read_header
 from lwq.llama.toolchain import Toolchain
 
 
@@ -19,10 +20,13 @@ def check_generates(toolchain: Toolchain, path: Path, *, n_tokens: int = 8) -> t
         ModelError: it does not load, or its logits are not finite.
     """
     lib = load_bindings(toolchain)
-    parameters = lib.llama_model_default_params()
+    header, device = read_header(path), toolchain.device
+    parameters = model_parameters(lib, device, device.n_layers(header.file_bytes, header.n_layer))
     model = lib.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
-        raise ModelError(f"{path.name}: llama.cpp cannot load what was written", hint="do not prune this architecture")
+        raise ModelError(
+            f"{path.name}: llama.cpp cannot load what was written{said()}", hint="do not prune this architecture"
+        )
     try:
         return _generate(lib, model, path, n_tokens)
     finally:
@@ -34,7 +38,9 @@ def _generate(lib: Any, model: Any, path: Path, n_tokens: int) -> tuple[int, ...
     parameters.n_ctx = 64
     context = lib.llama_init_from_model(model, parameters)
     if not context:
-        raise ModelError(f"{path.name}: llama.cpp cannot run what was written", hint="do not prune this architecture")
+        raise ModelError(
+            f"{path.name}: llama.cpp cannot run what was written{said()}", hint="do not prune this architecture"
+        )
     try:
         vocab = lib.llama_model_get_vocab(model)
         n_vocab = lib.llama_vocab_n_tokens(vocab)
@@ -52,7 +58,7 @@ def _next(lib: Any, context: Any, token: int, n_vocab: int, path: Path) -> int:
     one = (ctypes.c_int32 * 1)(token)
     if lib.llama_decode(context, lib.llama_batch_get_one(one, 1)):
         raise ModelError(
-            f"{path.name}: llama.cpp cannot compute what was written", hint="do not prune this architecture"
+            f"{path.name}: llama.cpp cannot compute what was written{said()}", hint="do not prune this architecture"
         )
     logits = lib.llama_get_logits_ith(context, -1)[:n_vocab]
     if not all(math.isfinite(x) for x in logits):

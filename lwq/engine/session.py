@@ -5,17 +5,20 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from lwq.engine.bindings import load_bindings
+from lwq.engine.bindings import load_bindings, model_parameters, said
 from lwq.engine.ggml import Ggml
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes, Floats, Tokens
 
+BESIDE: Final = 0.35
+_SPARE_BYTES: Final = 3 << 30
+"""What is kept beside a base: tensors in other types, at most as a share of it; and logits, streams, buffers."""
 OnCaught = Callable[[int, Bytes], None]
 Listener = Callable[[int, bool], bool]
 """(address of a node, whether this only asks) → whether its result is wanted, or whether to go on."""
@@ -44,6 +47,7 @@ class Session:
     ) -> None:
         self.llama = load_bindings(toolchain)
         self.ggml = Ggml(self.llama.llama_cpp._lib)
+        self.device = toolchain.device
         self.header: GgufHeader = read_header(path)
         self.path, self.n_ctx, self.n_threads = path, n_ctx, n_threads
         self.scored = range(n_ctx // 2, n_ctx - 1) if scored is None else scored
@@ -58,11 +62,15 @@ class Session:
 
     def _load(self) -> None:
         llama = self.llama
-        parameters = llama.llama_model_default_params()
+        device, header = self.device, self.header
+        n_layers = device.n_layers(header.file_bytes, header.n_layer, beside=BESIDE, spare=_SPARE_BYTES)
+        parameters = model_parameters(llama, device, n_layers)
         parameters.use_extra_bufts = False  # kernels of the base's own type, as of all that is swapped
         self.model = llama.llama_model_load_from_file(str(self.path).encode(), parameters)
         if not self.model:
-            raise ModelError(f"{self.path.name}: llama.cpp cannot load it", hint="`lwq inspect` shows what it is")
+            raise ModelError(
+                f"{self.path.name}: llama.cpp cannot load it{said()}", hint="`lwq inspect` shows what it is"
+            )
         options = llama.llama_context_default_params()
         options.n_ctx = options.n_batch = options.n_ubatch = self.n_ctx
         options.n_threads = options.n_threads_batch = self.n_threads
@@ -72,7 +80,7 @@ class Session:
         self.context = llama.llama_init_from_model(self.model, options)
         if not self.context:
             llama.llama_model_free(self.model)
-            raise ModelError(f"{self.path.name}: llama.cpp cannot run it with windows of {self.n_ctx} tokens")
+            raise ModelError(f"{self.path.name}: llama.cpp cannot run it with windows of {self.n_ctx} tokens{said()}")
         self.vocab = llama.llama_model_get_vocab(self.model)
         self.n_vocab = llama.llama_vocab_n_tokens(self.vocab)
         self.batch = llama.llama_batch_init(self.n_ctx, 0, 1)
@@ -148,7 +156,7 @@ class Session:
         if self._failure:
             raise self._failure
         if status:
-            raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens")
+            raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens{said()}")
 
     def _decoded(self) -> Floats:
         rows = (self.llama.llama_get_logits_ith(self.context, i) for i in self.scored)

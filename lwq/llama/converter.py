@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from lwq.errors import FileError, ModelError, ToolError
 from lwq.llama.process import run_tool
+from lwq.llama.requests import Ran
 from lwq.llama.source_tree import fill_source
 from lwq.llama.toolchain import PIN, home, source_folder
 from lwq.store.files import lock, os_errors, sha256_file, write_atomic
@@ -17,15 +17,7 @@ from lwq.store.files import lock, os_errors, sha256_file, write_atomic
 SCRIPT = "convert_hf_to_gguf.py"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Converted:
-    """A converter's run."""
-
-    argv: tuple[str, ...]
-    seconds: float
-
-
-def hf_to_gguf(folder: str, output: str, *, cwd: Path) -> Converted:
+def hf_to_gguf(folder: str, output: str, *, cwd: Path) -> Ran:
     """Writes ``cwd/output`` from the safetensors folder ``cwd/folder``, in the types it is stored in.
 
     Raises:
@@ -40,7 +32,7 @@ def hf_to_gguf(folder: str, output: str, *, cwd: Path) -> Converted:
         raise ModelError(f"{folder}: {error.message}", hint=hint) from None
     if not (cwd / output).is_file():
         raise ModelError(f"{folder}: the converter ended without writing {output}\n{done.stderr[-2000:]}")
-    return Converted(argv=("python", SCRIPT, *arguments), seconds=done.seconds)
+    return Ran(argv=("python", SCRIPT, *arguments), seconds=done.seconds, peak_bytes=done.peak_bytes)
 
 
 def converter_python(script: Path) -> Path:

@@ -184,6 +184,18 @@ def room_bytes(base_bytes: int, available_bytes: int | None = None) -> int:
     return min(max(1 << 30, base_bytes // 10), int(0.3 * available))
 
 
+def preloaded(lib_dir: Path) -> dict[str, str]:
+    """``LD_PRELOAD`` for a process that loads these libraries beside numpy's, where their C++ library is inside them.
+
+    A compiler may be set up to link libstdc++ statically. Its symbols are then exported, and mix with those of the
+    shared one that numpy loads: the process dies while it loads the second.
+    """
+    libraries = [p for name in ("libllama.so", "libggml-base.so") if (p := lib_dir / name).is_file()]
+    if not libraries or all(b"libstdc++.so" in p.read_bytes() or b"libc++.so" in p.read_bytes() for p in libraries):
+        return {}
+    return {"LD_PRELOAD": " ".join(filter(None, ("libstdc++.so.6", os.environ.get("LD_PRELOAD"))))}
+
+
 def give_back_pages() -> None:
     """Pages that this process freed, but whose addresses the C library keeps (glibc), go back to the system."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):

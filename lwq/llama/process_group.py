@@ -29,7 +29,7 @@ _WORDS: Final = {
 }
 
 
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from lwq.metrics.values import Damage, Perplexity, Speed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """A tool's run: its command with bare names, and its wall time."""
+    """A tool's run: its command with bare names, its wall time, and the most memory (resident bytes) seen of it."""
 
     argv: tuple[str, ...]
     seconds: float
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,6 @@ class Compared(Ran):
 class Benched(Ran):
     speed: tuple[Speed, ...]
     load_seconds: float
-    peak_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

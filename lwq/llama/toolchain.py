@@ -7,12 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from lwq.errors import FileError, ToolchainError
-from lwq.llama.devices import CPU, Device
+from lwq.llama.devices import CPU, RPC, Device, check_form, find_device
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import Pin
 from lwq.record.record import ToolchainFacts
@@ -30,6 +30,7 @@ PROGRAMS: Final = (
     "llama-gguf-split",
     "llama-tokenize",
 )
+_GPU_BACKENDS: Final = ("cuda", "metal", "vulkan")
 REMOTE: Final = "rpc"
 """The backend that computes on devices of other processes; used only where it is asked for."""
 RPC_SERVER: Final = "ggml-rpc-server"
@@ -78,6 +79,7 @@ class Toolchain:
             "backend": self.backend,
             "flags": list(self.flags),
             "compiler": self.compiler,
+            **self.device.facts,
         }
         return known if self.stock else {**known, "programs": self.manifest_sha256}
 
@@ -85,7 +87,12 @@ class Toolchain:
     def facts(self) -> ToolchainFacts:
         """What a card says of it."""
         return ToolchainFacts(
-            commit=self.commit, backend=self.backend, flags=self.flags, compiler=self.compiler, stock=self.stock
+            commit=self.commit,
+            backend=self.backend,
+            flags=self.flags,
+            compiler=self.compiler,
+            stock=self.stock,
+            device=self.device.label,
         )
 
 
@@ -136,7 +143,29 @@ def find(llama_dir: Path | None = None, *, backend: str = "") -> Toolchain:
             faults.append(error.message)
     if faults:
         raise ToolchainError("\n".join(faults), hint=_BUILD_HINT)
-    raise ToolchainError(f"{home() / 'toolchains'}: no llama.cpp {COMMIT[:12]} is built", hint=_BUILD_HINT)
+    of_backend = f" for {backend}" if backend else ""
+    hint = f"`lwq toolchain build --backend {backend}` makes it (minutes)" if backend else _BUILD_HINT
+    raise ToolchainError(f"{home() / 'toolchains'}: no llama.cpp {COMMIT[:12]} is built{of_backend}", hint=hint)
+
+
+def find_for(device: str, llama_dir: Path | None = None) -> Toolchain:
+    """The llama.cpp to use on a device (``devices.FORMS``).
+
+    Starts a process, which lists devices, for all but our own build for the CPU.
+
+    Raises:
+        UsageError: what names no device.
+        ToolchainError: as of ``find``; a device that the build does not see.
+    """
+    check_form(device)
+    backend = ""
+    if llama_dir is None and not os.environ.get("LWQ_LLAMA_DIR"):
+        backends = (REMOTE,) if device.startswith(RPC) else _GPU_BACKENDS if device.startswith("gpu") else ()
+        built = (b for b in backends if any(home().glob(f"toolchains/{COMMIT[:12]}-{b}-*/{MANIFEST}")))
+        backend = next(built, REMOTE if device.startswith(RPC) else "")
+    toolchain = find(llama_dir, backend=backend)
+    found = find_device(toolchain.program("llama-perplexity"), device, toolchain.backend)
+    return replace(toolchain, device=found)
 
 
 def read_manifest(manifest: Path) -> Toolchain:

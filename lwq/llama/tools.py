@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from lwq.errors import ModelError, ToolError, TranscriptError
 from lwq.gguf.header import read_header
 from lwq.llama.complaints import complaint
+from lwq.llama.devices import SERVER
 from lwq.llama.process import Completed, OnOutput, failure, run_tool
 from lwq.llama.requests import (
     Benched,
@@ -51,8 +52,8 @@ T = TypeVar("T")
 def dry_run(toolchain: Toolchain, request: DryRunRequest, *, cwd: Path) -> Planned:
     """The types and the size that llama-quantize would write."""
     argv = ("llama-quantize", "--dry-run", *request.options(), request.model, request.ftype)
-    plan, seconds = _run(toolchain, argv, cwd, None, lambda done: parse_dry_run(done.stderr))
-    return Planned(argv=argv, seconds=seconds, plan=plan)
+    plan, done = _run(toolchain, argv, cwd, None, lambda done: parse_dry_run(done.stderr))
+    return Planned(argv=argv, seconds=done.seconds, peak_bytes=done.peak_bytes, plan=plan)
 
 
 def quantize(
@@ -64,8 +65,8 @@ def quantize(
     output = request.output if request.output[:1].isalpha() else f"./{request.output}"
     files = (request.model, output, request.ftype, str(threads))
     argv = ("llama-quantize", *request.options(), *files)
-    _, seconds = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / request.output))
-    return Ran(argv=argv, seconds=seconds)
+    _, done = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / request.output))
+    return Ran(argv=argv, seconds=done.seconds, peak_bytes=done.peak_bytes)
 
 
 def _check_metadata(request: QuantizeRequest) -> None:
@@ -91,8 +92,16 @@ def imatrix(
     window, output = request.window, request.output
     more = ("--process-output",) if process_output else ()
     files = ("-m", request.model, "-f", request.text, "-o", output)
-    argv = ("llama-imatrix", *files, *window.arguments(), *more, "-t", str(threads))
-    _, seconds = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / output))
+    argv = (
+        "llama-imatrix",
+        *files,
+        *window.arguments(),
+        *more,
+        "-t",
+        str(threads),
+        *_placed(toolchain, cwd / request.model),
+    )
+    _, done = _run(toolchain, argv, cwd, on_progress, partial(_need, cwd / output))
     header = read_header(cwd / output)
     n_chunks = header.number("imatrix.chunk_count") or 0
     if not n_chunks or (window.n_chunks and n_chunks < window.n_chunks):
@@ -101,7 +110,13 @@ def imatrix(
             f"{window.n_chunks or 'some'} were asked for",
             hint="give a longer calibration text, or lower n_chunks",
         )
-    return Collected(argv=argv, seconds=seconds, n_entries=len(header.tensors) // 2, n_chunks=n_chunks)
+    return Collected(
+        argv=argv,
+        seconds=done.seconds,
+        peak_bytes=done.peak_bytes,
+        n_entries=len(header.tensors) // 2,
+        n_chunks=n_chunks,
+    )
 
 
 def perplexity_base(
@@ -121,15 +136,23 @@ def perplexity_base(
     window, logits = request.window, request.output
     files = ("-m", request.model, "-f", request.text)
     store = ("--kl-divergence-base", logits)
-    argv = ("llama-perplexity", *files, *window.arguments(), *store, "-t", str(threads))
-    perplexity, seconds = _run(toolchain, argv, cwd, on_progress, partial(_stored, cwd / logits))
+    argv = (
+        "llama-perplexity",
+        *files,
+        *window.arguments(),
+        *store,
+        "-t",
+        str(threads),
+        *_placed(toolchain, cwd / request.model),
+    )
+    perplexity, done = _run(toolchain, argv, cwd, on_progress, partial(_stored, cwd / logits))
     n_chunks = perplexity.n_chunks
     if window.n_chunks and n_chunks < window.n_chunks and not at_most:
         raise ToolError(
             f"{request.text}: has {n_chunks} windows of {window.n_ctx} tokens, {window.n_chunks} were asked for",
             hint="give a longer text, or lower n_chunks",
         )
-    return Measured(argv=argv, seconds=seconds, perplexity=perplexity)
+    return Measured(argv=argv, seconds=done.seconds, peak_bytes=done.peak_bytes, perplexity=perplexity)
 
 
 def kl_divergence(
@@ -137,9 +160,19 @@ def kl_divergence(
 ) -> Compared:
     """The damage of a model against stored log-probabilities, which also hold the tokens."""
     what = ("--kl-divergence-base", request.logits, "--kl-divergence")
-    argv = ("llama-perplexity", "-m", request.model, "-c", str(request.n_ctx), *what, "-t", str(threads))
-    damage, seconds = _run(toolchain, argv, cwd, on_progress, lambda done: parse_damage(done.stdout, done.stderr))
-    return Compared(argv=argv, seconds=seconds, damage=damage)
+    argv = (
+        "llama-perplexity",
+        "-m",
+        request.model,
+        "-c",
+        str(request.n_ctx),
+        *what,
+        "-t",
+        str(threads),
+        *_placed(toolchain, cwd / request.model),
+    )
+    damage, done = _run(toolchain, argv, cwd, on_progress, lambda done: parse_damage(done.stdout, done.stderr))
+    return Compared(argv=argv, seconds=done.seconds, peak_bytes=done.peak_bytes, damage=damage)
 
 
 def bench(
@@ -147,7 +180,8 @@ def bench(
 ) -> Benched:
     """Tokens per second of each test, in the order asked for; how long loading took, and the memory that it needed."""
     options = (*_bench_options(tests), "-r", str(repetitions), "-t", str(threads))
-    argv = ("llama-bench", "-m", model, *options, "-o", "json", "--progress")
+    placed = _placed(toolchain, cwd / model, of_bench=True)
+    argv = ("llama-bench", "-m", model, *placed, *options, "-o", "json", "--progress")
     clock = LoadClock()
 
     def listen(stream: str, piece: str) -> None:
@@ -198,8 +232,18 @@ def task(
     items = ("-bf" if request.kind == "multiple-choice" else "-f", request.items)
     chosen = (option[0], option[1], str(request.n_items))
     room = ("-c", str(request.n_ctx), "-np", str(request.n_parallel))
-    argv = ("llama-perplexity", "-m", request.model, *items, *chosen, *room, "-t", str(threads))
-    outcomes, seconds = _run(
+    argv = (
+        "llama-perplexity",
+        "-m",
+        request.model,
+        *items,
+        *chosen,
+        *room,
+        "-t",
+        str(threads),
+        *_placed(toolchain, cwd / request.model),
+    )
+    outcomes, done = _run(
         toolchain,
         argv,
         cwd,
@@ -207,7 +251,7 @@ def task(
         lambda done: parse_task_score(request.kind, done.stdout, done.stderr, request.n_items),
         on_output=_counting(on_progress, request.n_items),
     )
-    return Scored(argv=argv, seconds=seconds, outcomes=outcomes)
+    return Scored(argv=argv, seconds=done.seconds, peak_bytes=done.peak_bytes, outcomes=outcomes)
 
 
 _ATTEMPTS: Final = 12
@@ -224,8 +268,8 @@ def _run(
     parse: Callable[[Completed], T],
     *,
     on_output: OnOutput | None = None,
-) -> tuple[T, float]:
-    """What ``parse`` makes of a finished run that complains of nothing known, and its wall seconds.
+) -> tuple[T, Completed]:
+    """What ``parse`` makes of a finished run that complains of nothing known, and the run.
 
     The tools log from a thread that is not waited for at the end (common/log.cpp), so on a busy machine
     their last lines, or all, can be lost: a run without a word, or with a cut transcript, is made again, and so
@@ -250,7 +294,7 @@ def _run(
         if not output.strip():
             raise ToolError(f"{argv[0]} ended with exit code 0 and printed nothing", hint="`lwq toolchain doctor`")
         try:
-            return parse(done), done.seconds
+            return parse(done), done
         except TranscriptError:
             if not again:
                 raise
@@ -258,8 +302,18 @@ def _run(
 
 
 def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_output: OnOutput) -> Completed:
-    command = (str(toolchain.program(argv[0])), *argv[1:])
+    device = toolchain.device
+    command = (str(toolchain.program(argv[0])), *(device.server if a == SERVER else a for a in argv[1:]))
     return run_tool(command, cwd=cwd, env=_own_libraries(toolchain), on_output=on_output, check=False)
+
+
+def _placed(toolchain: Toolchain, model: Path, *, of_bench: bool = False) -> tuple[str, ...]:
+    """Options by which a program computes on the toolchain's device."""
+    device = toolchain.device
+    if device.is_cpu:
+        return device.arguments(0, of_bench=of_bench)
+    header = read_header(model)
+    return device.arguments(device.n_layers(header.file_bytes, header.n_layer), of_bench=of_bench)
 
 
 def _counting(on_progress: OnProgress | None, n_items: int = 0) -> OnOutput:

@@ -27,6 +27,7 @@ _TENSOR: Final = re.compile(
     r"(?: ->\s*([\d.]+) MiB \((\w+)\))?\s*$",
     re.MULTILINE,
 )
+_DEVICE: Final = re.compile(r"^  (\S+): (.+) \((\d+) MiB, (\d+) MiB free\)$", re.MULTILINE)
 _TOTAL: Final = re.compile(r"quant size\s+=\s*([\d.]+) MiB")
 _FALLING_BACK: Final = "-> falling back to "
 _FALLBACKS: Final = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback quantization")
@@ -233,6 +234,26 @@ class LoadClock:
                 self.began, self.seconds = at, None
             elif self.seconds is None and self.began is not None:
                 self.seconds = at - self.began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One device in ``--list-devices``."""
+
+    name: str
+    label: str
+    n_bytes: int
+    free_bytes: int
+
+
+def parse_devices(text: str) -> tuple[Listed, ...]:
+    """Devices that have memory of their own, in the tool's order (Accelerate's, on macOS, has none)."""
+    rows = _DEVICE.findall(text)
+    return tuple(
+        Listed(name=name, label=label, n_bytes=int(total) << 20, free_bytes=int(free) << 20)
+        for name, label, total, free in rows
+        if int(total)
+    )
 
 
 _PROGRESS: Final = (

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lwq.errors import Interrupted, LwqError
+from lwq.plan.child import carry_out
 from lwq.plan.plan import AnyStep, Machine
-from lwq.steps.step import Context, Made, to_json
+from lwq.steps.step import Context, Made
 from lwq.store.cache import Cache, Entry
 
 
@@ -95,20 +96,21 @@ def _worker(step: AnyStep, entries: Mapping[str, Entry], around: Surroundings) -
         )
         began = time.monotonic()
         try:
-            result = to_json(step.module.run(step.inputs, ctx))
+            done = carry_out(step, ctx)
         except Interrupted:
             raise
         except LwqError as error:
             error.message = f"{step.label}: {error.message}"
             raise
         return {
-            "result": result,
-            "commands": [list(argv) for argv in ctx.commands],
+            "result": done.result,
+            "commands": [list(argv) for argv in done.commands],
             "seconds": round(time.monotonic() - began, 3),
-            "tool_seconds": round(ctx.tool_seconds, 3),
+            "tool_seconds": round(done.tool_seconds, 3),
+            "peak_bytes": done.peak_bytes,
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "work": around.work.get(step.key, 0.0),
-            "keep_links": result.get("keep_links", []),
+            "keep_links": done.result.get("keep_links", []),
         }
 
     return work

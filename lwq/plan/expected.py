@@ -67,7 +67,7 @@ def outlook(job: Job, header: GgufHeader, files: tuple[PlannedFile, ...]) -> Out
         shape=shape,
         files=files,
         room_bytes=room_bytes(shape.base_bytes, most),
-        on_device=not job.machine.toolchain.device.is_cpu,
+        device=job.machine.toolchain.device,
     )
 
 

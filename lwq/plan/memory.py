@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from lwq.engine.session import BESIDE
 from lwq.layers.healing import WIDEST
+from lwq.llama.devices import Device
 from lwq.plan.shape import ModelShape
 
 _MIB: Final = 1 << 20
@@ -93,18 +95,26 @@ class Footprint:
 
     Args:
         room_bytes: what is kept to save time may take (``llama.machine.room_bytes``).
-        on_device: models lie on a device of its own.
+        device: on which as many layers of a model lie as its memory holds.
     """
 
     shape: ModelShape
     room_bytes: int
-    on_device: bool
+    device: Device
 
-    def placed(self, *, own: int, native: int, mapped: int) -> Peak:
-        """A peak of what is always in this machine's memory, what lies where the model is computed, and the model."""
-        if self.on_device:
-            return Peak(anonymous=own, mapped=mapped, device=native + mapped)
-        return Peak(anonymous=own + native, mapped=mapped)
+    def placed(self, *, own: int, native: int, mapped: int, share: float) -> Peak:
+        """A peak of what is always in this machine's memory, what lies where its layer is computed, and the model.
+
+        Args:
+            share: of the model's layers that lie on the device.
+        """
+        there = int(share * native)
+        return Peak(anonymous=own + native - there, mapped=mapped, device=there + int(share * mapped))
+
+    def share(self, file_bytes: int, *, beside: float = 0.0) -> float:
+        """Of a model's layers, how much lies on the device."""
+        n_layer = self.shape.n_layer
+        return self.device.n_layers(file_bytes, n_layer, beside=beside) / (n_layer + 1)
 
     # llama.cpp
 
@@ -127,9 +137,10 @@ class Footprint:
         Args:
             repacked: bytes of weights that the CPU's kernels want in another order, and so in memory of their own.
         """
-        native = self.context(used) + (0 if self.on_device else repacked)
+        share = self.share(file_bytes)
+        native = self.context(used) + (0 if share else repacked)
         held = TOOL_BYTES + self.vocabulary() + self.logits(used.n_scored) + own
-        return self.placed(own=held, native=native, mapped=file_bytes + TOOL_BYTES)
+        return self.placed(own=held, native=native, mapped=file_bytes + TOOL_BYTES, share=share)
 
     def perplexity(self, file_bytes: int, n_ctx: int, n_windows: int, *, stores: bool, repacked: int = 0) -> Peak:
         """llama-perplexity; the log-probabilities that it writes or reads are 16 bits each, of one window at a time."""
@@ -141,7 +152,7 @@ class Footprint:
     def imatrix(self, n_ctx: int, n_windows: int) -> Peak:
         """llama-imatrix: every token is scored; sums and the activations of one tensor are host memory."""
         long = self.logits(n_ctx) if n_ctx > _BATCH else 0
-        own = self.imatrix_bytes() + long + (_AT_ONCE * self.shape.n_ff * _F32 if self.on_device else 0)
+        own = self.imatrix_bytes() + long + (0 if self.device.is_cpu else _AT_ONCE * self.shape.n_ff * _F32)
         return self.tool(self.shape.base_bytes, windows_of(n_ctx, n_windows, all_scored=True), own=own)
 
     def imatrix_bytes(self) -> int:
@@ -167,7 +178,8 @@ class Footprint:
         streams = n_windows * n_ctx * shape.n_embd * _F32
         kept = streams * min(shape.n_layer + 1, max(1, self.room_bytes // max(1, streams)))
         held = LWQ_BYTES + self.vocabulary() + self.logits(n_scored) * (n_windows + 3) + kept + own
-        return self.placed(own=held, native=self.context(used) + swapped, mapped=shape.base_bytes + LIBRARY_BYTES)
+        native, mapped = self.context(used) + swapped, shape.base_bytes + LIBRARY_BYTES
+        return self.placed(own=held, native=native, mapped=mapped, share=self.share(mapped, beside=BESIDE))
 
     def mixer(self, bytes_of_forms: int) -> int:
         """Tensors in other types: those kept to save time, and a piece of one while it is quantized (float32, a mark

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lwq.bits.mixes import probed
+from lwq.engine.session import BESIDE
 from lwq.plan.memory import START, Pass, Peak
 from lwq.plan.outlook import ModelFile, Outlook
 from lwq.plan.plan import AnyStep
@@ -217,7 +218,9 @@ def _proved(o: Outlook, n_ctx: int, n_gone: int) -> Peak:
     """Two models loaded: the original and what was written without layers."""
     one = o.model.engine(n_ctx, len(probed(n_ctx)), 1, swapped=2 * o.shape.end_values * n_gone)
     context = Pass(n_cells=n_ctx, n_tokens=n_ctx, n_scored=len(probed(n_ctx)))
-    second = o.model.placed(own=0, native=o.model.context(context), mapped=o.shape.base_bytes)
+    base = o.shape.base_bytes
+    share = o.model.share(base, beside=BESIDE)
+    second = o.model.placed(own=0, native=o.model.context(context), mapped=base, share=share)
     return Peak(
         anonymous=one.anonymous + second.anonymous,
         mapped=one.mapped + second.mapped,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from lwq.gguf.header import read_header
+from lwq.llama.devices import Device
 from lwq.llama.requests import logits_bytes
 from lwq.plan.memory import Footprint
 from lwq.plan.plan import AnyStep, Plan
@@ -42,14 +43,14 @@ class Outlook:
     files: tuple[PlannedFile, ...]
     room_bytes: int
     """What is kept to save time may take."""
-    on_device: bool
+    device: Device
     least: bool = False
     """Only what is sure to be needed, whatever is found on the way."""
 
     @cached_property
     def model(self) -> Footprint:
         room = 0 if self.least else self.room_bytes
-        return Footprint(shape=self.shape, room_bytes=room, on_device=self.on_device)
+        return Footprint(shape=self.shape, room_bytes=room, device=self.device)
 
     @cached_property
     def by_key(self) -> Mapping[str, AnyStep]:

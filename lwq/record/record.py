@@ -200,6 +200,8 @@ class ToolchainFacts:
     compiler: str
     stock: bool
     """Built by lwq at the pinned commit; False for a llama.cpp given by the user."""
+    device: str = "CPU"
+    """On what it computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

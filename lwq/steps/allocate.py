@@ -22,6 +22,7 @@ from lwq.steps.step import Context, Made, Origin
 NAME = "allocate"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

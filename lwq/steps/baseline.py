@@ -17,6 +17,7 @@ from lwq.store.files import need_space
 NAME = "baseline"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = True
 _LEAST_SCORED: Final = 100
 
 

@@ -23,6 +23,7 @@ from lwq.steps.step import Context, Given, Origin, from_json, to_json
 NAME = "bench"
 VERSION = 2
 USES_TOOLS = True
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from lwq.store.files import need_space
 NAME = "convert"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = False
 _ORIGINAL = "original.gguf"
 # what the publisher's card may take from the model's own metadata
 _GENERAL = ("name", "license", "languages", "tags", "base_model.0.repo_url", "author", "size_label")

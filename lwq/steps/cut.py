@@ -16,6 +16,7 @@ from lwq.store.files import need_space
 NAME = "cut"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

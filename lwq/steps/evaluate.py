@@ -12,6 +12,7 @@ from lwq.steps.step import Context, Made, Origin
 NAME = "evaluate"
 VERSION = 2
 USES_TOOLS = True
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from lwq.store.files import link_or_copy
 NAME = "heal"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from lwq.steps.step import Context, Given, Made
 NAME = "imatrix"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

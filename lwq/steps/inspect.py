@@ -13,6 +13,7 @@ from lwq.steps.step import Context, Given, Origin, file_facts
 NAME = "inspect"
 VERSION = 3
 USES_TOOLS = False
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from lwq.tasks.lengths import measured
 NAME = "items"
 VERSION = 2
 USES_TOOLS = True
+IN_PROCESS = True
 LEAST_PARALLEL: Final = 4
 _STEP: Final = 256
 

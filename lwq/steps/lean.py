@@ -41,6 +41,7 @@ from lwq.store.files import link_or_copy
 NAME = "lean"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = True
 _N_OUTPUT = 16
 
 

@@ -34,6 +34,7 @@ from lwq.store.pieces import Pieces
 NAME = "pace"
 VERSION = 1
 USES_TOOLS = True
+IN_PROCESS = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

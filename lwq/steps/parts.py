@@ -14,6 +14,7 @@ from lwq.store.files import need_space
 NAME = "parts"
 VERSION = 3
 USES_TOOLS = True
+IN_PROCESS = False
 _LOGITS = "pruned.logits"
 
 

@@ -37,6 +37,7 @@ from lwq.steps.step import Context, Given, Made, Origin
 NAME = "prune"
 VERSION = 2
 USES_TOOLS = True
+IN_PROCESS = True
 _N_STREAMS = 16
 """Windows from which the scores of activations are computed."""
 

@@ -34,6 +34,7 @@ from lwq.steps.step import Context, Given, Made, Origin
 NAME = "search"
 VERSION = 2
 USES_TOOLS = True
+IN_PROCESS = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

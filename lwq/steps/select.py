@@ -12,6 +12,7 @@ from lwq.steps.step import Context, Made
 NAME = "select"
 VERSION = 2
 USES_TOOLS = False
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from lwq.steps.step import Context, Given, Made, Origin
 NAME = "sensitivity"
 VERSION = 2
 USES_TOOLS = True
+IN_PROCESS = True
 PROBE_BPW: Final = 4.5
 UNREAD_TYPE: Final = "q8_0"
 _FAINT: Final = 1e-7

@@ -11,6 +11,7 @@ from lwq.steps.step import Context, Made
 NAME = "statistics"
 VERSION = 1
 USES_TOOLS = False
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

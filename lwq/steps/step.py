@@ -1,7 +1,8 @@
 """Steps: each module does one thing, with typed inputs and a typed result.
 
-A step module has ``NAME``, ``VERSION``, ``Inputs``, ``Result`` and ``run(inputs, ctx) -> Result``.
-Everything in ``Inputs`` is in the step's key; ``Context`` holds what cannot change a result.
+A step module has ``NAME``, ``VERSION``, ``USES_TOOLS``, ``IN_PROCESS``, ``Inputs``, ``Result`` and
+``run(inputs, ctx) -> Result``. Everything in ``Inputs`` is in the step's key; ``Context`` holds what cannot change a
+result. What computes with llama.cpp's libraries is ``IN_PROCESS``: it is carried out in a child, which may die.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ class ToolRun(Protocol):
     @property
     def seconds(self) -> float: ...
 
+    @property
+    def peak_bytes(self) -> int: ...
+
 
 @dataclass(slots=True, kw_only=True)
 class Context:
@@ -74,6 +78,8 @@ class Context:
     pieces_folder: Path | None = None
     commands: list[tuple[str, ...]] = field(default_factory=list)
     tool_seconds: float = 0.0
+    peak_bytes: int = 0
+    """The most memory (resident bytes, mapped files included) that one of its processes was seen with."""
 
     def place(self, origin: Origin) -> str:
         """Link an input into the work folder under its public name, which is returned."""
@@ -118,14 +124,17 @@ class Context:
         """Keep the command and the time of a tool's run."""
         self.commands.append(run.argv)
         self.tool_seconds += run.seconds
+        self.peak_bytes = max(self.peak_bytes, run.peak_bytes)
 
 
 class StepModule(Protocol[I, R]):
     """The shape of a module in ``lwq.steps``."""
 
+    __name__: str
     NAME: str
     VERSION: int
     USES_TOOLS: bool
+    IN_PROCESS: bool
     Inputs: type[I]
     Result: type[R]
 

@@ -14,6 +14,7 @@ from lwq.tasks.items import Kind
 NAME = "tasks"
 VERSION = 2
 USES_TOOLS = True
+IN_PROCESS = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

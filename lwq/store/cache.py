@@ -43,6 +43,8 @@ class Entry:
     work: float
     """Amount of work in units of its kind of step, for forecasts; 0 where it is not counted."""
     outputs: Mapping[str, Mapping[str, Any]]
+    peak_bytes: int = 0
+    """The most memory (resident bytes, mapped files included) that one of its processes was seen with."""
     released: tuple[str, ...] = ()
     """Outputs that were deleted to save room; the step is done all the same."""
 
@@ -86,9 +88,9 @@ class Cache:
     ) -> tuple[Entry, bool]:
         """The entry of a key (with ``whole``, one that lacks no released output), and whether ``work`` was done for it.
 
-        ``work`` fills the folder it is given and returns ``result``, ``commands``, ``seconds``,
-        ``tool_seconds``, ``finished`` and ``work``; symbolic links it leaves at the top are inputs and dropped,
-        unless the result lists them under ``keep_links``. When a program failed, the folder stays without its large
+        ``work`` fills the folder it is given and returns ``result``, ``commands``, ``seconds``, ``tool_seconds``,
+        ``peak_bytes``, ``finished`` and ``work``; symbolic links it leaves at the top are inputs and dropped, unless
+        the result lists them under ``keep_links``. When a program failed, the folder stays without its large
         files until the step is done again or the cache is cleaned: its command can be pasted there.
         """
         key = key_of(value)
@@ -246,6 +248,7 @@ def _read(folder: Path) -> Entry | None:
             finished=stored["finished"],
             work=stored["work"],
             outputs=stored["outputs"],
+            peak_bytes=stored.get("peak_bytes", 0),
             released=released,
         )
     except (OSError, ValueError, KeyError, TypeError):

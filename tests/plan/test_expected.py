@@ -16,7 +16,7 @@ from lwq.steps.step import Step
 
 GIB = 1 << 30
 NOTHING = Disk()
-GPU = Device(names=("CUDA0",), label="a GPU", n_bytes=8 * GIB, free_bytes=GIB)
+GPU = Device(names=("CUDA0",), label="a GPU", sizes=(8 * GIB,), free_bytes=GIB)
 
 
 def step(module: Any, least: Peak, disk: Disk = NOTHING, *, done: bool = False) -> Expected:

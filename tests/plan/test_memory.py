@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lwq.gguf.header import read_header
+from lwq.llama.devices import CPU, Device
 from lwq.plan.memory import Footprint, padded, windows_of
 from lwq.plan.shape import ModelShape
 from tests.tiny_models import write_tiny_deci, write_tiny_llama, write_tiny_moe
@@ -17,9 +18,12 @@ ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
 
 
-def footprint(path: Path, *, on_device: bool = False) -> Footprint:
+GPU = Device(names=("CUDA0",), label="a GPU", sizes=(80 * GIB,))
+
+
+def footprint(path: Path, device: Device = CPU) -> Footprint:
     shape = ModelShape(read_header(path))
-    return Footprint(shape=shape, room_bytes=max(GIB, shape.base_bytes // 10), on_device=on_device)
+    return Footprint(shape=shape, room_bytes=max(GIB, shape.base_bytes // 10), device=device)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def test_tools_compute_as_many_windows_at_once_as_fill_a_batch() -> None:
 
 def test_on_a_device_the_model_and_what_is_swapped_lie_there(tmp_path: Path) -> None:
     path = write_tiny_llama(tmp_path / "tiny.gguf")
-    here, there = footprint(path), footprint(path, on_device=True)
+    here, there = footprint(path), footprint(path, GPU)
     swapped = 10 * GIB
     peak = there.engine(64, 31, 2, swapped=swapped)
     assert peak.device > swapped + here.shape.base_bytes

@@ -28,6 +28,8 @@ _F32: Final = 4
 _BATCH: Final = 2048
 """Tokens that the tools compute in one call (``-b``), and at once (``-ub``)."""
 _AT_ONCE: Final = 512
+_ENDINGS: Final = 128
+"""Tokens of all choices of a task item, behind what they share."""
 _CACHE_STEP: Final = 256
 """Tokens by which a context grows. Source: src/llama-context.cpp."""
 _PIECE_VALUES: Final = 1 << 24
@@ -160,8 +162,10 @@ class Footprint:
         return self.shape.n_channels * _F32
 
     def scorer(self, file_bytes: int, n_cells: int, *, repacked: int = 0) -> Peak:
-        """llama-perplexity on a task set: it has room for the logits of every cell, and those of a call beside."""
-        used = Pass(n_cells=padded(n_cells), n_tokens=min(_AT_ONCE, n_cells), n_scored=min(_BATCH, n_cells) // 2)
+        """llama-perplexity on a task set: it clears room for the logits of every cell, and scores an item or two at a
+        time, since it has four sequences."""
+        n_scored = min(_ENDINGS, n_cells)
+        used = Pass(n_cells=padded(n_cells), n_tokens=min(_AT_ONCE, n_cells), n_scored=n_scored)
         return self.tool(file_bytes, used, own=self.logits(n_cells), repacked=repacked)
 
     def quantizer(self, bytes_per_value: float) -> Peak:

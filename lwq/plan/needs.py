@@ -8,7 +8,7 @@ from typing import Final
 
 from lwq.bits.mixes import probed
 from lwq.engine.session import BESIDE
-from lwq.plan.memory import START, Pass, Peak
+from lwq.plan.memory import LWQ_BYTES, START, Pass, Peak
 from lwq.plan.outlook import ModelFile, Outlook
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import PlannedFile
@@ -20,6 +20,7 @@ from lwq.steps import (
     evaluate,
     heal,
     imatrix,
+    items,
     lean,
     pace,
     parts,
@@ -29,7 +30,6 @@ from lwq.steps import (
     sensitivity,
     tasks,
 )
-from lwq.steps.items import LEAST_PARALLEL
 from lwq.steps.step import Made
 
 _PROBE_BYTES: Final = sensitivity.PROBE_BPW / 8
@@ -139,8 +139,8 @@ def _parts(step: AnyStep, o: Outlook) -> Peak:
 
 
 def _tasks(step: AnyStep, o: Outlook) -> Peak:
-    file, items = o.file(step.inputs.candidate), o.by_key[step.inputs.items.key].inputs
-    return o.model.scorer(file.n_bytes, LEAST_PARALLEL * items.n_ctx, repacked=file.repacked)
+    file, drawn = o.file(step.inputs.candidate), o.by_key[step.inputs.items.key].inputs
+    return o.model.scorer(file.n_bytes, items.LEAST_PARALLEL * drawn.n_ctx, repacked=file.repacked)
 
 
 def _bench(step: AnyStep, o: Outlook) -> Peak:
@@ -244,6 +244,7 @@ _PEAKS: Final[dict[str, Callable[[AnyStep, Outlook], Peak]]] = {
     parts.NAME: _parts,
     tasks.NAME: _tasks,
     bench.NAME: _bench,
+    items.NAME: lambda step, o: Peak(anonymous=LWQ_BYTES, mapped=START.mapped),
     pace.NAME: _pace,
     quantize.NAME: _quantize,
     sensitivity.NAME: _sensitivity,

@@ -12,7 +12,7 @@ from lwq.llama.devices import Device
 from lwq.llama.requests import logits_bytes
 from lwq.plan.memory import Footprint
 from lwq.plan.plan import AnyStep, Plan
-from lwq.plan.preview import PlannedFile
+from lwq.plan.preview import PlannedFile, repacked_bytes
 from lwq.plan.shape import ModelShape
 from lwq.plan.sources import Sources
 from lwq.steps import quantize
@@ -64,13 +64,17 @@ class Outlook:
     def file(self, origin: Origin) -> ModelFile:
         """A model file as it will be."""
         if not isinstance(origin, Made):
-            n_bytes = read_header(self.sources.given()[origin.sha256][0]).file_bytes
-            return ModelFile(n_bytes=n_bytes, repacked=n_bytes)
+            header = read_header(self.sources.given()[origin.sha256][0])
+            return self._file(header.file_bytes, repacked_bytes(header.tensors))
         step = self.by_key[origin.key]
         if step.module.NAME == quantize.NAME:
             planned = self.target(step)
-            return ModelFile(n_bytes=planned.file_bytes, repacked=planned.repacked_bytes)
+            return self._file(planned.file_bytes, planned.repacked_bytes)
         return ModelFile(n_bytes=self.shape.base_bytes)
+
+    def _file(self, n_bytes: int, repacked: int) -> ModelFile:
+        """Which kernels a CPU has is not asked, so nothing is sure to be repacked."""
+        return ModelFile(n_bytes=n_bytes, repacked=0 if self.least else repacked)
 
     def target(self, step: AnyStep) -> PlannedFile:
         """The file of the target that a step works for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from lwq.bits.stock import StockMix, mix_and_bytes, stock_mix
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.size import planned_tensors, predicted_file_bytes
-from lwq.gguf.types import bits_per_weight
+from lwq.gguf.types import TensorInfo, bits_per_weight
 from lwq.gguf.write import write_gguf
 from lwq.layers.pruning import check_count, check_layers, prune_obstacle, without_layers
 from lwq.llama import tools
@@ -42,7 +43,12 @@ class PlannedFile:
     obstacle: str | None
     """Why its layers cannot be pruned rightly, or None."""
     repacked_bytes: int
-    """Of matrices whose type the CPU's kernels may want in another order; all, where types are still to be found."""
+    """Of matrices whose type the CPU's kernels want in another order; half, where types are still to be found."""
+
+
+def repacked_bytes(tensors: Iterable[TensorInfo]) -> int:
+    """Of matrices whose type the CPU's kernels want in another order, which takes memory beside the mapped file."""
+    return sum(t.n_bytes for t in tensors if t.ggml_type in _REPACKED and t.name != _LOOKED_UP)
 
 
 def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> tuple[PlannedFile, ...]:
@@ -105,7 +111,7 @@ def _planned(
         bpw=bits_per_weight(tensors),
         n_fallback=plan.n_fallback,
         obstacle=_obstacle(target, header),
-        repacked_bytes=sum(t.n_bytes for t in tensors if t.ggml_type in _REPACKED and t.name != _LOOKED_UP),
+        repacked_bytes=repacked_bytes(tensors),
     )
 
 
@@ -142,5 +148,5 @@ def _within(
         bpw=8 * n_bytes / header.n_params,
         n_fallback=0,
         obstacle=None,
-        repacked_bytes=n_bytes,
+        repacked_bytes=n_bytes // 2,
     )

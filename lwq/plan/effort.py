@@ -39,7 +39,7 @@ _TAIL: Final = 0.55
 """Share of a pass that a change of one tensor makes necessary, on average."""
 _N_TIMED: Final = 5
 """Files that a least speed is looked for with."""
-_TOKENS_OF_AN_ITEM: Final = 200
+_TOKENS_OF_AN_ITEM: Final = 100
 """All choices of a task item together."""
 _TEST: Final = 128
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,22 @@ def test_files_of_others_never_take_the_name_of_ours_or_of_each_other(folder: Pa
     assert [f.given.name for f in found.third_party.values()] == ["mine.gguf", "theirs.gguf"]
     alone = fetched(folder, f'[[targets]]\nftype = "Q4_0"\n{rows}')
     assert [f.given.name for f in alone.third_party.values()] == ["tiny-Q8_0.gguf", "theirs.gguf"]
+
+
+def test_a_look_reads_no_model_and_knows_what_was_hashed_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = parse_recipe(f'{HEAD}[[targets]]\nftype = "Q8_0"\n', "a.toml")
+
+    def fetched_so(*, look: bool) -> Sources:
+        return sources.fetch(recipe, folder, folder / "home", lambda note: None, look=look)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sources, "sha256_file", lambda *_, **__: pytest.fail("a model was read"))
+        looked = fetched_so(look=True)
+    assert looked.unread() == {looked.model.fetched.given.sha256}
+    time.sleep(0.15)  # a file that changed just now is not remembered
+    hashed = fetched_so(look=False)
+    assert not hashed.unread()
+    again = fetched_so(look=True)
+    assert again.model.fetched == hashed.model.fetched
+    (folder / "tiny.gguf").touch()
+    assert fetched_so(look=True).unread()

@@ -1,0 +1,35 @@
+"""The pace of a machine is measured once, and again where it may be another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lwq.llama.toolchain import Toolchain
+from lwq.plan import calibration
+from lwq.plan.calibration import MachinePace, calibrated
+from lwq.plan.effort import Effort
+from lwq.plan.plan import Machine
+
+
+def test_time_is_the_sum_of_each_kind_of_work() -> None:
+    pace = MachinePace(passed=2.0, generated=3.0, quantized=5.0, written=7.0)
+    both = Effort(passed=10, generated=1) + Effort(passed=1, quantized=2, written=1)
+    assert pace.seconds(both) == 11 * 2 + 3 + 10 + 7
+
+
+@pytest.mark.tools
+def test_a_pace_is_kept_with_what_it_depends_on(
+    toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
+    pace = calibrated(machine, tmp_path)
+    assert 0 < pace.passed < pace.generated  # many tokens at once share the reading of weights
+    assert min(pace.quantized, pace.written) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]
+    other = MachinePace(passed=1, generated=1, quantized=1, written=1)
+    monkeypatch.setattr(calibration, "_measured", lambda machine, folder: other)
+    assert calibrated(machine, tmp_path) == pace
+    assert calibrated(replace(machine, n_threads=2), tmp_path) == other

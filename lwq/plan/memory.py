@@ -66,7 +66,7 @@ class Peak:
         )
 
 
-START: Final = Peak(anonymous=34 * _MIB, mapped=20 * _MIB)
+START: Final = Peak(anonymous=37 * _MIB, mapped=12 * _MIB)
 """Of a step that computes nothing itself: Python, and lwq."""
 
 
@@ -181,6 +181,7 @@ class Footprint:
         used = Pass(n_cells=padded(n_ctx), n_tokens=n_ctx, n_scored=n_scored)
         streams = n_windows * n_ctx * shape.n_embd * _F32
         kept = streams * min(shape.n_layer + 1, max(1, self.room_bytes // max(1, streams)))
+        kept += n_windows * n_ctx * padded(n_ctx) * _F32  # the mask
         held = LWQ_BYTES + self.vocabulary() + self.logits(n_scored) * (n_windows + 3) + kept + own
         native, mapped = self.context(used) + swapped, shape.base_bytes + LIBRARY_BYTES
         return self.placed(own=held, native=native, mapped=mapped, share=self.share(mapped, beside=BESIDE))

@@ -179,17 +179,17 @@ def _sensitivity(step: AnyStep, o: Outlook) -> Peak:
     return _probing(o, step.inputs.n_ctx, step.inputs.n_windows, own=o.model.curves())
 
 
-def _mixing(o: Outlook, planned: PlannedFile, n_ctx: int, n_windows: int, *, more: int = 0) -> Peak:
-    """A whole mix in place, and the next tensor."""
+def _mixing(o: Outlook, planned: PlannedFile, n_ctx: int, n_windows: int, *, n_mixes: int = 1, more: int = 0) -> Peak:
+    """A whole mix in place, and the next tensor; ``n_mixes`` of which tensors are kept while there is room."""
     form = int(o.shape.largest * planned.bpw / 8)
-    held = 2 * o.model.imatrix_bytes() + o.model.mixer(_N_RIVALS * planned.tensor_bytes) + form
+    held = 2 * o.model.imatrix_bytes() + o.model.mixer(n_mixes * planned.tensor_bytes) + form
     swapped = planned.tensor_bytes + form + more
     return o.model.engine(n_ctx, n_ctx - 1 - n_ctx // 2, n_windows, own=held, swapped=swapped)
 
 
 def _search(step: AnyStep, o: Outlook) -> Peak:
     i = step.inputs
-    raced = _mixing(o, o.target(step), i.n_ctx, i.n_windows)
+    raced = _mixing(o, o.target(step), i.n_ctx, i.n_windows, n_mixes=_N_RIVALS)
     return _probing(o, i.probe_n_ctx, 2).and_then(raced)
 
 

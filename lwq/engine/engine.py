@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
+from lwq.engine.judge import Judge, appointed
 from lwq.engine.replay import Kept
 from lwq.engine.swapping import Swappable
 from lwq.errors import ModelError
-from lwq.gguf.types import split_name
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes, Doubles, Floats, Tokens
 from lwq.metrics.divergence import Scores, token_kld
-
-ENDS: Final = {
-    "attention": ("attn_output", "ssm_out", "shortconv.out_proj"),
-    "ffn": ("ffn_down", "ffn_down_exps", "ffn_down_shexp", "ffn_down_chexps"),
-}
-"""What writes to the residual stream, by part of a layer."""
 
 
 class Engine(Swappable):
@@ -33,6 +26,7 @@ class Engine(Swappable):
         self.windows: Tokens = np.empty((0, n_ctx), np.int32)
         self._base: list[Floats] = []
         self.kept: list[Kept] = []
+        self._judge: Judge | None = None
 
     def __enter__(self) -> Engine:
         return self
@@ -50,14 +44,33 @@ class Engine(Swappable):
             ModelError: logits that are not finite.
         """
         self.scored = self.scored if scored is None else scored
-        self.windows, self._base = windows, []
+        self.windows, self._base, self.kept = windows, [], []
         self.find_graph(windows)
-        self.kept = []
+        self._dismiss()
         for tokens in windows:
             logits = self._keep_states(tokens)
             if not np.isfinite(logits).all():
                 raise ModelError(f"{self.path.name}: its logits are not finite", hint="the model itself is broken")
             self._base.append(logits)
+        self._appoint()
+
+    def _appoint(self) -> None:
+        """Scores are computed where the logits lie, if that is a device that can."""
+        assert self.graph
+        self._judge = judge = appointed(self.ggml, self.graph.result(), self.n_threads)
+        for w, logits in enumerate(self._base if judge else ()):
+            assert judge
+            judge.add(logits, self._host_scores(w, logits)[1], self._following(w))
+
+    def _dismiss(self) -> None:
+        if self._judge:
+            self._judge.free()
+        self._judge = None
+
+    def close(self) -> None:
+        """Frees all native memory."""
+        self._dismiss()
+        super().close()
 
     def settle(self) -> None:
         """Later scores start from the residual streams of the weights as they are now (the base stays)."""
@@ -81,23 +94,6 @@ class Engine(Swappable):
 
     # layers
 
-    def skip_layer(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
-        """Makes a layer (or only its ``attention`` or ``ffn``) add nothing; the tensors swapped for zeros.
-
-        A pre-norm layer is the identity then, and so is one whose outputs pass a norm. ``restore`` undoes it.
-        """
-        names = self.ends(layer, parts)
-        for name in names:
-            _, tensor = self.header.find(name)
-            self.swap(name, tensor.ggml_type, np.zeros(tensor.n_bytes, np.uint8))
-        return names
-
-    def ends(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
-        """The tensors by which a layer (or these parts of it) writes to the residual stream."""
-        assert self.graph
-        starts = tuple(f"blk.{layer}.{end}." for part in parts for end in ENDS[part])
-        return tuple(n for n in self.graph.weights if n.startswith(starts))
-
     def is_identity(self, layer: int) -> bool:
         """Whether what leaves a layer is, bit for bit, what enters it, with the weights as they are now."""
         assert self.graph
@@ -116,26 +112,22 @@ class Engine(Swappable):
 
     def logits(self, window: int, first_layer: int) -> Floats:
         """Logits of a window, shape (scored tokens, n_vocab), if nothing changed below ``first_layer``."""
-        assert self.graph
+        return self._compute(window, first_layer)()
+
+    def _compute(self, window: int, first_layer: int) -> Callable[[], Floats]:
+        """The same, left where they lie; what reads them."""
         below = [b for b in self.stations if b < first_layer]
         if below:
-            return self._logits_from(window, max(below), self.kept[window].states[max(below)])
+            return self._compute_from(window, max(below), self.kept[window].states[max(below)])
         self._decode(self.windows[window])
-        return self._decoded()
+        return self._decoded
 
-    def _logits_from(self, window: int, layer: int, state: Bytes) -> Floats:
+    def _compute_from(self, window: int, layer: int, state: Bytes) -> Callable[[], Floats]:
         """The same, if this residual stream left a layer."""
         assert self.graph
         self.enter(self.kept[window].inputs, layer, state)
         self.advance(self.graph.boundaries[layer].index + 1, len(self.graph.nodes))
-        return self.result()
-
-    def place(self, name: str) -> int:
-        """The layer whose start a change of this tensor reaches: −1 the whole model, n_layer the output only."""
-        layer = split_name(name)[0]
-        if layer is not None:
-            return layer
-        return self.header.n_layer if name.startswith("output") else -1
+        return self.result
 
     def score(self, *changed: str, windows: Sequence[int] | None = None) -> Scores:
         """KLD and likelihood of every scored token, given which tensors changed since ``settle``.
@@ -146,7 +138,7 @@ class Engine(Swappable):
         first = min((self.place(name) for name in changed), default=-1)
         klds, nlls = [], []
         for w in range(len(self.windows)) if windows is None else windows:
-            kld, nll = self._window_scores(w, self.logits(w, first))
+            kld, nll = self._window_scores(w, self._compute(w, first))
             klds.append(kld)
             nlls.append(nll)
         scores = Scores(kld=np.array(klds), nll=np.array(nlls))
@@ -159,12 +151,23 @@ class Engine(Swappable):
         """Scores of all windows, if these residual streams left a layer."""
         klds, nlls = [], []
         for w, state in enumerate(states):
-            kld, nll = self._window_scores(w, self._logits_from(w, layer, state))
+            kld, nll = self._window_scores(w, self._compute_from(w, layer, state))
             klds.append(kld)
             nlls.append(nll)
         return Scores(kld=np.array(klds), nll=np.array(nlls))
 
-    def _window_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:
+    def _window_scores(self, w: int, read: Callable[[], Floats]) -> tuple[Doubles, Doubles]:
+        if self._judge:
+            kld, nll = self._judge.scores(w)
+            if np.isfinite(kld).all():
+                return kld, nll
+        return self._host_scores(w, read())
+
+    def _host_scores(self, w: int, logits: Floats) -> tuple[Doubles, Doubles]:
         kld, partition = token_kld(self._base[w], logits, self.n_threads)
-        following = self.windows[w][np.array(self.scored) + 1]
-        return kld, partition - logits[np.arange(self.n_scored), following]
+        return kld, partition - logits[np.arange(self.n_scored), self._following(w)]
+
+    def _following(self, w: int) -> Tokens:
+        """The tokens behind the scored ones of a window."""
+        following: Tokens = self.windows[w][np.array(self.scored) + 1]
+        return following

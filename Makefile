@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
-DEVICE_TESTS := tests/engine tests/test_device.py tests/layers tests/bits/test_curves.py tests/bits/test_output_importance.py
+DEVICE_TESTS := $(patsubst %,tests/engine/test_%.py,engine judge session) tests/test_device.py tests/layers tests/bits/test_curves.py \
+	tests/bits/test_output_importance.py
 STAMP := $(VENV)/.complete
 RECIPE ?= quickstart
 NAME ?= overhead

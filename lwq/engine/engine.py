@@ -27,6 +27,8 @@ class Engine(Swappable):
         self._base: list[Floats] = []
         self.kept: list[Kept] = []
         self._judge: Judge | None = None
+        self._is_settled = False
+        """Whether it is known if there can be a judge."""
 
     def __enter__(self) -> Engine:
         return self
@@ -52,11 +54,11 @@ class Engine(Swappable):
             if not np.isfinite(logits).all():
                 raise ModelError(f"{self.path.name}: its logits are not finite", hint="the model itself is broken")
             self._base.append(logits)
-        self._appoint()
 
     def _appoint(self) -> None:
-        """Scores are computed where the logits lie, if that is a device that can."""
+        """Scores are computed where the logits lie, if that is a device that can; settled when the first is wanted."""
         assert self.graph
+        self._is_settled = True
         self._judge = judge = appointed(self.ggml, self.graph.result(), self.n_threads)
         for w, logits in enumerate(self._base if judge else ()):
             assert judge
@@ -65,7 +67,7 @@ class Engine(Swappable):
     def _dismiss(self) -> None:
         if self._judge:
             self._judge.free()
-        self._judge = None
+        self._judge, self._is_settled = None, False
 
     def close(self) -> None:
         """Frees all native memory."""
@@ -157,6 +159,8 @@ class Engine(Swappable):
         return Scores(kld=np.array(klds), nll=np.array(nlls))
 
     def _window_scores(self, w: int, read: Callable[[], Floats]) -> tuple[Doubles, Doubles]:
+        if not self._is_settled:
+            self._appoint()
         if self._judge:
             kld, nll = self._judge.scores(w)
             if np.isfinite(kld).all():

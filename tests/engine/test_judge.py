@@ -24,6 +24,7 @@ pytestmark = pytest.mark.tools
 def engine(toolchain: Toolchain, tmp_path: Path) -> Iterator[Engine]:
     """An engine that has a judge, on any device."""
     with opened(toolchain, write_tiny_llama(tmp_path / "tiny.gguf"), n_windows=3) as found:
+        found.score()
         if not found._judge:
             appoint(found)
         yield found

@@ -26,7 +26,7 @@ test: toolchain lint types ## lint, types and all tests
 
 test-device: $(STAMP) ## the engine's tests on a device whose memory is not the process's: llama.cpp's RPC server
 	$(BIN)/lwq toolchain build --backend rpc
-	$(BIN)/python -m pytest -q --second-device -m tools $(DEVICE_TESTS)
+	$(BIN)/python -m pytest -q --device rpc -m tools $(DEVICE_TESTS)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

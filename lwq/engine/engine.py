@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lwq.engine.judge import Judge, appointed
-from lwq.engine.replay import Kept
-from lwq.engine.swapping import Swappable
+from lwq.engine.windows import Windowed
 from lwq.errors import ModelError
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes, Doubles, Floats, Tokens
 from lwq.metrics.divergence import Scores, token_kld
 
 
-class Engine(Swappable):
+class Engine(Windowed):
     """A loaded model, the windows it is scored on, and the logits it gave for them when they were set."""
 
     def __init__(
         self, toolchain: Toolchain, path: Path, *, n_ctx: int, n_threads: int, scored: range | None = None
     ) -> None:
         super().__init__(toolchain, path, n_ctx=n_ctx, n_threads=n_threads, scored=scored)
-        self.windows: Tokens = np.empty((0, n_ctx), np.int32)
         self._base: list[Floats] = []
-        self.kept: list[Kept] = []
         self._judge: Judge | None = None
         self._is_settled = False
         """Whether it is known if there can be a judge."""
@@ -46,11 +43,11 @@ class Engine(Swappable):
             ModelError: logits that are not finite.
         """
         self.scored = self.scored if scored is None else scored
-        self.windows, self._base, self.kept = windows, [], []
+        self.windows, self._base = windows, []
         self.find_graph(windows)
         self._dismiss()
-        for tokens in windows:
-            logits = self._keep_states(tokens)
+        for _, read in self.settled():
+            logits = read()
             if not np.isfinite(logits).all():
                 raise ModelError(f"{self.path.name}: its logits are not finite", hint="the model itself is broken")
             self._base.append(logits)
@@ -74,28 +71,6 @@ class Engine(Swappable):
         self._dismiss()
         super().close()
 
-    def settle(self) -> None:
-        """Later scores start from the residual streams of the weights as they are now (the base stays)."""
-        self.kept = []
-        for tokens in self.windows:
-            self._keep_states(tokens)
-
-    def _keep_states(self, tokens: Tokens) -> Floats:
-        assert self.graph
-        kept = self.keep(tokens, self.stations)
-        if len(kept.states) < len(self.stations):  # another graph: nothing known of it, so no short cut
-            self.graph.boundaries.clear()
-            self.stations = ()
-        self.kept.append(kept)
-        return self._decoded()
-
-    def stream(self, window: int, layer: int) -> Kept:
-        """What llama.cpp set for a window, and the stream behind a layer; computed again where it was not kept."""
-        kept = self.kept[window]
-        return kept if layer in kept.states else self.keep(self.windows[window], (layer,))
-
-    # layers
-
     def is_identity(self, layer: int) -> bool:
         """Whether what leaves a layer is, bit for bit, what enters it, with the weights as they are now."""
         assert self.graph
@@ -110,27 +85,6 @@ class Engine(Swappable):
         entered = kept.states[layer - 1].reshape(self.n_ctx, -1)
         return np.array_equal(rows, entered if len(rows) == self.n_ctx else entered[np.array(self.scored)])
 
-    # scores
-
-    def logits(self, window: int, first_layer: int) -> Floats:
-        """Logits of a window, shape (scored tokens, n_vocab), if nothing changed below ``first_layer``."""
-        return self._compute(window, first_layer)()
-
-    def _compute(self, window: int, first_layer: int) -> Callable[[], Floats]:
-        """The same, left where they lie; what reads them."""
-        below = [b for b in self.stations if b < first_layer]
-        if below:
-            return self._compute_from(window, max(below), self.kept[window].states[max(below)])
-        self._decode(self.windows[window])
-        return self._decoded
-
-    def _compute_from(self, window: int, layer: int, state: Bytes) -> Callable[[], Floats]:
-        """The same, if this residual stream left a layer."""
-        assert self.graph
-        self.enter(self.kept[window].inputs, layer, state)
-        self.advance(self.graph.boundaries[layer].index + 1, len(self.graph.nodes))
-        return self.result
-
     def score(self, *changed: str, windows: Sequence[int] | None = None) -> Scores:
         """KLD and likelihood of every scored token, given which tensors changed since ``settle``.
 
@@ -138,12 +92,7 @@ class Engine(Swappable):
             ModelError: the changed model's logits are not finite.
         """
         first = min((self.place(name) for name in changed), default=-1)
-        klds, nlls = [], []
-        for w in range(len(self.windows)) if windows is None else windows:
-            kld, nll = self._window_scores(w, self._compute(w, first))
-            klds.append(kld)
-            nlls.append(nll)
-        scores = Scores(kld=np.array(klds), nll=np.array(nlls))
+        scores = self._scores(self.computed(range(len(self.windows)) if windows is None else windows, first))
         if not np.isfinite(scores.kld).all():
             what = ", ".join(changed[:3]) or "this change"
             raise ModelError(f"{self.path.name}: logits are not finite after {what}", hint="keep a finer type there")
@@ -151,12 +100,11 @@ class Engine(Swappable):
 
     def score_from(self, layer: int, states: Sequence[Bytes]) -> Scores:
         """Scores of all windows, if these residual streams left a layer."""
-        klds, nlls = [], []
-        for w, state in enumerate(states):
-            kld, nll = self._window_scores(w, self._compute_from(w, layer, state))
-            klds.append(kld)
-            nlls.append(nll)
-        return Scores(kld=np.array(klds), nll=np.array(nlls))
+        return self._scores(self.computed_from(dict(enumerate(states)), layer))
+
+    def _scores(self, computed: Iterable[tuple[int, Callable[[], Floats]]]) -> Scores:
+        each = [self._window_scores(w, read) for w, read in computed]
+        return Scores(kld=np.array([kld for kld, _ in each]), nll=np.array([nll for _, nll in each]))
 
     def _window_scores(self, w: int, read: Callable[[], Floats]) -> tuple[Doubles, Doubles]:
         if not self._is_settled:

@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
-DEVICE_TESTS := tests/engine/test_engine.py tests/layers tests/bits/test_curves.py tests/bits/test_output_importance.py
+DEVICE_TESTS := $(patsubst %,tests/engine/test_%.py,engine judge session) tests/test_device.py tests/layers tests/bits/test_curves.py \
+	tests/bits/test_output_importance.py
 STAMP := $(VENV)/.complete
 RECIPE ?= quickstart
 NAME ?= overhead
@@ -25,7 +26,7 @@ test: toolchain lint types ## lint, types and all tests
 
 test-device: $(STAMP) ## the engine's tests on a device whose memory is not the process's: llama.cpp's RPC server
 	$(BIN)/lwq toolchain build --backend rpc
-	$(BIN)/python -m pytest -q --second-device -m tools $(DEVICE_TESTS)
+	$(BIN)/python -m pytest -q --device rpc -m tools $(DEVICE_TESTS)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

@@ -90,6 +90,7 @@ class Shape:
 
 SHAPES = {
     "1b": Shape(n_layer=16, n_embd=2048, n_ff=8192, n_head=32, n_head_kv=8, head_dim=64, n_vocab=128256),
+    "3b": Shape(n_layer=28, n_embd=3072, n_ff=8192, n_head=24, n_head_kv=8, head_dim=128, n_vocab=128256),
     "8b": Shape(n_layer=32, n_embd=4096, n_ff=14336, n_head=32, n_head_kv=8, head_dim=128, n_vocab=128256),
     "24b": Shape(n_layer=40, n_embd=5120, n_ff=32768, n_head=32, n_head_kv=8, head_dim=128, n_vocab=131072),
 }

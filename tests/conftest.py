@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lwq.llama.devices import RPC, find_device
-from lwq.llama.toolchain import REMOTE, RPC_SERVER, Toolchain, find, home
+from lwq.llama.devices import RPC
+from lwq.llama.toolchain import REMOTE, RPC_SERVER, Toolchain, find, find_for, home
 
 REAL_HOME = home()
 REGISTERED = ("git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi")
@@ -66,40 +65,39 @@ def guarded(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--second-device",
-        action="store_true",
-        help="models lie on a device whose memory is not this process's: llama.cpp's RPC server (`make test-device`)",
+        "--device",
+        default="",
+        help="where models lie, as `lwq --device`; rpc: on a server of our own (`make test-device`), whose memory"
+        " is not this process's; the CPU where nothing is said",
     )
 
 
 @pytest.fixture(scope="session")
 def toolchain(request: pytest.FixtureRequest) -> Iterator[Toolchain]:
-    """The real, built llama.cpp; `make test` builds it first. With ``--second-device`` its models lie on one."""
-    before = os.environ.get("LWQ_HOME")
-    os.environ["LWQ_HOME"] = str(REAL_HOME)
-    second = request.config.getoption("--second-device")
-    try:
-        found = find(backend=REMOTE if second else "")
-    finally:
-        if before is None:
-            del os.environ["LWQ_HOME"]
-        else:
-            os.environ["LWQ_HOME"] = before
-    if not second:
-        yield found
+    """The real, built llama.cpp (`make test` builds it first), on the CPU or on the device that was asked for."""
+    asked = str(request.config.getoption("--device"))
+    if asked != "rpc":
+        yield _of_the_user(asked or "cpu")
         return
+    program = _of_the_user("", backend=REMOTE).program(RPC_SERVER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(found.program(RPC_SERVER)), "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
+    command = [str(program), "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(port)
-        device = find_device(found.program("llama-perplexity"), f"{RPC}127.0.0.1:{port}", found.backend)
-        yield replace(found, device=device)
+        yield _of_the_user(f"{RPC}127.0.0.1:{port}")
     finally:
         server.kill()
         server.wait()
+
+
+def _of_the_user(device: str, *, backend: str = "") -> Toolchain:
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("LWQ_HOME", str(REAL_HOME))
+        environ.delenv("LWQ_LLAMA_DIR", raising=False)
+        return find_for(device) if device else find(backend=backend)
 
 
 def _wait_for(port: int) -> None:

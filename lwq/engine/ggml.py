@@ -224,6 +224,10 @@ class Ggml:
         device = self.lib.ggml_backend_buft_get_device(self.lib.ggml_backend_buffer_get_type(buffer))
         return int(device or self.lib.ggml_backend_dev_by_type(_CPU))
 
+    def is_on_cpu(self, address: int) -> bool:
+        """Whether a tensor lies in memory of the CPU's own device."""
+        return self.device_of(address) in (None, int(self.lib.ggml_backend_dev_by_type(_CPU)))
+
     def backend(self, address: int, n_threads: int) -> int:
         """A new backend on the device that holds a tensor; ``ggml_backend_free`` it when done."""
         device = self.device_of(address)

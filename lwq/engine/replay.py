@@ -74,8 +74,12 @@ class Replay(Session):
         stream = self.n_ctx * 4 * (self.header.number(f"{self.header.architecture}.embedding_length") or 1)
         return room_bytes(self.header.file_bytes) // (stream * max(1, n_windows))
 
-    def keep(self, tokens: Tokens, layers: Iterable[int]) -> Kept:
-        """A window computed by llama.cpp, with the residual streams behind these layers (ends of the graph's parts)."""
+    def keep(self, tokens: Tokens, layers: Iterable[int], *, go_on: bool = True) -> Kept:
+        """A window computed by llama.cpp, with the residual streams behind these layers (ends of the graph's parts).
+
+        Args:
+            go_on: compute what is behind the last of them too.
+        """
         assert self.graph
         nodes, kept = self.graph.nodes, Kept(inputs={}, states={})
         results, copies = {}, {}
@@ -98,7 +102,7 @@ class Replay(Session):
                     take(copies[address])
                 return address in results
             take(results[address])
-            return True
+            return go_on or len(kept.states) < len(results) + len(copies)
 
         self._decode(tokens, listen)
         return kept

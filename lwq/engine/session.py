@@ -152,6 +152,7 @@ class Session:
             batch.logits[i] = i in self.scored
         self._listener, self._failure = listener, None
         status = llama.llama_decode(self.context, batch)
+        llama.llama_synchronize(self.context)  # devices compute on while the call is back
         self._listener = None
         if self._failure:
             raise self._failure

@@ -8,83 +8,38 @@ the file, and putting one back is exact.
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lwq.engine.ggml import Ggml, InitParams, Tensor
+import numpy as np
+
+from lwq.engine.ggml import Tensor
 from lwq.engine.replay import Replay
-from lwq.errors import ModelError, ToolchainError
-from lwq.gguf.types import GGML_TYPES
+from lwq.engine.stored import Form, Stored
+from lwq.errors import ModelError
+from lwq.gguf.types import GGML_TYPES, split_name
 from lwq.llama.machine import give_back_pages
 from lwq.llama.toolchain import Toolchain
 from lwq.metrics.arrays import Bytes
 
-_USED_AS_WEIGHTS: Final = 1
+ENDS: Final = {
+    "attention": ("attn_output", "ssm_out", "shortconv.out_proj"),
+    "ffn": ("ffn_down", "ffn_down_exps", "ffn_down_shexp", "ffn_down_chexps"),
+}
+"""What writes to the residual stream, by part of a layer."""
 _HOLES: Final = 1 << 28
 """Bytes freed between mixes after which the C library is asked to give its free pages back."""
-
-
-class _Stored:
-    """A tensor in memory of its own on a device.
-
-    The device's own allocator lays it out, so whatever padding its kernels read behind the last row is there.
-
-    Raises:
-        ToolchainError: the device has no memory left.
-    """
-
-    def __init__(self, ggml: Ggml, ne: Sequence[int], ggml_type: str, data: Bytes, device: int) -> None:
-        self._lib = lib = ggml.lib
-        self.n_bytes = data.nbytes
-        sizes = (ctypes.c_int64 * 4)(*ne)
-        self._context = lib.ggml_init(InitParams(mem_size=4096, mem_buffer=None, no_alloc=True))
-        self.address = int(lib.ggml_new_tensor(self._context, GGML_TYPES[ggml_type][0], 4, sizes))
-        buffer_type = lib.ggml_backend_dev_buffer_type(device)
-        self._buffer = lib.ggml_backend_alloc_ctx_tensors_from_buft(self._context, buffer_type)
-        if not self._buffer:
-            lib.ggml_free(self._context)
-            raise ToolchainError(f"no memory for {data.nbytes} bytes of {ggml_type}", hint="is there memory left?")
-        lib.ggml_backend_buffer_set_usage(self._buffer, _USED_AS_WEIGHTS)
-        ggml.write(self.address, data)
-
-    def free(self) -> None:
-        """Frees its memory, once nothing is pointed at it."""
-        self._lib.ggml_backend_buffer_free(self._buffer)
-        self._lib.ggml_free(self._context)
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How a tensor is stored and where: what the graph's tensor says of it."""
-
-    ggml_type: int
-    nb: tuple[int, ...]
-    data: int
-    buffer: int
-    extra: int
-
-    @classmethod
-    def at(cls, address: int) -> _Form:
-        tensor = Tensor.from_address(address)
-        return cls(tensor.type, tuple(tensor.nb), tensor.data, tensor.buffer, tensor.extra or 0)
-
-    def take(self, address: int) -> None:
-        """Makes the tensor at ``address`` stored so."""
-        tensor = Tensor.from_address(address)
-        tensor.type, tensor.nb[:] = self.ggml_type, self.nb
-        tensor.data, tensor.buffer, tensor.extra = self.data, self.buffer, self.extra
 
 
 @dataclass(slots=True)
 class _Swapped:
     """A tensor's original forms by address, and the memory that holds what stands in their place."""
 
-    originals: dict[int, _Form]
-    replacements: tuple[_Stored, ...]
+    originals: dict[int, Form]
+    replacements: tuple[Stored, ...]
 
 
 class Swappable(Replay):
@@ -116,12 +71,12 @@ class Swappable(Replay):
             if data.nbytes * n_weights != math.prod(Tensor.from_address(address).ne) * n_bytes:
                 raise ModelError(f"{name}: {data.nbytes} bytes are not such a tensor in {ggml_type}")
         now = self._swapped.get(name)
-        originals = now.originals if now else {address: _Form.at(address) for address in addresses}
+        originals = now.originals if now else {address: Form.at(address) for address in addresses}
         ne = Tensor.from_address(addresses[0]).ne
         devices = {address: device for address in addresses if (device := self.ggml.device_of(address))}
-        stored = {d: _Stored(self.ggml, ne, ggml_type, data, d) for d in set(devices.values())}
+        stored = {d: Stored(self.ggml, ne, ggml_type, data, d) for d in set(devices.values())}
         for address, device in devices.items():
-            _Form.at(stored[device].address).take(address)
+            Form.at(stored[device].address).take(address)
         self._swapped[name] = _Swapped(originals, tuple(stored.values()))
         if now:
             self._free(now)
@@ -133,6 +88,30 @@ class Swappable(Replay):
                 for address, form in swapped.originals.items():
                     form.take(address)
                 self._free(swapped)
+
+    def skip_layer(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
+        """Makes a layer (or only its ``attention`` or ``ffn``) add nothing; the tensors swapped for zeros.
+
+        A pre-norm layer is the identity then, and so is one whose outputs pass a norm. ``restore`` undoes it.
+        """
+        names = self.ends(layer, parts)
+        for name in names:
+            _, tensor = self.header.find(name)
+            self.swap(name, tensor.ggml_type, np.zeros(tensor.n_bytes, np.uint8))
+        return names
+
+    def ends(self, layer: int, parts: Iterable[str] = tuple(ENDS)) -> tuple[str, ...]:
+        """The tensors by which a layer (or these parts of it) writes to the residual stream."""
+        assert self.graph
+        starts = tuple(f"blk.{layer}.{end}." for part in parts for end in ENDS[part])
+        return tuple(n for n in self.graph.weights if n.startswith(starts))
+
+    def place(self, name: str) -> int:
+        """The layer whose start a change of this tensor reaches: −1 the whole model, n_layer the output only."""
+        layer = split_name(name)[0]
+        if layer is not None:
+            return layer
+        return self.header.n_layer if name.startswith("output") else -1
 
     def _free(self, swapped: _Swapped) -> None:
         for stored in swapped.replacements:

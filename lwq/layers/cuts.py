@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 
 from lwq.bits.race import LOST, difference, is_better, rounds_of
-from lwq.engine.engine import ENDS, Engine
+from lwq.engine.engine import Engine
+from lwq.engine.swapping import ENDS
 from lwq.errors import ModelError
 from lwq.metrics.divergence import Scores
 from lwq.store.pieces import Pieces

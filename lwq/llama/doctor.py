@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 from lwq.errors import LwqError
-from lwq.llama.machine import find_program, how_to_install, look
+from lwq.llama.machine import find_program, how_to_install, look, python_child
 from lwq.llama.process import run_tool
+from lwq.llama.process_group import ending
 from lwq.llama.toolchain import BINDINGS_VERSION, COMMIT, PROGRAMS, Toolchain, find, home
 from lwq.store.files import free_bytes, human_bytes
 
 Status = Literal["PASS", "WARN", "FAIL"]
 _ROOM = 10 * 2**30
+_LOAD = (
+    "import sys; from pathlib import Path; from lwq.engine.bindings import load_bindings; "
+    "from lwq.llama.toolchain import find; load_bindings(find(Path(sys.argv[1]) if sys.argv[1] else None))"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,8 @@ def doctor(llama_dir: Path | None) -> tuple[Check, ...]:
         toolchain = find(llama_dir)
     except LwqError as error:
         return (*checks, Check(name="toolchain", status="FAIL", detail=error.message, fix=error.hint))
-    return (*checks, _toolchain(toolchain), *(_runs(toolchain, name) for name in PROGRAMS), _gpu(toolchain))
+    programs = (_runs(toolchain, name) for name in PROGRAMS)
+    return (*checks, _toolchain(toolchain), *programs, _libraries(toolchain, llama_dir), _gpu(toolchain))
 
 
 def _program(name: str, without: Status) -> Check:
@@ -85,6 +91,18 @@ def _runs(toolchain: Toolchain, name: str) -> Check:
     usage = "usage" in (done.stdout + done.stderr).lower()
     status: Status = "PASS" if usage else "FAIL"
     return Check(name=name, status=status, detail="runs" if usage else "does not run", fix="`lwq toolchain build`")
+
+
+def _libraries(toolchain: Toolchain, llama_dir: Path | None) -> Check:
+    """Whether a process of ours can load llama.cpp's libraries beside numpy's."""
+    command, environ = python_child(_LOAD, str(llama_dir or ""), lib_dir=toolchain.lib_dir)
+    done = run_tool(command, cwd=Path("/"), env=environ, check=False, stall_seconds=60)
+    if done.returncode == 0:
+        return Check(name="libraries", status="PASS", detail="load in process")
+    last = (done.stderr.strip().splitlines() or [ending(done.returncode)])[-1]
+    detail = ending(done.returncode) if done.returncode < 0 else last
+    fix = "build with a compiler that links libstdc++ dynamically: CXX=g++ `lwq toolchain build`"
+    return Check(name="libraries", status="FAIL", detail=f"cannot be loaded: {detail}", fix=fix)
 
 
 def _gpu(toolchain: Toolchain) -> Check:

@@ -184,6 +184,13 @@ def room_bytes(base_bytes: int, available_bytes: int | None = None) -> int:
     return min(max(1 << 30, base_bytes // 10), int(0.3 * available))
 
 
+def python_child(code: str, *arguments: str, lib_dir: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """(command, what its environment has besides) of a Python process of ours that loads llama.cpp's libraries."""
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    return (sys.executable, "-P", "-c", code, *arguments), {"PYTHONPATH": path, **preloaded(lib_dir)}
+
+
 def preloaded(lib_dir: Path) -> dict[str, str]:
     """``LD_PRELOAD`` for a process that loads these libraries beside numpy's, where their C++ library is inside them.
 

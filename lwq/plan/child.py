@@ -7,7 +7,6 @@ or not at all. ^C ends it at once: what it measured is kept as pieces.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import signal
 import sys
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 from lwq.engine.bindings import LAST_WORD
 from lwq.errors import EngineError, LwqError
-from lwq.llama.machine import preloaded
+from lwq.llama.machine import python_child
 from lwq.llama.process import Completed, run_tool
 from lwq.llama.process_group import ending
 from lwq.steps.step import Context, Step, to_json
@@ -90,11 +89,8 @@ def _done(result: Any, ctx: Context) -> Done:
 
 
 def _run(folder: Path, ctx: Context) -> Completed:
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join((package, *filter(None, (os.environ.get("PYTHONPATH"),))))
-    command = (sys.executable, "-P", "-c", _CHILD, str(folder))
     hear = _Hearing(on_progress=ctx.progress)
-    environ = {"PYTHONPATH": path, **preloaded(ctx.toolchain.lib_dir)}
+    command, environ = python_child(_CHILD, str(folder), lib_dir=ctx.toolchain.lib_dir)
     return run_tool(command, cwd=ctx.folder, env=environ, on_output=hear, check=False)
 
 

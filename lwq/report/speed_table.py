@@ -45,6 +45,12 @@ def tables(record: Record) -> tuple[Table, ...]:
     return tuple(_table(record, place) for place in places)
 
 
+def _where(record: Record, cpu: str) -> str:
+    cpu = cpu or "an unnamed processor"
+    device = record.toolchain.device
+    return plain(cpu if device == "CPU" else f"{device} beside {cpu}")
+
+
 def _table(record: Record, place: tuple[str, str]) -> Table:
     against = reference(record)
     timed = tuple(
@@ -57,7 +63,7 @@ def _table(record: Record, place: tuple[str, str]) -> Table:
     if against:
         titles.append(f"of {against.name}")
     return Table(
-        caption=f"Tokens per second measured on {plain(place[0] or 'an unnamed processor')}.",
+        caption=f"Tokens per second measured on {_where(record, place[0])}.",
         columns=(MODEL, *columns(*titles)),
         rows=tuple(_cells(*entry, against) for entry in timed),
     )

@@ -16,8 +16,9 @@ from lwq.bits.damage import damages
 from lwq.bits.mixes import probed
 from lwq.bits.options import groups
 from lwq.bits.stock import mix_and_bytes
-from lwq.engine.engine import ENDS, Engine
+from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
+from lwq.engine.swapping import ENDS
 from lwq.errors import ModelError
 from lwq.gguf.data import read_tensor
 from lwq.gguf.header import GgufHeader

@@ -26,11 +26,14 @@ def test_doctor_finds_a_program_that_does_not_run(tmp_path: Path) -> None:
     assert checks["llama-tokenize"].status == "FAIL"
     assert checks["llama-quantize"].status == "PASS"
     assert checks["toolchain"].status == "WARN"
+    assert checks["libraries"].status == "FAIL"
+    assert "cannot be loaded" in checks["libraries"].detail
+    assert "CXX=g++" in checks["libraries"].fix
 
 
 @pytest.mark.tools
 def test_real_build_is_whole_and_runs(tools_home: Path) -> None:
     checks = {check.name: check for check in doctor(None)}
-    assert {name: checks[name].status for name in ("toolchain", *PROGRAMS)} == dict.fromkeys(
-        ("toolchain", *PROGRAMS), "PASS"
+    assert {name: checks[name].status for name in ("toolchain", "libraries", *PROGRAMS)} == dict.fromkeys(
+        ("toolchain", "libraries", *PROGRAMS), "PASS"
     )

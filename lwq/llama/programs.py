@@ -1,0 +1,102 @@
+"""One run of a llama.cpp program: on the toolchain's device, again where its words were lost, its complaints told."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from lwq.errors import ModelError, ToolError, TranscriptError
+from lwq.gguf.header import read_header
+from lwq.llama.complaints import complaint
+from lwq.llama.devices import SERVER
+from lwq.llama.process import Completed, OnOutput, failure, run_tool
+from lwq.llama.toolchain import Toolchain
+from lwq.llama.transcripts import ChunkCounter
+
+OnProgress = Callable[[int, int], None]
+T = TypeVar("T")
+_ATTEMPTS: Final = 12
+_FAILED_ATTEMPTS: Final = 4
+_LONG_SECONDS: Final = 10.0
+"""Longer runs are made again once at most."""
+
+
+def run_program(
+    toolchain: Toolchain,
+    argv: tuple[str, ...],
+    cwd: Path,
+    on_progress: OnProgress | None,
+    parse: Callable[[Completed], T],
+    *,
+    on_output: OnOutput | None = None,
+) -> tuple[T, Completed]:
+    """What ``parse`` makes of a finished run that complains of nothing known, and the run.
+
+    The tools log from a thread that is not waited for at the end (common/log.cpp), so on a busy machine
+    their last lines, or all, can be lost: a run without a word, or with a cut transcript, is made again, and so
+    is one that failed without a known complaint; not one that a signal killed.
+
+    Raises:
+        ModelError: the tool cannot read or run the model.
+        ToolError: it failed, in its own words or by its exit code.
+        TranscriptError: what it printed lacks what it had to print.
+    """
+    for attempt in itertools.count(1):
+        done = _once(toolchain, argv, cwd, on_output or counting(on_progress))
+        output = done.stderr + done.stdout
+        if known := complaint(output):
+            kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
+            raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
+        again = done.returncode >= 0 and attempt < (_ATTEMPTS if done.seconds < _LONG_SECONDS else 2)
+        if again and (not output.strip() or (done.returncode and attempt < _FAILED_ATTEMPTS)):
+            continue
+        if done.returncode:
+            raise failure(done, cwd)
+        if not output.strip():
+            raise ToolError(f"{argv[0]} ended with exit code 0 and printed nothing", hint="`lwq toolchain doctor`")
+        try:
+            return parse(done), done
+        except TranscriptError:
+            if not again:
+                raise
+    raise AssertionError("the loop ends by return or raise")
+
+
+def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_output: OnOutput) -> Completed:
+    device = toolchain.device
+    command = (str(toolchain.program(argv[0])), *(device.server if a == SERVER else a for a in argv[1:]))
+    return run_tool(command, cwd=cwd, env=_own_libraries(toolchain), on_output=on_output, check=False)
+
+
+def placed(toolchain: Toolchain, model: Path, *, of_bench: bool = False) -> tuple[str, ...]:
+    """Options by which a program computes on the toolchain's device."""
+    device = toolchain.device
+    if device.is_cpu:
+        return device.arguments(0, of_bench=of_bench)
+    header = read_header(model)
+    return device.arguments(device.n_layers(header.file_bytes, header.n_layer), of_bench=of_bench)
+
+
+def counting(on_progress: OnProgress | None, n_items: int = 0) -> OnOutput:
+    counter = ChunkCounter(n_items)
+
+    def listen(stream: str, piece: str) -> None:
+        if on_progress is not None and (count := counter.feed(piece)):
+            on_progress(*count)
+
+    return listen
+
+
+def _own_libraries(toolchain: Toolchain) -> dict[str, str]:
+    """The toolchain's libraries first: ``LD_LIBRARY_PATH`` beats a program's own search path."""
+    given = os.environ.get("LD_LIBRARY_PATH")
+    return {"LD_LIBRARY_PATH": f"{toolchain.lib_dir}:{given}"} if given else {}
+
+
+def need(path: Path, done: Completed) -> None:
+    if not path.is_file() or not path.stat().st_size:
+        tail = "\n".join((done.stderr or done.stdout).splitlines()[-12:])
+        raise ToolError(f"{done.argv[0]} ended without writing {path.name}; its output ends with:\n{tail}")

@@ -64,7 +64,7 @@ class Windowed(Swappable):
         """Whether several windows take their way a layer at a time: it decides speed, never a result."""
         assert self.graph
         in_host_memory = self.ggml.is_on_cpu(self.graph.result())
-        is_large = self.header.file_bytes > available_memory_bytes()
+        is_large = self.header.file_bytes > available_memory_bytes(of_files=True)
         return n_windows > 1 and in_host_memory and is_large and len(self.graph.boundaries) > 1
 
     def stream(self, window: int, layer: int) -> Kept:

@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 _GROUPS: Final = Path("/sys/fs/cgroup")
 _NO_LIMIT: Final = 1 << 60
@@ -20,8 +20,8 @@ class MemoryLimit:
     n_bytes: int
     whose: str
     """``this machine has``, ``RLIMIT_DATA allows``."""
-    with_mapped: bool = False
-    """Mapped files count too (RLIMIT_AS)."""
+    mapped: Literal["dropped", "counted", "free"] = "dropped"
+    """Pages of mapped files count but are dropped for others, count as long as the file is mapped, or do not count."""
     used: int = 0
     """Of it, in use now; of the machine's, what cannot be had now."""
 
@@ -47,9 +47,9 @@ def _of_resources() -> Iterator[MemoryLimit]:
     data, _ = resource.getrlimit(resource.RLIMIT_DATA)
     space, _ = resource.getrlimit(resource.RLIMIT_AS)
     if data != resource.RLIM_INFINITY:
-        yield MemoryLimit(n_bytes=data, whose="RLIMIT_DATA allows", used=getattr(now, "data", 0))
+        yield MemoryLimit(n_bytes=data, whose="RLIMIT_DATA allows", mapped="free", used=getattr(now, "data", 0))
     if space != resource.RLIM_INFINITY:
-        yield MemoryLimit(n_bytes=space, whose="RLIMIT_AS allows", with_mapped=True, used=now.vms)
+        yield MemoryLimit(n_bytes=space, whose="RLIMIT_AS allows", mapped="counted", used=now.vms)
 
 
 def _of_groups(mine: Path, root: Path = _GROUPS) -> Iterator[MemoryLimit]:

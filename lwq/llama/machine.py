@@ -167,9 +167,13 @@ def parse_gpus(text: str) -> tuple[Gpu, ...]:
     )
 
 
-def available_memory_bytes() -> int:
-    """Memory that a new allocation of this process can have: without swapping, within its limits."""
-    return min(limit.free for limit in memory_limits())
+def available_memory_bytes(*, of_files: bool = False) -> int:
+    """Memory that a new allocation of this process can have: without swapping, within its limits.
+
+    Args:
+        of_files: for pages of mapped files instead.
+    """
+    return min(limit.free for limit in memory_limits() if not (of_files and limit.mapped == "free"))
 
 
 def room_bytes(base_bytes: int, available_bytes: int | None = None) -> int:

@@ -141,7 +141,7 @@ def check_fits(job: Job, header: GgufHeader, files: tuple[PlannedFile, ...]) -> 
 
 def _mapped(peak: Peak, limit: MemoryLimit, largest_bytes: int) -> int:
     """What of mapped files counts against a bound."""
-    return peak.mapped if limit.with_mapped else min(peak.mapped, largest_bytes)
+    return {"dropped": min(peak.mapped, largest_bytes), "counted": peak.mapped, "free": 0}[limit.mapped]
 
 
 def _over(needs: Sequence[tuple[int, AnyStep]], n_bytes: int, what: str, whose: str) -> Iterator[Lack]:

@@ -183,7 +183,8 @@ class Footprint:
         kept = streams * min(shape.n_layer + 1, max(1, self.room_bytes // max(1, streams)))
         kept += n_windows * n_ctx * padded(n_ctx) * _F32  # the mask
         held = LWQ_BYTES + self.vocabulary() + self.logits(n_scored) * (n_windows + 3) + kept + own
-        native, mapped = self.context(used) + swapped, shape.base_bytes + LIBRARY_BYTES
+        judged = 0 if self.device.is_cpu else self.logits(n_scored) * n_windows  # lies where the logits do
+        native, mapped = self.context(used) + swapped + judged, shape.base_bytes + LIBRARY_BYTES
         return self.placed(own=held, native=native, mapped=mapped, share=self.share(mapped, beside=BESIDE))
 
     def mixer(self, bytes_of_forms: int) -> int:

@@ -53,9 +53,15 @@ def test_of_a_mapped_file_only_a_tensor_must_be_there() -> None:
 
 
 def test_a_bound_of_the_address_space_counts_mapped_files() -> None:
-    space = MemoryLimit(n_bytes=16 * GIB, whose="RLIMIT_AS allows", with_mapped=True)
+    space = MemoryLimit(n_bytes=16 * GIB, whose="RLIMIT_AS allows", mapped="counted")
     (said,) = told(step(heal, Peak(anonymous=GIB, mapped=100 * GIB)), limit=space)
     assert "at least 101.00 GiB of memory; RLIMIT_AS allows 16.00 GiB" in said
+
+
+def test_a_bound_of_a_process_own_memory_counts_no_mapped_file() -> None:
+    data = MemoryLimit(n_bytes=16 * GIB, whose="RLIMIT_DATA allows", mapped="free")
+    assert not told(step(heal, Peak(anonymous=16 * GIB, mapped=100 * GIB)), limit=data)
+    assert told(step(heal, Peak(anonymous=16 * GIB + 1)), limit=data)
 
 
 def test_steps_that_are_done_need_nothing() -> None:

@@ -176,9 +176,10 @@ def available_memory_bytes() -> int:
 def room_bytes(base_bytes: int) -> int:
     """Memory that what is kept to save time may take beside a model: a tenth of it or 1 GiB, if so much is free.
 
-    It decides how long something takes, never what comes out.
+    Beside a mix of it too, about a third of a base. It decides how long something takes, never what comes out.
     """
-    return min(max(1 << 30, base_bytes // 10), int(0.3 * available_memory_bytes()))
+    free = available_memory_bytes() - base_bytes // 3
+    return min(max(1 << 30, base_bytes // 10), max(0, int(0.3 * free)))
 
 
 def python_child(code: str, *arguments: str, lib_dir: Path) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -88,6 +88,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_backend_buffer_set_usage": (None, (c_void_p, c_int)),
     "ggml_backend_buffer_free": (None, (c_void_p,)),
     "ggml_backend_alloc_ctx_tensors_from_buft": (c_void_p, (c_void_p, c_void_p)),
+    "ggml_backend_cpu_buffer_from_ptr": (c_void_p, (c_void_p, c_size_t)),
+    "ggml_backend_tensor_alloc": (c_int, (c_void_p, c_void_p, c_void_p)),
     "ggml_backend_dev_buffer_type": (c_void_p, (c_void_p,)),
     "ggml_backend_buft_get_device": (c_void_p, (c_void_p,)),
     "ggml_backend_dev_init": (c_void_p, (c_void_p, c_char_p)),
@@ -110,6 +112,8 @@ class Ggml:
         self.lib = library
         self.declare(_SIGNATURES)
         self._check_layout()
+        self.cpu = int(self.lib.ggml_backend_dev_by_type(_CPU))
+        """The CPU's device."""
         self.products = frozenset(op for op in range(_N_OPS) if self.lib.ggml_op_name(op) in _PRODUCTS)
 
     def declare(self, signatures: Mapping[str, tuple[Any, tuple[Any, ...]]]) -> None:
@@ -222,11 +226,11 @@ class Ggml:
         if not buffer:
             return None
         device = self.lib.ggml_backend_buft_get_device(self.lib.ggml_backend_buffer_get_type(buffer))
-        return int(device or self.lib.ggml_backend_dev_by_type(_CPU))
+        return int(device or self.cpu)
 
     def is_on_cpu(self, address: int) -> bool:
         """Whether a tensor lies in memory of the CPU's own device."""
-        return self.device_of(address) in (None, int(self.lib.ggml_backend_dev_by_type(_CPU)))
+        return self.device_of(address) in (None, self.cpu)
 
     def backend(self, address: int, n_threads: int) -> int:
         """A new backend on the device that holds a tensor; ``ggml_backend_free`` it when done."""

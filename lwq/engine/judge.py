@@ -1,7 +1,7 @@
 """KLD and likelihood computed where the logits lie: of a window some hundred numbers come back, not all its logits.
 
 The same figures as ``metrics.divergence``, in float32 and so arranged that nothing cancels: with d = q − base, p the
-base's softmax and m = Σ p d, KLD = log(1 + Σ p f(d − m)), f(r) = exp r − 1 − r. Near zero f is its series, beyond ±1
+base's softmax and m = Σ p d, KLD = log(1 + Σ p f(d − m)), f(r) = exp r − 1 − r. Near zero f is its series, beyond ±0.5
 what the exponential adds to it.
 """
 
@@ -40,8 +40,9 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 _ROOM: Final = 1 << 20
 _KEPT_BYTES: Final = 1 << 30
 """Of the base's logits on the device; what is beyond is sent there each time."""
-_N_TERMS: Final = 11
-"""Of the series of f up to ±1: what is left out is below float32's rounding."""
+_BOUND: Final = 0.5
+_N_TERMS: Final = 7
+"""Of the series of f within ±0.5: what is left out is below float32's rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,20 +153,20 @@ class Judge:
         return graph, results
 
     def _beyond_linear(self, r: int) -> int:
-        """exp r − 1 − r of each value: s²(1/2 + s/6 + …) for s within ±1, and what is beyond."""
+        """exp r − 1 − r of each value: s²(1/2 + s/6 + …) for s, which is r within bounds, and what is beyond them."""
         lib, context = self.ggml.lib, self._context
-        above = lib.ggml_relu(context, lib.ggml_scale_bias(context, r, 1.0, -1.0))
-        below = lib.ggml_relu(context, lib.ggml_scale_bias(context, r, -1.0, -1.0))
+        above = lib.ggml_relu(context, lib.ggml_scale_bias(context, r, 1.0, -_BOUND))
+        below = lib.ggml_relu(context, lib.ggml_scale_bias(context, r, -1.0, -_BOUND))
         s = lib.ggml_add(context, lib.ggml_sub(context, r, above), below)
         series = lib.ggml_scale_bias(context, s, 1 / math.factorial(_N_TERMS + 2), 1 / math.factorial(_N_TERMS + 1))
         for n in range(_N_TERMS, 1, -1):
             series = lib.ggml_scale_bias(context, lib.ggml_mul(context, series, s), 1.0, 1 / math.factorial(n))
         value = lib.ggml_mul(context, lib.ggml_mul(context, s, s), series)
         for beyond, sign in ((above, 1.0), (below, -1.0)):
-            grown = lib.ggml_exp(context, lib.ggml_scale_bias(context, beyond, sign, 0.0))
-            more = lib.ggml_scale_bias(context, grown, math.exp(sign), -math.exp(sign))
-            value = lib.ggml_add(context, value, more)
-            value = lib.ggml_sub(context, value, lib.ggml_scale_bias(context, beyond, sign, 0.0))
+            there = math.exp(sign * _BOUND)
+            signed = lib.ggml_scale_bias(context, beyond, sign, 0.0)
+            grown = lib.ggml_scale_bias(context, lib.ggml_exp(context, signed), there, -there)
+            value = lib.ggml_add(context, value, lib.ggml_sub(context, grown, signed))
         return int(value)
 
 

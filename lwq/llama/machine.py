@@ -179,13 +179,13 @@ def available_memory_bytes(*, of_files: bool = False) -> int:
 def room_bytes(base_bytes: int, available_bytes: int | None = None) -> int:
     """Memory that what is kept to save time may take beside a model: a tenth of it or 1 GiB, if so much is free.
 
-    It decides how long something takes, never what comes out.
+    Beside a mix of it too, about a third of a base. It decides how long something takes, never what comes out.
 
     Args:
         available_bytes: what is free; what is free now when None.
     """
     available = available_memory_bytes() if available_bytes is None else available_bytes
-    return min(max(1 << 30, base_bytes // 10), int(0.3 * available))
+    return min(max(1 << 30, base_bytes // 10), max(0, int(0.3 * (available - base_bytes // 3))))
 
 
 def python_child(code: str, *arguments: str, lib_dir: Path) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -98,11 +98,13 @@ class Footprint:
     Args:
         room_bytes: what is kept to save time may take (``llama.machine.room_bytes``).
         device: on which as many layers of a model lie as its memory holds.
+        is_short: there is so little memory that swapped tensors lie in a mapped file (``engine.stored``).
     """
 
     shape: ModelShape
     room_bytes: int
     device: Device
+    is_short: bool = False
 
     def placed(self, *, own: int, native: int, mapped: int, share: float) -> Peak:
         """A peak of what is always in this machine's memory, what lies where its layer is computed, and the model.
@@ -185,7 +187,9 @@ class Footprint:
         held = LWQ_BYTES + self.vocabulary() + self.logits(n_scored) * (n_windows + 3) + kept + own
         judged = 0 if self.device.is_cpu else self.logits(n_scored) * n_windows  # lies where the logits do
         native, mapped = self.context(used) + swapped + judged, shape.base_bytes + LIBRARY_BYTES
-        return self.placed(own=held, native=native, mapped=mapped, share=self.share(mapped, beside=BESIDE))
+        if self.is_short and self.device.is_cpu:
+            native, mapped = native - swapped, mapped + swapped
+        return self.placed(own=held, native=native, mapped=mapped, share=self.share(shape.base_bytes, beside=BESIDE))
 
     def mixer(self, bytes_of_forms: int) -> int:
         """Tensors in other types: those kept to save time, and a piece of one while it is quantized (float32, a mark

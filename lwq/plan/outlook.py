@@ -50,7 +50,7 @@ class Outlook:
     @cached_property
     def model(self) -> Footprint:
         room = 0 if self.least else self.room_bytes
-        return Footprint(shape=self.shape, room_bytes=room, device=self.device)
+        return Footprint(shape=self.shape, room_bytes=room, device=self.device, is_short=self.least)
 
     @cached_property
     def by_key(self) -> Mapping[str, AnyStep]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lwq.bits.mixes import Mixer
+from lwq.engine import stored
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
 from lwq.errors import ModelError
@@ -334,6 +335,24 @@ def test_types_of_equal_size_never_stand_for_each_other(width: int, toolchain: T
 
 
 # refusals
+
+
+def test_tensors_that_lie_in_a_file_compute_the_same(toolchain: Toolchain, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(stored, "_LARGE_BYTES", 1)
+    model = write_tiny_llama(tmp_path / "tiny.gguf")
+    found = {}
+    for free in (1 << 40, 0):
+        monkeypatch.setattr(stored, "available_memory_bytes", lambda free=free: free)
+        with opened(toolchain, model) as engine:
+            before, mixer, names = whole(engine), Mixer(engine, {}), quantizable(engine)
+            for name in names:
+                engine.swap(name, "q4_0", mixer.stored(name, "q4_0"))
+            mapped = [bool(s._mapped) for swapped in engine._swapped.values() for s in swapped.replacements]
+            assert mapped == [free == 0 and toolchain.device.is_cpu] * len(mapped)
+            found[free] = whole(engine)
+            engine.restore()
+            assert same(whole(engine), before)
+    assert same(*found.values())
 
 
 def test_unknown_tensor_is_refused_by_name(llama: Engine) -> None:

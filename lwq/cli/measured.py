@@ -146,9 +146,15 @@ def sensitivity_command(settings: Settings, /, source: str, top: int, as_json: b
 
 def _print(tensors: tuple[TensorSensitivity, ...], top: int) -> None:
     loud = sorted(tensors, key=lambda t: -t.kld.value)
-    click.echo(f"measured: KLD (nats) with one tensor alone in the probe's type; {min(top, len(loud))} of {len(loud)}")
+    n_probed = sum(t.is_probed for t in tensors)
+    click.echo(f"KLD (nats) with one tensor alone in the probe's type; {min(top, len(loud))} of {len(loud)}")
+    click.echo(f"measured: {n_probed}; estimated from those, and marked ~: {len(loud) - n_probed}")
     rows = [
-        (t.tensor, t.probe_type, f"{t.kld.value:.6f}", f"{t.kld.stderr or 0:.6f}", f"{t.alpha:.4g}") for t in loud[:top]
+        (
+            *(t.tensor, t.probe_type, f"{'' if t.is_probed else '~'}{t.kld.value:.6f}"),
+            *(f"{t.kld.stderr or 0:.6f}", f"{t.alpha:.4g}"),
+        )
+        for t in loud[:top]
     ]
     print_table(("tensor", "type", "KLD", "±", "alpha"), rows, left=2)
     if not loud:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lwq.recipe.budget import parse_size
 from lwq.recipe.target import NAME, Strict, Target, expanded, fault
 from lwq.record.record import Role
+from lwq.record.search import Coverage
 
 _BENCH_TEST = re.compile(r"(pp[1-9]\d{0,5})?\+?(tg[1-9]\d{0,5})?")
 CLOZE: Final = ("cloze-sentences", "cloze-words")
@@ -141,6 +142,18 @@ class Bench(Strict):
 class SensitivityOptions(Strict):
     """How much is measured for targets with a budget."""
 
+    probes: Coverage = Field(
+        default="sampled",
+        description="`all`: each tensor is probed; `sampled`: a third of them, the most telling ones, and what the"
+        " others' probes would show is estimated from these.",
+    )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="Probe as many tensors, the most telling first, as this time allows, instead of a third of them."
+        " Which they are then depends on the machine; the card says how many.",
+    )
     n_windows: int = Field(
         default=3,
         ge=2,
@@ -149,6 +162,12 @@ class SensitivityOptions(Strict):
     n_selection_windows: int = Field(
         default=6, ge=2, description="Windows of the selection text on which candidates race."
     )
+
+    @model_validator(mode="after")
+    def _not_both(self) -> SensitivityOptions:
+        if self.probes == "all" and self.minutes is not None:
+            raise fault('minutes ends probing early, and probes = "all" lets no tensor out; give one of them')
+        return self
 
 
 class Pruning(Strict):

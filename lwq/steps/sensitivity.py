@@ -1,17 +1,20 @@
-"""How much each tensor matters: one measured probe and a curve of local errors for each, on the calibration text.
+"""How much each tensor matters, on the calibration text: a curve of local errors for each, a measured probe for some.
 
-The probe swaps one tensor in process to a coarse type and measures the KLD of the whole model. What llama-imatrix
-never collects, the importance of a tied token embedding (or of the output tensor), is collected on the way.
+The probe swaps one tensor in process to a coarse type and measures the KLD of the whole model; what it would show of
+the other tensors is estimated. What llama-imatrix never collects, the importance of a tied token embedding (or of the
+output tensor), is collected on the way.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from lwq.bits.curves import observe_activations, relative_errors, slices
+from lwq.bits.estimates import Guess, comparable, guesses, worth_probing
 from lwq.bits.frontier import frontier
 from lwq.bits.mixes import Mixer, probed
 from lwq.bits.output_importance import output_entry, write_with
@@ -27,11 +30,11 @@ from lwq.llama.requests import DryRunRequest
 from lwq.metrics.arrays import Floats, Tokens
 from lwq.metrics.values import Estimate
 from lwq.recipe.constraints import NEED_IMPORTANCE, Constraints, legal_types
-from lwq.record.search import FrontierPoint, TensorSensitivity
+from lwq.record.search import Coverage, FrontierPoint, TensorSensitivity
 from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "sensitivity"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = True
 PROBE_BPW: Final = 4.5
 UNREAD_TYPE: Final = "q8_0"
@@ -40,6 +43,10 @@ _LOUD: Final = 0.5
 _N_OBSERVED: Final = 4
 _N_OUTPUT: Final = 16
 """Windows from which the importance of the output tensor is collected."""
+_SHARE: Final = 1 / 3
+"""Of the tensors that are alike enough to be estimated from each other, the share that is probed."""
+_LEAST: Final = 4
+"""Probes at least for each tensor class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,9 @@ class Inputs:
     n_windows: int
     """Windows that a probe is scored on at most; fewer where its error is small already."""
     types: tuple[str, ...]
+    probes: Coverage
+    minutes: float | None
+    """Time after which no further tensor is probed; then all may be, as far as it reaches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,16 +131,34 @@ class _Measuring:
         self.inputs, self.ctx, self.engine, self.targets, self.importance = inputs, ctx, engine, targets, importance
         self.pieces = ctx.pieces()
         self.mixer = Mixer(engine, importance)
-        self.on_done = ctx.counted(2 * len(targets))
+        self.always, self.likely = self._split()
+        self.on_done = ctx.counted(len(targets) + len(self.always) + len(self.likely))
+
+    def _split(self) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        """(tensors that are always probed, tensors that may be probed, the most telling first).
+
+        Where no layer's end is known, nobody has tried whether estimates hold: all are probed.
+        """
+        assert self.engine.graph
+        alike = comparable(self.targets, _LEAST) if self.engine.graph.boundaries else ()
+        alike = tuple(t for t in alike if self._is_read(t.name))
+        if self.inputs.probes == "all":
+            return self.targets, ()
+        n_classes = len({t.tensor_class for t in alike})
+        n = len(alike) if self.inputs.minutes else max(round(_SHARE * len(alike)), _LEAST * n_classes)
+        return tuple(t for t in self.targets if t not in alike), worth_probing(alike, n)
 
     def all(self, observed: Tokens) -> Iterator[TensorSensitivity]:
-        """Tensors from the last layer to the first, then in file order."""
+        """Every tensor, in file order."""
         curves = self._curves(observed)
-        late_first = sorted(self.targets, key=lambda t: (-self.engine.place(t.name), t.name))
-        probes = {t.name: self._probe(t, curves[t.name]) for t in late_first}
+        probes = {t.name: self._probe(t, curves[t.name]) for t in self.always}
+        probes |= self._sample(curves)
+        alphas = {n: kld.value / curves[n][q] for n, (q, kld) in probes.items() if curves[n][q] > 0 and kld.value > 0}
+        likely = guesses(comparable(self.targets, 0), alphas, {t.name for t in self.targets} - probes.keys())
         for tensor in self.targets:
-            probe_type, kld = probes[tensor.name]
-            error = curves[tensor.name][probe_type]
+            curve = curves[tensor.name]
+            is_probed = tensor.name in probes
+            probe_type, kld = probes[tensor.name] if is_probed else _expected(curve, likely[tensor.name])
             yield TensorSensitivity(
                 tensor=tensor.name,
                 layer=tensor.layer,
@@ -138,9 +166,23 @@ class _Measuring:
                 n_elements=tensor.n_elements,
                 probe_type=probe_type,
                 kld=kld,
-                alpha=kld.value / error if error > 0 else 0.0,
-                errors=tuple(curves[tensor.name].items()),
+                alpha=kld.value / curve[probe_type] if curve[probe_type] > 0 else 0.0,
+                errors=tuple(curve.items()),
+                is_probed=is_probed,
             )
+
+    def _sample(self, curves: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[str, Estimate]]:
+        """Probes of those that may be probed, as long as the time that was given lasts."""
+        limit, spent = self.inputs.minutes, 0.0
+        n_least = _LEAST * len({t.tensor_class for t in self.likely})
+        probes = {}
+        for i, tensor in enumerate(self.likely):
+            if limit and spent > 60 * limit and i >= n_least:
+                break
+            began = time.monotonic()
+            probes[tensor.name] = self._probe(tensor, curves[tensor.name])
+            spent += self.pieces.get(f"seconds/{tensor.name}", partial(_since, began))
+        return probes
 
     def _curves(self, observed: Tokens) -> dict[str, dict[str, float]]:
         missing = [t.name for t in self.targets if f"curve/{t.name}" not in self.pieces.by_key]
@@ -169,9 +211,8 @@ class _Measuring:
 
     def _probe(self, tensor: TensorInfo, curve: Mapping[str, float]) -> tuple[str, Estimate]:
         """The probe whose effect is neither lost in rounding nor beyond the linear range."""
-        order = sorted(curve, key=lambda q: (abs(type_bpw(q) - PROBE_BPW), q != "q4_K", q))
         by_size = sorted(curve, key=lambda q: (type_bpw(q), q))
-        at = by_size.index(order[0])
+        at = by_size.index(_first_type(curve))
         kld = self.measured(tensor.name, by_size[at])
         while kld.value < _FAINT and at > 0 and curve[by_size[at]] > 0:
             at -= 1
@@ -188,6 +229,22 @@ class _Measuring:
             return Estimate(value=0.0, stderr=0.0, unit="nats")
         value, error = self.pieces.get(f"probe/{name}/{ggml_type}", partial(self.mixer.measured, name, ggml_type))
         return Estimate(value=value, stderr=error, unit="nats")
+
+
+def _first_type(curve: Mapping[str, float]) -> str:
+    """The type in which a tensor is probed first."""
+    return min(curve, key=lambda q: (abs(type_bpw(q) - PROBE_BPW), q != "q4_K", q))
+
+
+def _expected(curve: Mapping[str, float], guess: Guess) -> tuple[str, Estimate]:
+    """What the first probe of a tensor is likely to show."""
+    probe_type = _first_type(curve)
+    kld = guess.alpha * curve[probe_type]
+    return probe_type, Estimate(value=kld, stderr=kld * guess.spread, unit="nats")
+
+
+def _since(began: float) -> float:
+    return time.monotonic() - began
 
 
 def _notes(tensors: tuple[TensorSensitivity, ...], importance: Mapping[str, Floats]) -> Iterator[str]:

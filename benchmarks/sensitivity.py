@@ -1,9 +1,9 @@
-"""The sampled probes that are the default against probing every tensor: cost, damages, and the files that come of them.
+"""Three probes a layer, the default, against probing every tensor: cost, damages, and the files that come of them.
 
 Both sensitivity steps run one after the other on the 768-wide reference copy (or ``--model``). Alphas are compared over
-the tensors that only one of them probed. For each size both allocate as the search step does before it races: with
-further probes where it is the least sure, and exactly. The mixes are scored on the evaluation text, paired over windows;
-``cost`` is the ratio of the steps' seconds, ``kld`` the largest ratio of KLDs.
+the tensors that the first did not probe. For each size both allocate as the search step does before it races: with
+further probes where it is the least sure, and exactly. The mixes are scored on the evaluation text, paired over its
+windows. ``cost`` is the ratio of the steps' seconds, ``kld`` the largest ratio of KLDs.
 
 ``--files`` compares a probe in process with the same probe made with files instead.
 """
@@ -95,9 +95,9 @@ def ranks(values: list[float]) -> np.ndarray:
     return np.argsort(np.argsort(values))
 
 
-def compare_damages(full: Way, sampled: Way) -> float:
+def compare_damages(full: Way, some: Way) -> float:
     """Prints how far estimates are off; Spearman's rank correlation over the tensors that are estimated."""
-    true, found, is_probed = full.values("alpha"), sampled.values("alpha"), sampled.values("is_probed")
+    true, found, is_probed = full.values("alpha"), some.values("alpha"), some.values("is_probed")
     names = [n for n in true if not is_probed[n] and true[n] > 0 and found[n] > 0]
     off = np.log([found[n] / true[n] for n in names])
     print(f"{len(true) - len(names)} of {len(true)} tensors probed; log of estimated alpha ÷ measured alpha:", end=" ")
@@ -105,11 +105,11 @@ def compare_damages(full: Way, sampled: Way) -> float:
     return float(np.corrcoef(ranks([true[n] for n in names]), ranks([found[n] for n in names]))[0, 1])
 
 
-def compare_mixes(full: Way, sampled: Way, options: argparse.Namespace) -> float:
+def compare_mixes(full: Way, some: Way, options: argparse.Namespace) -> float:
     """Prints KLDs on the evaluation text at each size; the largest ratio."""
-    entry = sampled.done.entries["sensitivity"]
+    entry = some.done.entries["sensitivity"]
     header = read_header(full.done.base)
-    entries = read_imatrix(entry.path(sampled.done.result("sensitivity").file)).entries
+    entries = read_imatrix(entry.path(some.done.result("sensitivity").file)).entries
     importance = importance_rows(entries, [t for t in header.tensors if len(t.ne) > 1])
     ratios = []
     with Engine(find(), full.done.base, n_ctx=512, n_threads=options.threads) as engine:
@@ -117,13 +117,13 @@ def compare_mixes(full: Way, sampled: Way, options: argparse.Namespace) -> float
         mixer = Mixer(engine, importance)
         for ftype in FTYPES:
             scores = []
-            for way in (full, sampled):
+            for way in (full, some):
                 mixer.put(way.mixes[ftype])
                 scores.append(engine.score())
             gap = difference(scores[1], scores[0])
             ratios.append(scores[1].mean_kld / scores[0].mean_kld)
-            print(f"{ftype:<7} all {shown(scores[0])}  sampled {shown(scores[1])}  ratio {ratios[-1]:.3f}", end="  ")
-            print(f"sampled less all {gap.value:+.5f} ±{gap.stderr or 0:.5f}", flush=True)
+            print(f"{ftype:<7} all {shown(scores[0])}  layers {shown(scores[1])}  ratio {ratios[-1]:.3f}", end="  ")
+            print(f"layers less all {gap.value:+.5f} ±{gap.stderr or 0:.5f}", flush=True)
     return max(ratios)
 
 
@@ -137,10 +137,10 @@ def main() -> None:
         return
     with TemporaryDirectory() as name:
         known = Pieces(Path(name) / "probes.jsonl")
-        full, sampled = (probed_by(coverage, options, known) for coverage in ("all", "sampled"))
-    rank, kld = compare_damages(full, sampled), compare_mixes(full, sampled, options)
-    print(f"all {full.seconds:.0f} s, sampled {sampled.seconds:.0f} s")
-    print(f"sensitivity: cost={sampled.seconds / full.seconds:.3f} rank={rank:.3f} kld={kld:.3f}")
+        full, some = (probed_by(coverage, options, known) for coverage in ("all", "layers"))
+    rank, kld = compare_damages(full, some), compare_mixes(full, some, options)
+    print(f"all {full.seconds:.0f} s, layers {some.seconds:.0f} s")
+    print(f"sensitivity: cost={some.seconds / full.seconds:.3f} rank={rank:.3f} kld={kld:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,99 +1,84 @@
-"""What tensors that were not probed are likely to cost, from those that were; and which to probe first.
+"""What probes that were not made would show: a tensor's error at the end of its layer, times what errors there cost.
 
-Logarithms of alpha are taken for a Gaussian field over layers: a level of each tensor class, a course that all classes
-share, a course of each class, and what is a tensor's own. Shares of the variance are fixed, its size is fitted to the
-probes, so few of them are enough. Which tensor is the least sure depends on where probes are, not on what they say:
-the order in which tensors are worth probing is known beforehand.
-
-Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eqs. 2.23 and 2.24.
+Computing one layer is cheap beside computing all behind it. So each tensor's error is carried to the end of its layer:
+d = mean over tokens of |h' − h|² ÷ |h|², h the residual stream behind the layer, h' the same with that tensor in the
+type of a probe. Only the tensors of a layer with the largest d are probed; the geometric mean of their KLD ÷ d is the
+layer's effect, and effect · d is what the others' probes would show.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import numpy as np
 
-from lwq.gguf.types import TensorInfo
-from lwq.metrics.arrays import Doubles
+from lwq.bits.mixes import Mixer
+from lwq.engine.engine import Engine
+from lwq.metrics.arrays import Bytes
+from lwq.metrics.values import Estimate
 
-_LEVEL: Final = 100.0
-"""Variance of the level of all, and of each class beside it: next to nothing is known of either."""
-_CLASS: Final = 4.0
-_SHARED: Final = 0.4
-_OWN: Final = 0.3
-_ALONE: Final = 0.3
-_REACH: Final = 6.0
-"""Layers over which courses are alike: the correlation falls by e."""
+N_PROBED: Final = 3
+"""Tensors of a layer that are probed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guess:
-    """Alpha of a tensor that was not probed."""
-
-    alpha: float
-    spread: float
-    """Standard error of its natural logarithm."""
+def carrying_layers(engine: Engine) -> frozenset[int]:
+    """The layers through which errors can be carried: their ends are known, and all tokens leave (not so the last)."""
+    assert engine.graph
+    ends = engine.graph.boundaries
+    return frozenset(layer for layer in ends if layer - 1 in ends and layer < engine.header.n_layer - 1)
 
 
-def comparable(tensors: Sequence[TensorInfo], n_least: int) -> tuple[TensorInfo, ...]:
-    """The tensors of layers whose class more than ``n_least`` layers have: they can be estimated from each other."""
-    n_of = Counter(t.tensor_class for t in tensors if t.layer is not None)
-    return tuple(t for t in tensors if t.layer is not None and n_of[t.tensor_class] > n_least)
+def carried_errors(mixer: Mixer, layer: int, types: Mapping[str, str]) -> dict[str, float]:
+    """Tensor → relative change of the stream behind its layer, of the first window, with it alone in that type."""
+    engine = mixer.engine
+    assert engine.graph
+    ends = engine.graph.boundaries
+    entering, leaving = engine.stream(0, layer - 1), engine.stream(0, layer)
+    found = {}
+    for name, ggml_type in types.items():
+        engine.swap(name, ggml_type, mixer.stored(name, ggml_type))
+        try:
+            engine.enter(entering.inputs, layer - 1, entering.states[layer - 1])
+            engine.advance(ends[layer - 1].index + 1, ends[layer].index + 1)
+            found[name] = _change(
+                leaving.states[layer], engine.ggml.read(ends[layer].address), engine.n_ctx, engine.scored[0]
+            )
+        finally:
+            engine.restore(name)
+    return found
 
 
-def covariance(tensors: Sequence[TensorInfo]) -> Doubles:
-    """Prior covariance of log alpha between tensors of layers, up to a factor: (tensors, tensors)."""
-    layers = np.array([t.layer for t in tensors], np.float64)
-    classes = np.array([t.tensor_class for t in tensors])
-    near = np.exp(-np.abs(layers[:, None] - layers[None, :]) / _REACH)
-    same = (classes[:, None] == classes[None, :]).astype(np.float64)
-    own = _ALONE * np.eye(len(tensors))
-    return np.asarray(_LEVEL + _CLASS * same + _SHARED * near + _OWN * same * near + own)
+def _change(before: Bytes, after: Bytes, n_tokens: int, first: int) -> float:
+    """Mean of the relative squared changes of tokens from ``first`` on."""
+    was, now = (stream.view(np.float32).reshape(n_tokens, -1)[first:].astype(np.float64) for stream in (before, after))
+    energy = (was**2).sum(axis=1)
+    return float((((now - was) ** 2).sum(axis=1)[energy > 0] / energy[energy > 0]).mean())
 
 
-def worth_probing(tensors: Sequence[TensorInfo], n: int) -> tuple[TensorInfo, ...]:
-    """The ``n`` of these tensors (of layers) that leave the others the surest, the most telling first.
-
-    One after another, the tensor whose variance times its size is the largest, given those before it.
-    """
-    left = covariance(tensors)
-    sizes = np.array([t.n_elements for t in tensors], np.float64)
-    order: list[int] = []
-    for _ in range(min(n, len(tensors))):
-        variance = np.diagonal(left).copy()
-        variance[order] = 0.0
-        at = int(np.argmax(np.round(variance / variance.max(), 9) * sizes))
-        order.append(at)
-        left = left - np.outer(left[:, at], left[at]) / left[at, at]
-    return tuple(tensors[i] for i in order)
+def loudest(errors: Mapping[str, float], n: int = N_PROBED) -> tuple[str, ...]:
+    """The ``n`` tensors of a layer whose carried errors are the largest."""
+    return tuple(sorted(errors, key=lambda name: (-errors[name], name))[:n])
 
 
-def guesses(tensors: Sequence[TensorInfo], alphas: Mapping[str, float], wanted: Collection[str]) -> dict[str, Guess]:
-    """Tensor → its likely alpha, for these tensors (of layers); nothing where nothing was measured.
+def estimated(carried: Collection[Mapping[str, float]], klds: Mapping[str, float]) -> dict[str, Estimate]:
+    """Tensor → the KLD (nats) that its probe would show, for each without one; 0 where its layer's probes show nothing.
 
     Args:
-        tensors: those that are wanted and those that were probed.
-        alphas: measured, > 0.
+        carried: of each layer, tensor → carried error.
+        klds: tensor → measured KLD in the type whose error was carried.
     """
-    known = [i for i, t in enumerate(tensors) if t.name in alphas]
-    open_ = [i for i, t in enumerate(tensors) if t.name in wanted]
-    if not known:
-        return {tensors[i].name: Guess(alpha=0.0, spread=0.0) for i in open_}
-    prior = covariance(tensors)
-    between = prior[np.ix_(known, open_)]
-    logs = np.array([math.log(alphas[tensors[i].name]) for i in known])
-    away = logs - logs.mean()
-    solved = np.linalg.solve(prior[np.ix_(known, known)], np.column_stack([between, away]))
-    weights, balance = solved[:, :-1], solved[:, -1]
-    size = float(away @ balance) / len(known)
-    variances = size * (np.diagonal(prior)[open_] - (weights * between).sum(axis=0))
-    expected = logs.mean() + weights.T @ away
-    return {
-        tensors[i].name: Guess(alpha=math.exp(mean), spread=math.sqrt(max(0.0, variance)))
-        for i, mean, variance in zip(open_, expected, variances, strict=True)
-    }
+    effects = [
+        [math.log(klds[n] / d) for n, d in errors.items() if d > 0 and klds.get(n, 0.0) > 0] for errors in carried
+    ]
+    n_free = sum(len(e) - 1 for e in effects if e)
+    pooled = sum(float(np.var(e)) * len(e) for e in effects if e) / n_free if n_free else 1.0
+    found = {}
+    for errors, logs in zip(carried, effects, strict=True):
+        effect = math.exp(sum(logs) / len(logs)) if logs else 0.0
+        spread = math.sqrt(pooled * (1 + 1 / max(1, len(logs))))
+        for name in errors.keys() - klds.keys():
+            kld = effect * errors[name]
+            found[name] = Estimate(value=kld, stderr=kld * spread, unit="nats")
+    return found

@@ -143,16 +143,17 @@ class SensitivityOptions(Strict):
     """How much is measured for targets with a budget."""
 
     probes: Coverage = Field(
-        default="sampled",
-        description="`all`: each tensor is probed; `sampled`: a third of them, the most telling ones, and what the"
-        " others' probes would show is estimated from these.",
+        default="layers",
+        description="`all`: each tensor is probed; `layers`: three of each layer, and what the others' probes would"
+        " show is estimated from these and from each tensor's error at the end of its layer (where the ends of layers"
+        " are not known, as in recurrent models, all are probed).",
     )
     minutes: float | None = Field(
         default=None,
         gt=0,
         le=100_000,
-        description="Probe as many tensors, the most telling first, as this time allows, instead of a third of them."
-        " Which they are then depends on the machine; the card says how many.",
+        description="Time for probes: when those of `layers` are made, the tensors whose estimates could be wrong by"
+        " most are probed too while it lasts. Which they are depends on the machine; the card says how many.",
     )
     n_windows: int = Field(
         default=3,
@@ -166,7 +167,7 @@ class SensitivityOptions(Strict):
     @model_validator(mode="after")
     def _not_both(self) -> SensitivityOptions:
         if self.probes == "all" and self.minutes is not None:
-            raise fault('minutes ends probing early, and probes = "all" lets no tensor out; give one of them')
+            raise fault('minutes is for probes = "layers"; with "all" every tensor is probed, however long that takes')
         return self
 
 

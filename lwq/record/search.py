@@ -7,8 +7,8 @@ from typing import Literal
 
 from lwq.metrics.values import Estimate
 
-Coverage = Literal["sampled", "all"]
-"""Which tensors are probed: the most telling ones, from which the others are estimated, or each."""
+Coverage = Literal["layers", "all"]
+"""Which tensors are probed: some of each layer, from which the others are estimated, or each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class TensorSensitivity:
     errors: tuple[tuple[str, float], ...]
     """(ggml type, relative error of the tensor's product with real activations)."""
     is_probed: bool = True
-    """False: ``kld`` and ``alpha`` are estimated from the probes of like tensors, and the stderr is that estimate's."""
+    """False: ``kld`` and ``alpha`` are estimated from probes in its layer, and the stderr is that estimate's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,8 @@ def _estimated(probed: Sensitivity) -> str:
     error = f", with a relative error of {brief(median(doubts))} (the median of theirs)" if doubts else ""
     return (
         f" {count(n - len(others))} of {count(n)} tensors were probed. What the probes of the others would show is"
-        f" *estimated*, not measured, from those of their tensor class and of the layers near them{error}."
+        " *estimated*, not measured: a tensor's error at the end of its layer, times what the probes of that layer cost"
+        f" for each unit of theirs{error}."
     )
 
 

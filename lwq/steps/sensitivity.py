@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from lwq.bits.curves import observe_activations, relative_errors, slices
-from lwq.bits.estimates import Guess, comparable, guesses, worth_probing
+from lwq.bits.estimates import N_PROBED, carried_errors, carrying_layers, estimated, loudest
 from lwq.bits.frontier import frontier
 from lwq.bits.mixes import Mixer, probed
 from lwq.bits.output_importance import output_entry, write_with
@@ -43,10 +43,6 @@ _LOUD: Final = 0.5
 _N_OBSERVED: Final = 4
 _N_OUTPUT: Final = 16
 """Windows from which the importance of the output tensor is collected."""
-_SHARE: Final = 1 / 3
-"""Of the tensors that are alike enough to be estimated from each other, the share that is probed."""
-_LEAST: Final = 4
-"""Probes at least for each tensor class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +56,7 @@ class Inputs:
     types: tuple[str, ...]
     probes: Coverage
     minutes: float | None
-    """Time after which no further tensor is probed; then all may be, as far as it reaches."""
+    """Time that probes may take beyond those that estimates need; None: those alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,34 +127,21 @@ class _Measuring:
         self.inputs, self.ctx, self.engine, self.targets, self.importance = inputs, ctx, engine, targets, importance
         self.pieces = ctx.pieces()
         self.mixer = Mixer(engine, importance)
-        self.always, self.likely = self._split()
-        self.on_done = ctx.counted(len(targets) + len(self.always) + len(self.likely))
-
-    def _split(self) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        """(tensors that are always probed, tensors that may be probed, the most telling first).
-
-        Where no layer's end is known, nobody has tried whether estimates hold: all are probed.
-        """
-        assert self.engine.graph
-        alike = comparable(self.targets, _LEAST) if self.engine.graph.boundaries else ()
-        alike = tuple(t for t in alike if self._is_read(t.name))
-        if self.inputs.probes == "all":
-            return self.targets, ()
-        n_classes = len({t.tensor_class for t in alike})
-        n = len(alike) if self.inputs.minutes else max(round(_SHARE * len(alike)), _LEAST * n_classes)
-        return tuple(t for t in self.targets if t not in alike), worth_probing(alike, n)
+        self.on_done = ctx.counted(2 * len(targets))
+        self.spent = 0.0
 
     def all(self, observed: Tokens) -> Iterator[TensorSensitivity]:
-        """Every tensor, in file order."""
+        """Every tensor, in file order; probed from the last layer to the first."""
         curves = self._curves(observed)
-        probes = {t.name: self._probe(t, curves[t.name]) for t in self.always}
-        probes |= self._sample(curves)
-        alphas = {n: kld.value / curves[n][q] for n, (q, kld) in probes.items() if curves[n][q] > 0 and kld.value > 0}
-        likely = guesses(comparable(self.targets, 0), alphas, {t.name for t in self.targets} - probes.keys())
+        carried = self._carried(curves)
+        open_ = {name for errors in carried.values() for name in errors.keys() - set(loudest(errors))}
+        late_first = sorted(self.targets, key=lambda t: (-self.engine.place(t.name), t.name))
+        probes = {t.name: self._probe(t, curves[t.name]) for t in late_first if t.name not in open_}
+        likely = self._estimates(curves, carried, probes)
         for tensor in self.targets:
-            curve = curves[tensor.name]
-            is_probed = tensor.name in probes
-            probe_type, kld = probes[tensor.name] if is_probed else _expected(curve, likely[tensor.name])
+            curve, is_probed = curves[tensor.name], tensor.name in probes
+            first = _first_type(curve)
+            probe_type, kld = probes[tensor.name] if is_probed else (first, likely[tensor.name])
             yield TensorSensitivity(
                 tensor=tensor.name,
                 layer=tensor.layer,
@@ -171,18 +154,38 @@ class _Measuring:
                 is_probed=is_probed,
             )
 
-    def _sample(self, curves: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[str, Estimate]]:
-        """Probes of those that may be probed, as long as the time that was given lasts."""
-        limit, spent = self.inputs.minutes, 0.0
-        n_least = _LEAST * len({t.tensor_class for t in self.likely})
-        probes = {}
-        for i, tensor in enumerate(self.likely):
-            if limit and spent > 60 * limit and i >= n_least:
-                break
-            began = time.monotonic()
-            probes[tensor.name] = self._probe(tensor, curves[tensor.name])
-            spent += self.pieces.get(f"seconds/{tensor.name}", partial(_since, began))
-        return probes
+    def _carried(self, curves: Mapping[str, Mapping[str, float]]) -> dict[int, dict[str, float]]:
+        """Layer → tensor → error at its end, of the layers of which not all tensors are probed."""
+        layers = carrying_layers(self.engine) if self.inputs.probes == "layers" else ()
+        found = {}
+        for layer in sorted(layers):
+            names = [t.name for t in self.targets if t.layer == layer and self._is_read(t.name)]
+            types = {name: _first_type(curves[name]) for name in names}
+            if len(types) > N_PROBED:
+                errors = partial(carried_errors, self.mixer, layer, types)
+                found[layer] = self.pieces.get(f"carried/{layer}", errors)
+        return found
+
+    def _estimates(
+        self,
+        curves: Mapping[str, Mapping[str, float]],
+        carried: Mapping[int, Mapping[str, float]],
+        probes: dict[str, tuple[str, Estimate]],
+    ) -> dict[str, Estimate]:
+        """What the open probes would show, once those that could be wrong by most were made, while time lasts."""
+
+        def likely() -> dict[str, Estimate]:
+            shown = {n: _at_first(curves[n], q, kld.value) for n, (q, kld) in probes.items()}
+            return estimated(tuple(carried.values()), shown)
+
+        first, limit = likely(), 60 * (self.inputs.minutes or 0)
+        tensors = {t.name: t for t in self.targets}
+        for name in sorted(first, key=lambda n: (-(first[n].stderr or 0.0), n)):
+            if self.spent < limit:
+                probes[name] = self._probe(tensors[name], curves[name])
+            else:
+                self.on_done()
+        return likely()
 
     def _curves(self, observed: Tokens) -> dict[str, dict[str, float]]:
         missing = [t.name for t in self.targets if f"curve/{t.name}" not in self.pieces.by_key]
@@ -211,6 +214,7 @@ class _Measuring:
 
     def _probe(self, tensor: TensorInfo, curve: Mapping[str, float]) -> tuple[str, Estimate]:
         """The probe whose effect is neither lost in rounding nor beyond the linear range."""
+        began = time.monotonic()
         by_size = sorted(curve, key=lambda q: (type_bpw(q), q))
         at = by_size.index(_first_type(curve))
         kld = self.measured(tensor.name, by_size[at])
@@ -220,6 +224,8 @@ class _Measuring:
         while kld.value > _LOUD and at < len(by_size) - 1:
             at += 1
             kld = self.measured(tensor.name, by_size[at])
+        if self.inputs.minutes:
+            self.spent += self.pieces.get(f"seconds/{tensor.name}", partial(_since, began))
         self.on_done()
         return by_size[at], kld
 
@@ -236,11 +242,10 @@ def _first_type(curve: Mapping[str, float]) -> str:
     return min(curve, key=lambda q: (abs(type_bpw(q) - PROBE_BPW), q != "q4_K", q))
 
 
-def _expected(curve: Mapping[str, float], guess: Guess) -> tuple[str, Estimate]:
-    """What the first probe of a tensor is likely to show."""
-    probe_type = _first_type(curve)
-    kld = guess.alpha * curve[probe_type]
-    return probe_type, Estimate(value=kld, stderr=kld * guess.spread, unit="nats")
+def _at_first(curve: Mapping[str, float], probe_type: str, kld: float) -> float:
+    """A probe's KLD in the type in which tensors are probed first."""
+    first = _first_type(curve)
+    return kld if probe_type == first else kld * curve[first] / curve[probe_type] if curve[probe_type] > 0 else 0.0
 
 
 def _since(began: float) -> float:

@@ -1,91 +1,78 @@
-"""Estimates of tensors that were not probed: told right where the field holds, unsure where nothing is near."""
+"""Estimates of probes that were not made: exact where a layer's effect is one number, and honest where it is not."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lwq.bits.estimates import comparable, covariance, guesses, worth_probing
-from lwq.gguf.types import TensorInfo
+from lwq.bits.estimates import carried_errors, carrying_layers, estimated, loudest
+from lwq.bits.mixes import Mixer
+from lwq.llama.toolchain import Toolchain
+from tests.engine.test_engine import opened
+from tests.tiny_models import write_tiny_lfm2, write_tiny_llama
 
-SIZES = {"attn_q": (256, 256), "ffn_up": (256, 1024), "ffn_down": (1024, 256)}
-
-
-def model(n_layer: int) -> tuple[TensorInfo, ...]:
-    return tuple(
-        TensorInfo(name=f"blk.{layer}.{tensor_class}.weight", ne=ne, ggml_type="f16")
-        for layer in range(n_layer)
-        for tensor_class, ne in SIZES.items()
-    )
+NAMES = ("attn_q", "attn_v", "ffn_up", "ffn_down")
 
 
-def open_ones(tensors: tuple[TensorInfo, ...], probed: tuple[TensorInfo, ...]) -> set[str]:
-    return {t.name for t in tensors} - {t.name for t in probed}
+def test_a_layer_with_one_effect_is_told_exactly() -> None:
+    carried = [dict(zip(NAMES, (1e-4, 2e-4, 3e-4, 4e-4), strict=True))]
+    found = estimated(carried, {"ffn_up": 3e-3, "ffn_down": 4e-3})  # 10 nats for each unit of error
+    assert {name: kld.value for name, kld in found.items()} == {
+        "attn_q": pytest.approx(1e-3),
+        "attn_v": pytest.approx(2e-3),
+    }
+    assert all(kld.stderr == pytest.approx(0) for kld in found.values())
 
 
-def test_classes_that_few_layers_have_and_tensors_of_no_layer_are_not_compared() -> None:
-    odd = (
-        TensorInfo(name="token_embd.weight", ne=(256, 320), ggml_type="f16"),
-        TensorInfo(name="blk.2.ffn_gate_inp.weight", ne=(256, 8), ggml_type="f16"),
-    )
-    assert comparable((*odd, *model(5)), 4) == model(5)
-    assert comparable((*odd, *model(4)), 4) == ()
+def test_an_effect_is_the_geometric_mean_and_its_scatter_is_the_estimates_error() -> None:
+    carried = [{"a": 1.0, "b": 1.0, "c": 1.0}]
+    found = estimated(carried, {"a": math.exp(-0.1), "b": math.exp(0.1)})["c"]
+    # logarithms −0.1 and 0.1: variance 0.02 of one degree of freedom, and half as much more of the mean of two
+    assert found.value == pytest.approx(1)
+    assert found.stderr == pytest.approx(math.sqrt(0.02 * 1.5))
 
 
-def test_levels_of_classes_and_courses_of_layers_are_found_from_a_third_of_the_tensors() -> None:
-    tensors = model(24)
-    levels = {"attn_q": 0.05, "ffn_up": 1.0, "ffn_down": 3.0}
-    true = {t.name: levels[t.tensor_class] * math.exp(math.sin((t.layer or 0) / 4)) for t in tensors}
-    probed = worth_probing(tensors, len(tensors) // 3)
-    found = guesses(tensors, {t.name: true[t.name] for t in probed}, open_ones(tensors, probed))
-    assert len(found) == 48
-    ratios = {name: guess.alpha / true[name] for name, guess in found.items()}
-    assert all(0.75 < ratio < 1.33 for name, ratio in ratios.items() if "ffn" in name)
-    assert all(0.33 < ratio < 3 for ratio in ratios.values())  # attn_q, a quarter of the size, has hardly a probe
+def test_layers_have_effects_of_their_own_and_scatter_in_common() -> None:
+    carried = [{"a": 1.0, "b": 1.0, "c": 1.0}, {"d": 1.0, "e": 2.0}]
+    found = estimated(carried, {"a": math.exp(-0.1), "b": math.exp(0.1), "d": 5.0})
+    assert (found["c"].value, found["e"].value) == (pytest.approx(1), pytest.approx(10))
+    assert found["e"].stderr == pytest.approx(10 * math.sqrt(0.02 * 2))
 
 
-def test_the_stated_spread_is_that_of_tensors_drawn_from_the_field() -> None:
-    tensors = model(30)
-    rng, off = np.random.default_rng(3), []
-    root = np.linalg.cholesky(covariance(tensors))
-    for _ in range(20):
-        true = dict(zip((t.name for t in tensors), np.exp(0.5 * root @ rng.standard_normal(len(tensors))), strict=True))
-        probed = worth_probing(tensors, 30)
-        found = guesses(tensors, {t.name: true[t.name] for t in probed}, open_ones(tensors, probed))
-        off += [math.log(g.alpha / true[name]) / g.spread for name, g in found.items()]
-    assert 0.85 < float(np.std(off)) < 1.15  # 1,200 of them, correlated; the size is fitted to 30 probes each time
+def test_nothing_measured_and_nothing_carried_is_no_damage() -> None:
+    silent = estimated([{"a": 0.0, "b": 1e-3}], {"a": 0.0})
+    assert (silent["b"].value, silent["b"].stderr) == (0, 0)
+    still = estimated([{"a": 1e-3, "b": 0.0}], {"a": 1e-3})
+    assert (still["b"].value, still["b"].stderr) == (0, 0)
 
 
-def test_far_from_any_probe_is_less_sure_than_beside_one() -> None:
-    tensors = model(20)
-    alphas = {f"blk.{layer}.{c}.weight": 1.0 + 0.1 * layer for layer in (0, 1, 2, 3) for c in SIZES}
-    found = guesses(tensors, alphas, {"blk.4.ffn_up.weight", "blk.19.ffn_up.weight"})
-    assert found["blk.4.ffn_up.weight"].spread < found["blk.19.ffn_up.weight"].spread
+def test_the_loudest_are_probed_and_equals_go_by_name() -> None:
+    errors = {"b": 1.0, "a": 1.0, "d": 3.0, "c": 0.5}
+    assert loudest(errors) == ("d", "a", "b")
+    assert loudest(errors, 9) == ("d", "a", "b", "c")
 
 
-def test_the_unit_of_alpha_does_not_matter() -> None:
-    tensors = model(12)
-    probed = worth_probing(tensors, 12)
-    alphas = {t.name: 1.0 + i for i, t in enumerate(probed)}
-    small = guesses(tensors, {name: 1e-6 * a for name, a in alphas.items()}, open_ones(tensors, probed))
-    for name, guess in guesses(tensors, alphas, open_ones(tensors, probed)).items():
-        assert small[name].alpha == pytest.approx(1e-6 * guess.alpha)
-        assert small[name].spread == pytest.approx(guess.spread)
+@pytest.mark.tools
+def test_an_error_is_carried_as_the_whole_pass_carries_it(toolchain: Toolchain, tmp_path: Path) -> None:
+    with opened(toolchain, write_tiny_llama(tmp_path / "tiny.gguf", n_layer=4)) as engine:
+        assert carrying_layers(engine) == {0, 1, 2}
+        mixer = Mixer(engine, {})
+        for layer in (0, 2):
+            name = f"blk.{layer}.ffn_down.weight"
+            found = carried_errors(mixer, layer, {name: "q4_0", f"blk.{layer}.attn_q.weight": "q8_0"})
+            before = engine.streams(engine.windows[0])[layer + 1].astype(np.float64)
+            engine.swap(name, "q4_0", mixer.stored(name, "q4_0"))
+            after = engine.streams(engine.windows[0])[layer + 1].astype(np.float64)
+            engine.restore()
+            change = ((after - before) ** 2).sum(axis=1) / (before**2).sum(axis=1)
+            assert found[name] == pytest.approx(change[engine.scored[0] :].mean(), rel=1e-9)
+            assert 0 < found[f"blk.{layer}.attn_q.weight"] < found[name]
 
 
-def test_every_class_is_probed_first_and_larger_tensors_more_often() -> None:
-    tensors = model(20)
-    order = worth_probing(tensors, 20)
-    assert len(set(order)) == 20
-    assert {t.tensor_class for t in order[:3]} == set(SIZES)
-    n_of = [sum(t.tensor_class == c for t in order) for c in SIZES]
-    assert n_of[0] < min(n_of[1:])
-    assert order[:7] == worth_probing(tensors, 7)
-    assert set(worth_probing(tensors, 999)) == set(tensors)
-
-
-def test_nothing_measured_gives_no_damage() -> None:
-    tensors = model(6)
-    assert guesses(tensors, {}, {tensors[0].name})[tensors[0].name].alpha == 0
+@pytest.mark.tools
+def test_no_error_is_carried_where_no_layer_ends_for_sure(toolchain: Toolchain, tmp_path: Path) -> None:
+    with opened(toolchain, write_tiny_lfm2(tmp_path / "tiny.gguf")) as engine:
+        assert carrying_layers(engine) == frozenset()

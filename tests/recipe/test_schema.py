@@ -62,7 +62,7 @@ def test_defaults_are_filled_and_layers_sorted() -> None:
         (("[[targets]]", '[select]\nover = ["beauty"]\n[[targets]]'), "select.over #1"),
         (("[[targets]]", '[sensitivity]\nprobes = "few"\n[[targets]]'), "sensitivity.probes: 'few'"),
         (("[[targets]]", "[sensitivity]\nminutes = 0\n[[targets]]"), "sensitivity.minutes: 0"),
-        (("[[targets]]", '[sensitivity]\nprobes = "all"\nminutes = 5\n[[targets]]'), "minutes ends probing early"),
+        (("[[targets]]", '[sensitivity]\nprobes = "all"\nminutes = 5\n[[targets]]'), "minutes is for probes"),
     ],
 )
 def test_mistakes_are_named(change: tuple[str, str], told: str) -> None:

@@ -1,4 +1,4 @@
-"""Three probes a layer, the default, against probing every tensor: cost, damages, and the files that come of them.
+"""The default's three probes a layer against probing every tensor: cost, damages, and the files that come of them.
 
 Both sensitivity steps run one after the other on the 768-wide reference copy (or ``--model``). Alphas are compared over
 the tensors that the first did not probe. For each size both allocate as the search step does before it races: with
@@ -34,10 +34,11 @@ from lwq.gguf.importance import importance_rows
 from lwq.llama.toolchain import find
 from lwq.plan.planner import Planner
 from lwq.recipe.constraints import TYPE_SETS, Constraints
-from lwq.record.search import Coverage
 from lwq.store.pieces import Pieces
 
 FTYPES = ("Q3_K_S", "Q4_K_M", "Q6_K")
+WAYS = {"all": 'probes = "all"\nn_windows = 3', "layers": ""}
+"""What the recipe says of each way; three windows were the default while every tensor was probed."""
 STEPS = ("convert", "imatrix", "sensitivity")
 Mixes = dict[str, dict[str, str]]
 """Size → tensor → type."""
@@ -59,9 +60,9 @@ class Way:
         return {t.tensor: getattr(t, of) for t in self.done.result("sensitivity").tensors}
 
 
-def probed_by(coverage: Coverage, options: argparse.Namespace, known: Pieces) -> Way:
+def probed_by(coverage: str, options: argparse.Namespace, known: Pieces) -> Way:
     """The step, and the mixes: further probes are shared where both ways ask for the same."""
-    head = RECIPE + f'[sensitivity]\nprobes = "{coverage}"\n'
+    head = RECIPE + f"[sensitivity]\n{WAYS[coverage]}\n"
     done = carry_out(options, head, "[[targets]]\nbudget = 'Q4_K_M'\n", Planner.plan, STEPS)
     header, found = read_header(done.base), done.result("sensitivity")
     importance = importance_rows(
@@ -137,7 +138,7 @@ def main() -> None:
         return
     with TemporaryDirectory() as name:
         known = Pieces(Path(name) / "probes.jsonl")
-        full, some = (probed_by(coverage, options, known) for coverage in ("all", "layers"))
+        full, some = (probed_by(coverage, options, known) for coverage in WAYS)
     rank, kld = compare_damages(full, some), compare_mixes(full, some, options)
     print(f"all {full.seconds:.0f} s, layers {some.seconds:.0f} s")
     print(f"sensitivity: cost={some.seconds / full.seconds:.3f} rank={rank:.3f} kld={kld:.3f}")

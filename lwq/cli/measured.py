@@ -49,7 +49,7 @@ class Subject:
     text: str = "packaged:calibration"
     n_ctx: int = 512
     n_chunks: int = 100
-    n_windows: int = 3
+    n_windows: int = 2
     types: tuple[str, ...] = ("all",)
     base_type: str = "f16"
     more: str = ""
@@ -121,7 +121,7 @@ CALIBRATION = click.option(
 @CALIBRATION
 @click.option("--ctx", "n_ctx", type=click.IntRange(32), default=512, show_default=True, help="Tokens of a window.")
 @click.option("--chunks", "n_chunks", type=click.IntRange(2), default=100, show_default=True, help="For the imatrix.")
-@click.option("--windows", "n_windows", type=click.IntRange(2), default=3, show_default=True, help="For each probe.")
+@click.option("--windows", "n_windows", type=click.IntRange(2), default=2, show_default=True, help="For each probe.")
 @click.option("--types", multiple=True, help="ggml types or sets of them (all, no-iq, k, legacy); repeatable.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Tensors to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

@@ -156,9 +156,10 @@ class SensitivityOptions(Strict):
         " most are probed too while it lasts. Which they are depends on the machine; the card says how many.",
     )
     n_windows: int = Field(
-        default=3,
+        default=2,
         ge=2,
-        description="Windows of the calibration text that score a probe, at most; fewer where its error is small.",
+        description="Windows of the calibration text that score a probe, at most; no more than two where its error is"
+        " small.",
     )
     n_selection_windows: int = Field(
         default=6, ge=2, description="Windows of the selection text on which candidates race."

@@ -177,8 +177,8 @@ def test_text_of_one_window_is_refused_by_name(bench: Bench) -> None:
 
 
 def deep(bench: Bench, write: Callable[..., Path] = write_tiny_llama, **more: Any) -> sensitivity.Result:
-    """The sensitivity of a tiny model of four layers."""
-    write_inputs(bench.folder, write, n_layer=4)
+    """The sensitivity of a tiny model of three layers."""
+    write_inputs(bench.folder, write, n_layer=3)
     return bench.sensitivity(matrix(bench), types=("q3_K", "q4_K", "q8_0"), **more)
 
 
@@ -188,7 +188,7 @@ def test_three_tensors_of_a_layer_are_probed_as_all_are_and_the_rest_is_estimate
     measured = {t.tensor: t for t in full.tensors}
     probed = [t for t in some.tensors if t.is_probed]
     assert [t.tensor for t in some.tensors] == [t.tensor for t in full.tensors]
-    assert len(probed) == 3 * 3 + 7 + 1  # of three layers, all of the last, and the embedding
+    assert len(probed) == 2 * 3 + 7 + 1  # of two layers, all of the last, and the embedding
     assert all(t == measured[t.tensor] for t in probed)
     rest = [t for t in some.tensors if not t.is_probed]
     assert all(t.errors == measured[t.tensor].errors and t.kld.stderr for t in rest)

@@ -157,7 +157,7 @@ class SensitivityOptions(Strict):
     )
     n_windows: int = Field(
         default=2,
-        ge=2,
+        ge=1,
         description="Windows of the calibration text that score a probe, at most; no more than two where its error is"
         " small.",
     )

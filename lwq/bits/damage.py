@@ -26,6 +26,8 @@ class TensorDamage:
     name: str
     errors: Mapping[str, float]
     probes: Mapping[str, float]
+    doubt: float = 0.0
+    """Relative standard error of a probe that was estimated, never made; 0 where probes were made."""
 
     def alpha(self, ggml_type: str) -> float:
         """KLD per unit of local error near that type; of the nearest probes."""
@@ -86,16 +88,23 @@ def fit_interaction(sums: Sequence[float], measured: Sequence[float]) -> Interac
 
 
 def damages(tensors: Iterable[TensorSensitivity], more: Mapping[tuple[str, str], float]) -> dict[str, TensorDamage]:
-    """The damage model of each tensor, with further probes: (tensor, type) → KLD in nats."""
+    """The damage model of each tensor, with further probes: (tensor, type) → KLD in nats.
+
+    A probe that was made takes the place of one that was only estimated.
+    """
     probes: dict[str, dict[str, float]] = {}
     for (name, ggml_type), kld in more.items():
         probes.setdefault(name, {})[ggml_type] = kld
-    return {
-        t.tensor: TensorDamage(
-            name=t.tensor, errors=dict(t.errors), probes={t.probe_type: t.kld.value, **probes.get(t.tensor, {})}
-        )
-        for t in tensors
-    }
+    return {t.tensor: _damage(t, probes.get(t.tensor, {})) for t in tensors}
+
+
+def _damage(tensor: TensorSensitivity, more: Mapping[str, float]) -> TensorDamage:
+    name, errors = tensor.tensor, dict(tensor.errors)
+    if more and not tensor.is_probed:
+        return TensorDamage(name=name, errors=errors, probes=more)
+    kld, probes = tensor.kld, {tensor.probe_type: tensor.kld.value, **more}
+    doubt = 0.0 if tensor.is_probed or not kld.value else (kld.stderr or 0.0) / kld.value
+    return TensorDamage(name=name, errors=errors, probes=probes, doubt=doubt)
 
 
 def sum_of(types: Mapping[str, str], known: Mapping[str, TensorDamage]) -> float:
@@ -104,13 +113,16 @@ def sum_of(types: Mapping[str, str], known: Mapping[str, TensorDamage]) -> float
 
 
 def most_extrapolated(types: Mapping[str, str], known: Mapping[str, TensorDamage], n: int) -> list[tuple[str, str]]:
-    """The ``n`` pairs (tensor, type) of a mix whose predicted damage rests most on a probe at another size."""
+    """The ``n`` pairs (tensor, type) of a mix whose damage rests most on a probe at another size or on none."""
 
     def weight(name: str, q: str) -> float:
         damage = known[name]
         error = max(damage.errors.get(q, 0.0), NEGLIGIBLE)
         gap = min((abs(math.log(error / max(damage.errors[p], NEGLIGIBLE))) for p in damage.probes), default=1.0)
-        return damage.predicted(q) * gap
+        return damage.predicted(q) * (gap + damage.doubt)
 
-    open_pairs = [(t, q) for t, q in types.items() if t in known and q in known[t].errors and q not in known[t].probes]
+    def is_open(damage: TensorDamage, q: str) -> bool:
+        return q in damage.errors and (q not in damage.probes or damage.doubt > 0)
+
+    open_pairs = [(t, q) for t, q in types.items() if t in known and is_open(known[t], q)]
     return sorted(open_pairs, key=lambda pair: (-weight(*pair), pair))[:n]

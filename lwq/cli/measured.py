@@ -49,7 +49,7 @@ class Subject:
     text: str = "packaged:calibration"
     n_ctx: int = 512
     n_chunks: int = 100
-    n_windows: int = 3
+    n_windows: int = 2
     types: tuple[str, ...] = ("all",)
     base_type: str = "f16"
     more: str = ""
@@ -121,7 +121,7 @@ CALIBRATION = click.option(
 @CALIBRATION
 @click.option("--ctx", "n_ctx", type=click.IntRange(32), default=512, show_default=True, help="Tokens of a window.")
 @click.option("--chunks", "n_chunks", type=click.IntRange(2), default=100, show_default=True, help="For the imatrix.")
-@click.option("--windows", "n_windows", type=click.IntRange(2), default=3, show_default=True, help="For each probe.")
+@click.option("--windows", "n_windows", type=click.IntRange(2), default=2, show_default=True, help="For each probe.")
 @click.option("--types", multiple=True, help="ggml types or sets of them (all, no-iq, k, legacy); repeatable.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Tensors to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -146,9 +146,15 @@ def sensitivity_command(settings: Settings, /, source: str, top: int, as_json: b
 
 def _print(tensors: tuple[TensorSensitivity, ...], top: int) -> None:
     loud = sorted(tensors, key=lambda t: -t.kld.value)
-    click.echo(f"measured: KLD (nats) with one tensor alone in the probe's type; {min(top, len(loud))} of {len(loud)}")
+    n_probed = sum(t.is_probed for t in tensors)
+    click.echo(f"KLD (nats) with one tensor alone in the probe's type; {min(top, len(loud))} of {len(loud)}")
+    click.echo(f"measured: {n_probed}; estimated from those, and marked ~: {len(loud) - n_probed}")
     rows = [
-        (t.tensor, t.probe_type, f"{t.kld.value:.6f}", f"{t.kld.stderr or 0:.6f}", f"{t.alpha:.4g}") for t in loud[:top]
+        (
+            *(t.tensor, t.probe_type, f"{'' if t.is_probed else '~'}{t.kld.value:.6f}"),
+            *(f"{t.kld.stderr or 0:.6f}", f"{t.alpha:.4g}"),
+        )
+        for t in loud[:top]
     ]
     print_table(("tensor", "type", "KLD", "±", "alpha"), rows, left=2)
     if not loud:

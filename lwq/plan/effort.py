@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lwq.bits.contest import EXPONENTS, N_PROBE_WINDOWS, N_PROBES, N_SWAPS
 from lwq.bits.curves import N_ROWS
+from lwq.bits.estimates import N_PROBED
 from lwq.layers.healing import WIDEST
 from lwq.layers.mending import RIDGES
 from lwq.plan.outlook import Outlook
@@ -113,8 +114,13 @@ def _bench(i: bench.Inputs, o: Outlook, _: AnyStep) -> Effort:
 def _sensitivity(i: sensitivity.Inputs, o: Outlook, _: AnyStep) -> Effort:
     matrices = o.shape.matrices
     curves = sum(min(N_ROWS, t.n_elements // t.ne[0]) * t.ne[0] for t in matrices) * len(i.types)
+    n_probed = len(matrices)
+    if i.probes == "layers":
+        n_probed = sum(t.layer is None for t in matrices) + N_PROBED * o.shape.n_layer
     return Effort(
-        passed=o.shape.n_params * i.n_ctx * (i.n_windows * (2 + _TAIL * len(matrices)) + 16),
+        passed=o.shape.n_params
+        * i.n_ctx
+        * (i.n_windows * (2 + _TAIL * n_probed) + 16 + len(matrices) / o.shape.n_layer),
         quantized=float(o.shape.n_params + curves),
     )
 

@@ -49,6 +49,8 @@ class Lines:
             n_ctx=text.n_ctx,
             n_windows=self.recipe.sensitivity.n_windows,
             types=tuple(sorted(asked, key=lambda q: (type_bpw(q), q))),
+            probes=self.recipe.sensitivity.probes,
+            minutes=self.recipe.sensitivity.minutes,
         )
         return replace(line, sensitivity=self.steps.add(sensitivity, inputs, *line.about))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lwq.recipe.budget import parse_size
 from lwq.recipe.target import NAME, Strict, Target, expanded, fault
 from lwq.record.record import Role
+from lwq.record.search import Coverage
 
 _BENCH_TEST = re.compile(r"(pp[1-9]\d{0,5})?\+?(tg[1-9]\d{0,5})?")
 CLOZE: Final = ("cloze-sentences", "cloze-words")
@@ -141,14 +142,34 @@ class Bench(Strict):
 class SensitivityOptions(Strict):
     """How much is measured for targets with a budget."""
 
+    probes: Coverage = Field(
+        default="layers",
+        description="`all`: each tensor is probed; `layers`: three of each layer, and what the others' probes would"
+        " show is estimated from these and from each tensor's error at the end of its layer (where the ends of layers"
+        " are not known, as in recurrent models, all are probed).",
+    )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="Time for probes: when those of `layers` are made, the tensors whose estimates could be wrong by"
+        " most are probed too while it lasts. Which they are depends on the machine; the card says how many.",
+    )
     n_windows: int = Field(
-        default=3,
-        ge=2,
-        description="Windows of the calibration text that score a probe, at most; fewer where its error is small.",
+        default=2,
+        ge=1,
+        description="Windows of the calibration text that score a probe, at most; no more than two where its error is"
+        " small.",
     )
     n_selection_windows: int = Field(
         default=6, ge=2, description="Windows of the selection text on which candidates race."
     )
+
+    @model_validator(mode="after")
+    def _not_both(self) -> SensitivityOptions:
+        if self.probes == "all" and self.minutes is not None:
+            raise fault('minutes is for probes = "layers"; with "all" every tensor is probed, however long that takes')
+        return self
 
 
 class Pruning(Strict):

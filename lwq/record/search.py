@@ -7,10 +7,13 @@ from typing import Literal
 
 from lwq.metrics.values import Estimate
 
+Coverage = Literal["layers", "all"]
+"""Which tensors are probed: some of each layer, from which the others are estimated, or each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSensitivity:
-    """One tensor's probe and its curve of local errors."""
+    """One tensor's probe, or what it is likely to show, and its curve of local errors."""
 
     tensor: str
     layer: int | None
@@ -18,11 +21,13 @@ class TensorSensitivity:
     n_elements: int
     probe_type: str
     kld: Estimate
-    """Measured KLD (nats) of the model with this tensor alone in ``probe_type``."""
+    """KLD (nats) of the model with this tensor alone in ``probe_type``; measured if ``is_probed``, else estimated."""
     alpha: float
     """KLD per unit of local error: ``kld`` ÷ error in the probe's type."""
     errors: tuple[tuple[str, float], ...]
     """(ggml type, relative error of the tensor's product with real activations)."""
+    is_probed: bool = True
+    """False: ``kld`` and ``alpha`` are estimated from probes in its layer, and the stderr is that estimate's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,3 +193,8 @@ class Sensitivity:
     frontier: tuple[FrontierPoint, ...]
     notes: tuple[str, ...] = ()
     """Sentences a reader must know: tensors without importance data, of zeros, …"""
+
+    @property
+    def n_estimated(self) -> int:
+        """Tensors that were not probed."""
+        return sum(not t.is_probed for t in self.tensors)

@@ -12,7 +12,7 @@ from lwq.record.record import Record, Row
 from lwq.record.search import FrontierPoint, Sensitivity
 from lwq.report.layer_ranks import barred_layers, first_choices, removable
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import brief, fixed
+from lwq.report.numerals import brief, count, fixed
 from lwq.report.rows import alike, mixture, pareto, searched, text_of
 from lwq.report.searches import (
     ComparedCandidate,
@@ -102,10 +102,12 @@ def _sensitivity(sensitivity: Sensitivity) -> FigureText:
     below = any(t.alpha < alpha_range(sensitivity.tensors)[0] for t in sensitivity.tensors)
     lower = " What lies below the range has the colour of its lower end." if below else ""
     gaps = _gaps([(t.tensor_class, t.layer) for t in sensitivity.tensors])
+    n = sensitivity.n_estimated
+    measured, but = ("", f" (of {count(n)} estimated)") if n else ("measured ", "")
     return FigureText(
         name="sensitivity",
-        alt=f"Heat map of measured alpha, tensor class against layer. The highest: {most}.",
-        caption=f"Alpha of each tensor, measured on {code(sensitivity.text)}, logarithmic: the brighter, the more"
+        alt=f"Heat map of {measured}alpha, tensor class against layer. The highest: {most}.",
+        caption=f"Alpha of each tensor, measured on {code(sensitivity.text)}{but}, logarithmic: the brighter, the more"
         f" damage a local error does there.{lower}{gaps}",
     )
 

@@ -47,7 +47,8 @@ def sensitivity(record: Record) -> Figure:
     bar = figure.colorbar(
         meshes[0], ax=figure.axes, location="top", aspect=55, fraction=0.05, extend="min" if below else "neither"
     )
-    bar.set_label("alpha: measured KLD of the probe ÷ local error (nats)", fontsize=8.5)
+    measured = "" if record.sensitivity.n_estimated else "measured "
+    bar.set_label(f"alpha: {measured}KLD of the probe ÷ local error (nats)", fontsize=8.5)
     bar.outline.set_visible(False)
     log_axis(bar.ax.xaxis, low, high)
     bar.ax.tick_params(labelsize=8.5)

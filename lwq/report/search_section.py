@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Final
 
 from lwq.metrics.speeds import BUSY
 from lwq.record.record import Record, Row
-from lwq.record.search import Pace, Search, SearchCandidate, Sensitivity
+from lwq.record.search import Pace, Search, SearchCandidate, Sensitivity, TensorSensitivity
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import NOT_MEASURED, brief, count, estimate, fixed, mib
 from lwq.report.rows import searched, text_of
@@ -31,7 +32,22 @@ def probes(probed: Sensitivity) -> str:
         f" {code(probed.text)}. For each type that the tensor may have, its *local error* is measured too: the relative"
         " error of the tensor's product with real activations. *Alpha* is the KLD of the probe divided by the local"
         " error in the type of the probe: how much damage a local error does there. Alpha times local error predicts"
-        " the damage of this tensor in any other type."
+        f" the damage of this tensor in any other type.{_estimated(probed)}"
+    )
+
+
+def _estimated(probed: Sensitivity) -> str:
+    """How many tensors were probed, where not all were, and how far estimates may be off."""
+    others = [t.kld for t in probed.tensors if not t.is_probed]
+    if not others:
+        return ""
+    n = len(probed.tensors)
+    doubts = [(kld.stderr or 0.0) / kld.value for kld in others if kld.value]
+    error = f", with a relative error of {brief(median(doubts))} (the median of theirs)" if doubts else ""
+    return (
+        f" {count(n - len(others))} of {count(n)} tensors were probed. What the probes of the others would show is"
+        " *estimated*, not measured: a tensor's error at the end of its layer, times what the probes of that layer cost"
+        f" for each unit of theirs{error}."
     )
 
 
@@ -80,7 +96,9 @@ def importance(probed: Sensitivity) -> str:
 def sensitive(probed: Sensitivity) -> Table:
     """The tensors with the largest alpha."""
     shown = most_sensitive(probed.tensors, N_LISTED)
-    titles = ("Probe's KLD (nats, measured)", "Alpha (measured)")
+    titles: tuple[str, ...] = ("Probe's KLD (nats, measured)", "Alpha (measured)")
+    if probed.n_estimated:
+        titles = ("Probe's KLD (nats)", "Alpha", "These are")
     return Table(
         caption=f"The most sensitive of {count(len(probed.tensors))} tensors: those with the largest alpha.",
         columns=(
@@ -88,8 +106,15 @@ def sensitive(probed: Sensitivity) -> Table:
             Column(title="Probe's type", right=False, code=True),
             *columns(*titles),
         ),
-        rows=tuple((t.tensor, t.probe_type, estimate(t.kld, 6), brief(t.alpha)) for t in shown),
+        rows=tuple(
+            (t.tensor, t.probe_type, estimate(t.kld, 6), brief(t.alpha), *(_origin(t) if probed.n_estimated else ()))
+            for t in shown
+        ),
     )
+
+
+def _origin(tensor: TensorSensitivity) -> tuple[str]:
+    return ("measured" if tensor.is_probed else "estimated",)
 
 
 def outcome(row: Row, search: Search) -> str:

@@ -1,17 +1,20 @@
-"""How much each tensor matters: one measured probe and a curve of local errors for each, on the calibration text.
+"""How much each tensor matters, on the calibration text: a curve of local errors for each, a measured probe for some.
 
-The probe swaps one tensor in process to a coarse type and measures the KLD of the whole model. What llama-imatrix
-never collects, the importance of a tied token embedding (or of the output tensor), is collected on the way.
+The probe swaps one tensor in process to a coarse type and measures the KLD of the whole model; what it would show of
+the other tensors is estimated. What llama-imatrix never collects, the importance of a tied token embedding (or of the
+output tensor), is collected on the way.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from lwq.bits.curves import observe_activations, relative_errors, slices
+from lwq.bits.estimates import N_PROBED, carried_errors, carrying_layers, estimated, loudest
 from lwq.bits.frontier import frontier
 from lwq.bits.mixes import Mixer, probed
 from lwq.bits.output_importance import output_entry, write_with
@@ -27,11 +30,11 @@ from lwq.llama.requests import DryRunRequest
 from lwq.metrics.arrays import Floats, Tokens
 from lwq.metrics.values import Estimate
 from lwq.recipe.constraints import NEED_IMPORTANCE, Constraints, legal_types
-from lwq.record.search import FrontierPoint, TensorSensitivity
+from lwq.record.search import Coverage, FrontierPoint, TensorSensitivity
 from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "sensitivity"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = True
 IN_PROCESS = True
 PROBE_BPW: Final = 4.5
@@ -52,6 +55,9 @@ class Inputs:
     n_windows: int
     """Windows that a probe is scored on at most; fewer where its error is small already."""
     types: tuple[str, ...]
+    probes: Coverage
+    minutes: float | None
+    """Time that probes may take beyond those that estimates need; None: those alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +129,20 @@ class _Measuring:
         self.pieces = ctx.pieces()
         self.mixer = Mixer(engine, importance)
         self.on_done = ctx.counted(2 * len(targets))
+        self.spent = 0.0
 
     def all(self, observed: Tokens) -> Iterator[TensorSensitivity]:
-        """Tensors from the last layer to the first, then in file order."""
+        """Every tensor, in file order; probed from the last layer to the first."""
         curves = self._curves(observed)
+        carried = self._carried(curves)
+        open_ = {name for errors in carried.values() for name in errors.keys() - set(loudest(errors))}
         late_first = sorted(self.targets, key=lambda t: (-self.engine.place(t.name), t.name))
-        probes = {t.name: self._probe(t, curves[t.name]) for t in late_first}
+        probes = {t.name: self._probe(t, curves[t.name]) for t in late_first if t.name not in open_}
+        likely = self._estimates(curves, carried, probes)
         for tensor in self.targets:
-            probe_type, kld = probes[tensor.name]
-            error = curves[tensor.name][probe_type]
+            curve, is_probed = curves[tensor.name], tensor.name in probes
+            first = _first_type(curve)
+            probe_type, kld = probes[tensor.name] if is_probed else (first, likely[tensor.name])
             yield TensorSensitivity(
                 tensor=tensor.name,
                 layer=tensor.layer,
@@ -139,9 +150,43 @@ class _Measuring:
                 n_elements=tensor.n_elements,
                 probe_type=probe_type,
                 kld=kld,
-                alpha=kld.value / error if error > 0 else 0.0,
-                errors=tuple(curves[tensor.name].items()),
+                alpha=kld.value / curve[probe_type] if curve[probe_type] > 0 else 0.0,
+                errors=tuple(curve.items()),
+                is_probed=is_probed,
             )
+
+    def _carried(self, curves: Mapping[str, Mapping[str, float]]) -> dict[int, dict[str, float]]:
+        """Layer → tensor → error at its end, of the layers of which not all tensors are probed."""
+        layers = carrying_layers(self.engine) if self.inputs.probes == "layers" else ()
+        found = {}
+        for layer in sorted(layers):
+            names = [t.name for t in self.targets if t.layer == layer and self._is_read(t.name)]
+            types = {name: _first_type(curves[name]) for name in names}
+            if len(types) > N_PROBED:
+                errors = partial(carried_errors, self.mixer, layer, types)
+                found[layer] = self.pieces.get(f"carried/{layer}", errors)
+        return found
+
+    def _estimates(
+        self,
+        curves: Mapping[str, Mapping[str, float]],
+        carried: Mapping[int, Mapping[str, float]],
+        probes: dict[str, tuple[str, Estimate]],
+    ) -> dict[str, Estimate]:
+        """What the open probes would show, once those that could be wrong by most were made, while time lasts."""
+
+        def likely() -> dict[str, Estimate]:
+            shown = {n: _at_first(curves[n], q, kld.value) for n, (q, kld) in probes.items()}
+            return estimated(tuple(carried.values()), shown)
+
+        first, limit = likely(), 60 * (self.inputs.minutes or 0)
+        tensors = {t.name: t for t in self.targets}
+        for name in sorted(first, key=lambda n: (-(first[n].stderr or 0.0), n)):
+            if self.spent < limit:
+                probes[name] = self._probe(tensors[name], curves[name])
+            else:
+                self.on_done()
+        return likely()
 
     def _curves(self, observed: Tokens) -> dict[str, dict[str, float]]:
         missing = [t.name for t in self.targets if f"curve/{t.name}" not in self.pieces.by_key]
@@ -170,9 +215,9 @@ class _Measuring:
 
     def _probe(self, tensor: TensorInfo, curve: Mapping[str, float]) -> tuple[str, Estimate]:
         """The probe whose effect is neither lost in rounding nor beyond the linear range."""
-        order = sorted(curve, key=lambda q: (abs(type_bpw(q) - PROBE_BPW), q != "q4_K", q))
+        began = time.monotonic()
         by_size = sorted(curve, key=lambda q: (type_bpw(q), q))
-        at = by_size.index(order[0])
+        at = by_size.index(_first_type(curve))
         kld = self.measured(tensor.name, by_size[at])
         while kld.value < _FAINT and at > 0 and curve[by_size[at]] > 0:
             at -= 1
@@ -180,6 +225,8 @@ class _Measuring:
         while kld.value > _LOUD and at < len(by_size) - 1:
             at += 1
             kld = self.measured(tensor.name, by_size[at])
+        if self.inputs.minutes:
+            self.spent += self.pieces.get(f"seconds/{tensor.name}", partial(_since, began))
         self.on_done()
         return by_size[at], kld
 
@@ -189,6 +236,21 @@ class _Measuring:
             return Estimate(value=0.0, stderr=0.0, unit="nats")
         value, error = self.pieces.get(f"probe/{name}/{ggml_type}", partial(self.mixer.measured, name, ggml_type))
         return Estimate(value=value, stderr=error, unit="nats")
+
+
+def _first_type(curve: Mapping[str, float]) -> str:
+    """The type in which a tensor is probed first."""
+    return min(curve, key=lambda q: (abs(type_bpw(q) - PROBE_BPW), q != "q4_K", q))
+
+
+def _at_first(curve: Mapping[str, float], probe_type: str, kld: float) -> float:
+    """A probe's KLD in the type in which tensors are probed first."""
+    first = _first_type(curve)
+    return kld if probe_type == first else kld * curve[first] / curve[probe_type] if curve[probe_type] > 0 else 0.0
+
+
+def _since(began: float) -> float:
+    return time.monotonic() - began
 
 
 def _notes(tensors: tuple[TensorSensitivity, ...], importance: Mapping[str, Floats]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,16 +22,17 @@ def tensor(probes: dict[str, float], errors: dict[str, float] | None = None, nam
     return TensorDamage(name=name, errors=ERRORS if errors is None else errors, probes=probes)
 
 
-def measured(name: str, errors: dict[str, float], probe: str, kld: float) -> TensorSensitivity:
+def measured(name: str, errors: dict[str, float], probe: str, kld: float, **more: Any) -> TensorSensitivity:
     return TensorSensitivity(
         tensor=name,
         layer=0,
         tensor_class="x",
         n_elements=1,
         probe_type=probe,
-        kld=Estimate(value=kld),
+        kld=Estimate(value=kld, stderr=kld / 2),
         alpha=0.0,
         errors=tuple(errors.items()),
+        **more,
     )
 
 
@@ -143,3 +145,21 @@ def test_the_most_unsure_are_large_and_far_from_a_probe() -> None:
     assert most_extrapolated(types, known, 9) == [("heavy", "q5_K"), ("far", "q5_K"), ("near", "q5_K")]
     assert most_extrapolated(types, known, 1) == [("heavy", "q5_K")]
     assert most_extrapolated({"far": "f16"}, known, 9) == []  # no curve, nothing to probe
+
+
+def test_a_probe_takes_the_place_of_an_estimate() -> None:
+    guessed = measured("a", ERRORS, "q4_K", 2e-3, is_probed=False)
+    before, after = damages([guessed], {})["a"], damages([guessed], {("a", "q3_K"): 0.01})["a"]
+    assert (before.predicted("q3_K"), before.doubt) == (pytest.approx(0.02), 0.5)
+    assert dict(after.probes) == {"q3_K": 0.01}
+    assert (after.predicted("q4_K"), after.doubt) == (pytest.approx(1e-3), 0)
+
+
+def test_an_estimate_is_probed_before_a_like_measurement_even_at_its_own_type() -> None:
+    known = damages(
+        [measured("seen", ERRORS, "q4_K", 2e-3), measured("guessed", ERRORS, "q4_K", 1e-3, is_probed=False)], {}
+    )
+    # weights: guessed 1e-3 · 0.5; seen, at the type of its probe, needs none
+    assert most_extrapolated(dict.fromkeys(known, "q4_K"), known, 9) == [("guessed", "q4_K")]
+    # one decade off: guessed 1e-2 · (2.3 + 0.5), seen 2e-2 · 2.3
+    assert most_extrapolated(dict.fromkeys(known, "q3_K"), known, 9) == [("seen", "q3_K"), ("guessed", "q3_K")]

@@ -60,6 +60,9 @@ def test_defaults_are_filled_and_layers_sorted() -> None:
         (("[[targets]]", f"{SET}file = 'b'\ncolumns = {{answer = 'a'}}\n[[targets]]"), "names question, choices"),
         (('text = "b.txt"', 'text = "b.txt"\nmax_logits = "lots"'), "'lots' is no size"),
         (("[[targets]]", '[select]\nover = ["beauty"]\n[[targets]]'), "select.over #1"),
+        (("[[targets]]", '[sensitivity]\nprobes = "few"\n[[targets]]'), "sensitivity.probes: 'few'"),
+        (("[[targets]]", "[sensitivity]\nminutes = 0\n[[targets]]"), "sensitivity.minutes: 0"),
+        (("[[targets]]", '[sensitivity]\nprobes = "all"\nminutes = 5\n[[targets]]'), "minutes is for probes"),
     ],
 )
 def test_mistakes_are_named(change: tuple[str, str], told: str) -> None:

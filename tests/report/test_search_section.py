@@ -167,3 +167,26 @@ def test_a_hand_written_mix_that_is_called_like_stock_is_no_stock_mix() -> None:
     marks = [c.is_stock for c in compared_candidates(record)]
     assert marks == [c.is_stock for c in compared_candidates(searched())]
     assert marks.count(True) == 1
+
+
+def half_estimated(sensitivity: Sensitivity) -> Sensitivity:
+    tensors = (replace(t, is_probed=i % 2 == 0) for i, t in enumerate(sensitivity.tensors))
+    return replace(sensitivity, tensors=tuple(tensors))
+
+
+def test_what_was_estimated_is_never_called_measured() -> None:
+    record = felt(half_estimated)
+    text = section(record)
+    assert "106 of 211 tensors were probed." in text
+    assert "*estimated*, not measured" in text
+    assert "a relative error of 0.0769" in text  # the sample's errors are a thirteenth of its values
+    table = search_section.sensitive(half_estimated(sensitivity()))
+    assert not any("measured" in column.title for column in table.columns)
+    probed = {t.tensor: t.is_probed for t in half_estimated(sensitivity()).tensors}
+    assert {(row[0], row[-1]) for row in table.rows} == {
+        (row[0], "measured" if probed[row[0]] else "estimated") for row in table.rows
+    }
+    figure = next(f for f in figure_texts(record) if f.name == "sensitivity")
+    assert "Heat map of alpha" in figure.alt
+    assert "(of 105 estimated)" in figure.caption
+    assert "estimated" not in section(sample_record())

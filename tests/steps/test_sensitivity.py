@@ -21,15 +21,15 @@ from lwq.recipe.constraints import Constraints
 from lwq.steps import search, sensitivity
 from lwq.steps.step import Context, Given, Made, to_json
 from lwq.store.cache import Entry, key_of
-from tests.tiny_models import write_tiny_imatrix, write_tiny_llama, write_tiny_text
+from tests.tiny_models import write_tiny_imatrix, write_tiny_lfm2, write_tiny_llama, write_tiny_text
 
 pytestmark = pytest.mark.tools
 
 
-def write_inputs(folder: Path, write: Callable[..., Path] = write_tiny_llama) -> None:
+def write_inputs(folder: Path, write: Callable[..., Path] = write_tiny_llama, n_layer: int = 2) -> None:
     """A tiny model, and a text of exactly so many windows: the tools use its first ones, the search spreads."""
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "tiny.gguf", n_layer=2)
+    write(folder / "tiny.gguf", n_layer=n_layer)
     write_tiny_text(folder / "calibration.txt", n_words=300)
     write_tiny_text(folder / "selection.txt", n_words=324, seed=1)
     write_tiny_text(folder / "evaluation.txt", n_words=90, seed=2)
@@ -61,7 +61,9 @@ class Bench:
             key=name,
         )
 
-    def sensitivity(self, imatrix: Path, *, types: tuple[str, ...], n_ctx: int = 128) -> sensitivity.Result:
+    def sensitivity(
+        self, imatrix: Path, *, types: tuple[str, ...], n_ctx: int = 128, name: str = "sensitivity", **more: Any
+    ) -> sensitivity.Result:
         inputs = sensitivity.Inputs(
             base=self.file(self.folder / "tiny.gguf"),
             imatrix=self.file(imatrix),
@@ -69,8 +71,9 @@ class Bench:
             n_ctx=n_ctx,
             n_windows=2,
             types=types,
+            **({"probes": "layers", "minutes": None} | more),
         )
-        return sensitivity.run(inputs, self.context("sensitivity"))
+        return sensitivity.run(inputs, self.context(name))
 
     def search(
         self, imatrix: Path, measured: sensitivity.Result, budget: Budget, *, types: tuple[str, ...], n_ctx: int = 128
@@ -168,3 +171,37 @@ def test_text_of_one_window_is_refused_by_name(bench: Bench) -> None:
     write_tiny_text(bench.folder / "calibration.txt", n_words=40)
     with pytest.raises(ModelError, match=r"calibration\.txt: has 1 windows"):
         bench.sensitivity(matrix(bench), types=("q4_K",))
+
+
+# estimates
+
+
+def deep(bench: Bench, write: Callable[..., Path] = write_tiny_llama, **more: Any) -> sensitivity.Result:
+    """The sensitivity of a tiny model of three layers."""
+    write_inputs(bench.folder, write, n_layer=3)
+    return bench.sensitivity(matrix(bench), types=("q3_K", "q4_K", "q8_0"), **more)
+
+
+def test_three_tensors_of_a_layer_are_probed_as_all_are_and_the_rest_is_estimated_near_what_it_is(bench: Bench) -> None:
+    some, full = deep(bench), deep(bench, name="full", probes="all")
+    assert all(t.is_probed for t in full.tensors)
+    measured = {t.tensor: t for t in full.tensors}
+    probed = [t for t in some.tensors if t.is_probed]
+    assert [t.tensor for t in some.tensors] == [t.tensor for t in full.tensors]
+    assert len(probed) == 2 * 3 + 7 + 1  # of two layers, all of the last, and the embedding
+    assert all(t == measured[t.tensor] for t in probed)
+    rest = [t for t in some.tensors if not t.is_probed]
+    assert all(t.errors == measured[t.tensor].errors and t.kld.stderr for t in rest)
+    off = [abs(np.log(t.alpha / measured[t.tensor].alpha)) for t in rest]
+    assert np.median(off) < np.log(1.5)
+
+
+def test_time_left_goes_to_further_probes_and_a_resumed_run_knows_what_was_spent(bench: Bench) -> None:
+    none, short, long = deep(bench, name="none"), deep(bench, minutes=1e-9), deep(bench, name="long", minutes=60.0)
+    assert short == none
+    assert deep(bench, minutes=1e-9) == short  # from the pieces that the first one left
+    assert all(t.is_probed for t in long.tensors)
+
+
+def test_where_no_end_of_a_layer_is_known_all_are_probed(bench: Bench) -> None:
+    assert all(t.is_probed for t in deep(bench, write_tiny_lfm2).tensors)

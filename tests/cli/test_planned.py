@@ -243,6 +243,5 @@ def test_half_of_the_memory_gives_the_same_bytes(tmp_path: Path, tools_home: Pat
     whole, took = steps_within(0, tmp_path, tools_home)
     limited, used = steps_within(took // 2, tmp_path, tmp_path / "home")
     assert used <= took // 2
-    print(took >> 20, used >> 20)
     assert limited == whole
     assert whole.count("\n") == 6

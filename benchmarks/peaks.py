@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
+from lwq.outlook.expected import expected, outlook
 from lwq.plan.execution import execute
-from lwq.plan.expected import expected, outlook
 from lwq.plan.job import Job, read_recipe
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import planned_files

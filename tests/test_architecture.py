@@ -16,7 +16,7 @@ PACKAGE = Path(lwq.__file__).parent
 ROOT = PACKAGE.parent
 ORDER = (
     "errors", "store", "metrics", "gguf", "record", "report", "recipe", "tasks", "llama", "engine", "bits", "layers",
-    "steps", "plan", "cli", "__main__",
+    "steps", "plan", "outlook", "cli", "__main__",
 )  # fmt: skip
 """Packages from the ground up: a module imports from its own package and from those before it."""
 OWNERS = {

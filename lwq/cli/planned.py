@@ -15,13 +15,13 @@ from lwq.cli.settings import Settings
 from lwq.cli.tables import print_table
 from lwq.errors import DownloadError, LwqError
 from lwq.gguf.header import GgufHeader, read_header
+from lwq.outlook.calibration import calibrated
+from lwq.outlook.effort import effort_of
+from lwq.outlook.expected import Expected, Lack, expected, outlook, to_write, what_lacks
+from lwq.outlook.outlook import Outlook
 from lwq.plan import preview
-from lwq.plan.calibration import calibrated
-from lwq.plan.effort import effort_of
-from lwq.plan.expected import Expected, Lack, expected, outlook, to_write, what_lacks
 from lwq.plan.forecast import Forecast, Guess
 from lwq.plan.job import Job, read_recipe
-from lwq.plan.outlook import Outlook
 from lwq.plan.plan import AnyStep
 from lwq.store.files import free_bytes, human_bytes
 

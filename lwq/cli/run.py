@@ -13,9 +13,9 @@ from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
+from lwq.outlook.expected import check_fits
 from lwq.plan import explain
 from lwq.plan.assemble import assemble
-from lwq.plan.expected import check_fits
 from lwq.plan.job import Job, read_recipe
 from lwq.plan.preview import planned_files
 from lwq.plan.publish import publish_files

@@ -10,8 +10,8 @@ import pytest
 
 from lwq.gguf.header import read_header
 from lwq.llama.devices import CPU, Device
-from lwq.plan.memory import Footprint, padded, windows_of
-from lwq.plan.shape import ModelShape
+from lwq.outlook.memory import Footprint, padded, windows_of
+from lwq.outlook.shape import ModelShape
 from tests.tiny_models import write_tiny_deci, write_tiny_llama, write_tiny_moe
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ from typing import Final
 from lwq.gguf.header import read_header
 from lwq.llama.devices import Device
 from lwq.llama.requests import logits_bytes
-from lwq.plan.memory import Footprint
+from lwq.outlook.memory import Footprint
+from lwq.outlook.shape import ModelShape
 from lwq.plan.plan import AnyStep, Plan
 from lwq.plan.preview import PlannedFile, repacked_bytes
-from lwq.plan.shape import ModelShape
 from lwq.plan.sources import Sources
 from lwq.steps import quantize
 from lwq.steps.step import Made, Origin

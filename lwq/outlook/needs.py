@@ -8,8 +8,8 @@ from typing import Final
 
 from lwq.bits.mixes import probed
 from lwq.engine.session import BESIDE
-from lwq.plan.memory import LWQ_BYTES, START, Pass, Peak
-from lwq.plan.outlook import ModelFile, Outlook
+from lwq.outlook.memory import LWQ_BYTES, START, Pass, Peak
+from lwq.outlook.outlook import ModelFile, Outlook
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import PlannedFile
 from lwq.steps import (

@@ -15,7 +15,7 @@ from lwq.gguf.write import write_gguf
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.metrics.values import Speed
-from lwq.plan.effort import Effort
+from lwq.outlook.effort import Effort
 from lwq.plan.plan import Machine
 from lwq.store.files import read_json, sha256_file, write_atomic, write_json
 

@@ -13,7 +13,7 @@ from typing import Final
 from lwq.engine.session import BESIDE
 from lwq.layers.healing import WIDEST
 from lwq.llama.devices import Device
-from lwq.plan.shape import ModelShape
+from lwq.outlook.shape import ModelShape
 
 _MIB: Final = 1 << 20
 TOOL_BYTES: Final = 12 * _MIB

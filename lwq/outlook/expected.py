@@ -14,13 +14,13 @@ from lwq.gguf.header import GgufHeader
 from lwq.llama.devices import Device
 from lwq.llama.limits import MemoryLimit, memory_limits
 from lwq.llama.machine import room_bytes
+from lwq.outlook.memory import Peak
+from lwq.outlook.needs import Disk, disk_of, peak_of
+from lwq.outlook.outlook import Outlook
+from lwq.outlook.shape import ModelShape
 from lwq.plan.job import Job
-from lwq.plan.memory import Peak
-from lwq.plan.needs import Disk, disk_of, peak_of
-from lwq.plan.outlook import Outlook
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import PlannedFile
-from lwq.plan.shape import ModelShape
 from lwq.store.cache import canonical
 from lwq.store.files import free_bytes, human_bytes
 

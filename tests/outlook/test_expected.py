@@ -8,9 +8,9 @@ import pytest
 
 from lwq.llama.devices import CPU, Device
 from lwq.llama.limits import MemoryLimit
-from lwq.plan.expected import Expected, lacks, to_write
-from lwq.plan.memory import Peak
-from lwq.plan.needs import Disk
+from lwq.outlook.expected import Expected, lacks, to_write
+from lwq.outlook.memory import Peak
+from lwq.outlook.needs import Disk
 from lwq.steps import baseline, heal, quantize
 from lwq.steps.step import Step
 

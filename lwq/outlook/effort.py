@@ -15,7 +15,7 @@ from lwq.bits.curves import N_ROWS
 from lwq.bits.estimates import N_PROBED
 from lwq.layers.healing import WIDEST
 from lwq.layers.mending import RIDGES
-from lwq.plan.outlook import Outlook
+from lwq.outlook.outlook import Outlook
 from lwq.plan.plan import AnyStep
 from lwq.steps import (
     baseline,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lwq.llama.toolchain import Toolchain
+from lwq.outlook import calibration
 from lwq.outlook.calibration import MachinePace, calibrated
 from lwq.outlook.effort import Effort
-from lwq.plan import calibration
 from lwq.plan.plan import Machine
 
 

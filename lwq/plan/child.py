@@ -23,7 +23,7 @@ from lwq.errors import EngineError, LwqError
 from lwq.llama.machine import python_child
 from lwq.llama.process import Completed, run_tool
 from lwq.llama.process_group import ending
-from lwq.steps.step import Context, Step, to_json
+from lwq.steps.step import Context, Step, StepModule, to_json
 from lwq.store.files import write_atomic
 
 _ERRAND: Final = "step.pickle"
@@ -66,7 +66,7 @@ def carry_out(step: Step[Any, Any], ctx: Context) -> Done:
         EngineError: the child was ended from outside, or by native code.
     """
     if not step.module.IN_PROCESS:
-        return _done(to_json(step.module.run(step.inputs, ctx)), ctx)
+        return here(step.module, step.inputs, ctx)
     with tempfile.TemporaryDirectory(prefix=".child-", dir=ctx.folder) as name:
         folder = Path(name)
         errand = _Errand(module=step.module.__name__, inputs=step.inputs, ctx=replace(ctx, progress=_tell))
@@ -84,7 +84,9 @@ def carry_out(step: Step[Any, Any], ctx: Context) -> Done:
     raise unexpected
 
 
-def _done(result: Any, ctx: Context) -> Done:
+def here(module: StepModule[Any, Any], inputs: Any, ctx: Context) -> Done:
+    """A step's work in this process."""
+    result = to_json(module.run(inputs, ctx))
     return Done(result=result, commands=list(ctx.commands), tool_seconds=ctx.tool_seconds, peak_bytes=ctx.peak_bytes)
 
 
@@ -137,7 +139,8 @@ def _tell(done: int, total: int) -> None:
 
 def _answer(errand: _Errand) -> Done | _Failed:
     try:
-        return _done(to_json(import_module(errand.module).run(errand.inputs, errand.ctx)), errand.ctx)
+        module: Any = import_module(errand.module)
+        return here(module, errand.inputs, errand.ctx)
     except MemoryError:
         return _Failed(
             error=LwqError("there is not enough memory", hint=f"`lwq plan` says how much is needed; {_GO_ON}")

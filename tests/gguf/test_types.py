@@ -29,6 +29,7 @@ from lwq.gguf.types import (
     type_name,
 )
 from lwq.llama import tools
+from lwq.llama.process import run_tool
 from lwq.llama.requests import DryRunRequest
 from lwq.llama.toolchain import Toolchain
 from tests.tiny_models import write_tiny_llama
@@ -86,7 +87,7 @@ def test_predicted_bytes_of_rows_that_fall_back_are_the_bytes(ftype: str, toolch
     types = {t.name: known_type(t.target_type) for t in planned}
     assert types["blk.0.attn_v.weight"] == "q5_1"
     argv = ("llama-quantize", *request.options(), "rows.gguf", "out.gguf", ftype, "2")
-    tools.run_tool((str(toolchain.program(argv[0])), *argv[1:]), cwd=tmp_path)
+    run_tool((str(toolchain.program(argv[0])), *argv[1:]), cwd=tmp_path)
     written = read_header(tmp_path / "out.gguf")
     assert {t.name: t.ggml_type for t in written.tensors} == types
     assert predicted_file_bytes(read_header(source), types=types, pruned=(1,)) == written.file_bytes
@@ -94,7 +95,7 @@ def test_predicted_bytes_of_rows_that_fall_back_are_the_bytes(ftype: str, toolch
 
 @pytest.mark.tools
 def test_every_ftype_is_one_that_llama_quantize_knows(toolchain: Toolchain, tmp_path: Path) -> None:
-    help_text = tools.run_tool(
+    help_text = run_tool(
         (str(toolchain.program("llama-quantize")), "--help"), cwd=tmp_path, check=False
     ).stdout  # fmt: skip
     listed = {label: int(number) for number, label in re.findall(r"^\s*(\d+)\s+or\s+(\w+)\s", help_text, re.MULTILINE)}

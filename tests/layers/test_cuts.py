@@ -48,7 +48,7 @@ def test_identity_is_proved_on_other_architectures(writer, toolchain, tmp_path: 
 
 
 def test_layer_that_zeros_do_not_remove_is_refused(engine: Engine, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("lwq.engine.engine.ENDS", {"attention": ("attn_output",), "ffn": ()})
+    monkeypatch.setattr("lwq.engine.swapping.ENDS", {"attention": ("attn_output",), "ffn": ()})
     with pytest.raises(ModelError, match="layer 1 .* cannot be left out"):
         cuts_of(engine, tmp_path).check([1])
 

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def _by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def _by_size(in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """llama-bench runs, but its speeds are those of the files' sizes: a machine without noise."""
     real = tools.bench
 

@@ -252,7 +252,7 @@ class Probes:
 
 
 @pytest.fixture
-def probes(monkeypatch: pytest.MonkeyPatch) -> Probes:
+def probes(in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> Probes:
     found = Probes([], set())
     measure = Mixer.measured
 

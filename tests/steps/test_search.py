@@ -379,7 +379,7 @@ def test_swaps_keep_the_size_and_what_stays_is_measured(bench: Bench, monkeypatc
     run = Polish.run
     monkeypatch.setattr(Polish, "run", lambda self, swaps, spare: (kept.append(self), run(self, swaps, spare))[1])
     types = TYPE_SETS["k"]
-    measured = upside_down(bench.sensitivity(matrix(bench), types=types))
+    measured = upside_down(bench.sensitivity(matrix(bench), types=types, probes="all"))
     monkeypatch.setattr(search, "N_PROBES", 0)
     monkeypatch.setattr(search, "N_SWAPS", 12)  # of an allocation turned upside down, some better its damage
     monkeypatch.setattr("lwq.bits.race.LOST", np.inf)  # and it stays in the race

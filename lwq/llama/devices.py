@@ -98,6 +98,8 @@ def find_device(program: Path, asked: str, backend: str) -> Device:
     """
     if backend == "cpu" and not asked.startswith((RPC, "gpu")):
         return CPU
+    if asked == "cpu" and backend != "given":  # without asking a driver that may not be at work
+        return Device(names=(_NONE,))
     server = asked.removeprefix(RPC) if asked.startswith(RPC) else ""
     found = () if backend == "cpu" else _listed(program, server)
     if asked == "cpu" or (asked == "auto" and not found):

@@ -68,6 +68,11 @@ def test_cpu_of_a_build_for_gpus_is_said_to_its_programs(asked: str, tmp_path: P
     assert device.facts == {"device": "CPU", "device_bytes": []}
 
 
+def test_cpu_is_had_though_the_driver_fails(tmp_path: Path) -> None:
+    assert find_device(lists(tmp_path, "no driver\n", code=1), "cpu", "cuda").arguments(0) == ("-dev", "none")
+    assert not (tmp_path / "asked").exists()
+
+
 def test_server_is_asked_and_its_address_is_in_no_record(tmp_path: Path) -> None:
     text = "Available devices:\n  RPC0: 10.0.0.7:50052 (24105 MiB, 24000 MiB free)\n"
     device = find_device(lists(tmp_path, text), "rpc://10.0.0.7:50052", "rpc")

@@ -40,9 +40,13 @@ Open = Callable[..., Engine]
 
 def opened(toolchain: Toolchain, model: Path, *, n_windows: int = 2, n_ctx: int = N_CTX, n_threads: int = 1) -> Engine:
     """An engine with its windows set, on one thread (other processes are at work while tests run)."""
-    engine = Engine(toolchain, model, n_ctx=n_ctx, n_threads=n_threads)
     text = write_tiny_text(model.with_suffix(".txt"), n_words=600)
-    engine.set_windows(spread_over(engine.cut(text.read_bytes().decode()), n_windows))
+    engine = Engine(toolchain, model, n_ctx=n_ctx, n_threads=n_threads)
+    try:
+        engine.set_windows(spread_over(engine.cut(text.read_bytes().decode()), n_windows))
+    except ModelError:
+        engine.close()  # a process that keeps memory on a device keeps its server from all others
+        raise
     return engine
 
 

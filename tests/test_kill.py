@@ -64,15 +64,6 @@ def outcome(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     return record, {p.name: p.read_bytes() for p in report.glob("*.gguf")}
 
 
-def forget(home: Path, step: str) -> None:
-    """Drop a step, all that come after it in the list, and finished pieces of measurements."""
-    for name in STEPS[STEPS.index(step) :]:
-        for entry in home.glob(f"steps/{name}-*"):
-            shutil.rmtree(entry)
-    for pieces in home.glob("pieces/*"):
-        pieces.unlink()
-
-
 def kill_in(step: str, how: signal.Signals, folder: Path, home: Path) -> int | None:
     """The exit code of a run that got a signal while that step worked; None where it was over too soon."""
     process = start(folder)
@@ -87,23 +78,34 @@ def kill_in(step: str, how: signal.Signals, folder: Path, home: Path) -> int | N
     return process.returncode
 
 
-@pytest.mark.parametrize("how", list(CODES), ids=lambda s: s.name)
-def test_killed_run_goes_on_to_the_same_record_and_bytes(how, tmp_path: Path, tools_home: Path) -> None:
+def fresh(tools_home: Path, into: Path) -> Path:
+    """A home that has the toolchain and nothing else."""
+    into.mkdir()
+    (into / "toolchains").symlink_to((tools_home / "toolchains").resolve())
+    return into
+
+
+def test_killed_run_goes_on_to_the_same_record_and_bytes(
+    tmp_path: Path, tools_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By each signal: a run is killed in every step, and the next goes on from there to its kill in a later one."""
     write_inputs(tmp_path)
     (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
     finish(tmp_path)
     whole = outcome(tmp_path)
-    codes = []
-    for step in STEPS:
-        forget(tools_home, step)
+    for how, code in CODES.items():
         shutil.rmtree(tmp_path / "reports")
-        codes.append(kill_in(step, how, tmp_path, tools_home))
-        for entry in tools_home.glob("steps/[!.]*"):
-            assert (entry / "step.json").exists(), entry
+        home = fresh(tools_home, tmp_path / how.name)
+        monkeypatch.setenv("LWQ_HOME", str(home))
+        codes = []
+        for step in STEPS:
+            codes.append(kill_in(step, how, tmp_path, home))
+            for entry in home.glob("steps/[!.]*"):
+                assert (entry / "step.json").exists(), entry
+        assert codes.count(code) >= len(STEPS) - 3, (how, codes)
         finish(tmp_path)
-        assert outcome(tmp_path) == whole, step
-    assert codes.count(CODES[how]) >= len(STEPS) - 3, codes
-    assert not [p for p in tools_home.glob("steps/.*") if p.is_dir()]
+        assert outcome(tmp_path) == whole, how
+        assert not [p for p in home.glob("steps/.*") if p.is_dir()]
 
 
 def kill_after(n_pieces: int, file: Path, how: signal.Signals, folder: Path) -> int:
@@ -123,11 +125,7 @@ def finished(file: Path) -> list[bytes]:
     return [line for line in lines if line]
 
 
-@pytest.mark.parametrize(("step", "n_pieces"), [("prune", 5), ("heal", 1)])
-@pytest.mark.parametrize("how", list(CODES), ids=lambda s: s.name)
-def test_killed_measurement_of_layers_goes_on_behind_the_last_piece(
-    how, step: str, n_pieces: int, tmp_path: Path, tools_home: Path
-) -> None:
+def test_killed_measurement_of_layers_goes_on_behind_the_last_piece(tmp_path: Path, tools_home: Path) -> None:
     write_inputs(tmp_path)
     write_tiny_llama(tmp_path / "tiny.gguf", n_layer=6)
     (tmp_path / "tiny.toml").write_text(PRUNING, encoding="utf-8")
@@ -135,22 +133,25 @@ def test_killed_measurement_of_layers_goes_on_behind_the_last_piece(
     whole = outcome(tmp_path)
     (entry,) = tools_home.glob("steps/convert-*")
     file = tools_home / "pieces" / f"{entry.name.removeprefix('convert-')}.jsonl"
-    measured = [line for line in finished(file) if line.startswith(f'["{step} '.encode())]
-    kept = ("convert", "baseline", "imatrix", "statistics", *(("prune",) if step == "heal" else ()))
-    for made in tools_home.glob("steps/[!.]*"):
-        if made.name.split("-")[0] not in kept:
-            shutil.rmtree(made)
-    for made in file.parent.glob(f"{file.stem}.*"):
-        made.unlink()
-    assert kill_after(n_pieces, file, how, tmp_path) == CODES[how]
-    before = finished(file)
-    assert n_pieces <= len(before) < len(measured)
-    assert not list(tools_home.glob(f"steps/{step}-*"))
-    finish(tmp_path)
-    assert outcome(tmp_path) == whole
-    assert finished(file)[: len(before)] == before
-    again = [line for line in finished(file) if line.startswith(f'["{step} '.encode())]
-    assert sorted(again) == sorted(measured)  # each once, so none was lost but the one under way
+    all_pieces = finished(file)
+    for step, n_pieces in (("heal", 1), ("prune", 5)):
+        measured = [line for line in all_pieces if line.startswith(f'["{step} '.encode())]
+        kept = ("convert", "baseline", "imatrix", "statistics", *(("prune",) if step == "heal" else ()))
+        for how, code in CODES.items():
+            for made in tools_home.glob("steps/[!.]*"):
+                if made.name.split("-")[0] not in kept:
+                    shutil.rmtree(made)
+            for made in file.parent.glob(f"{file.stem}.*"):
+                made.unlink()
+            assert kill_after(n_pieces, file, how, tmp_path) == code
+            before = finished(file)
+            assert n_pieces <= len(before) < len(measured)
+            assert not list(tools_home.glob(f"steps/{step}-*"))
+            finish(tmp_path)
+            assert outcome(tmp_path) == whole
+            assert finished(file)[: len(before)] == before
+            again = [line for line in finished(file) if line.startswith(f'["{step} '.encode())]
+            assert sorted(again) == sorted(measured)  # each once, so none was lost but the one under way
 
 
 def test_tools_die_with_a_killed_run(tmp_path: Path, tools_home: Path, toolchain: Toolchain) -> None:

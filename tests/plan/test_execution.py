@@ -25,6 +25,7 @@ from tests.fake_toolchain import BEHAVIOURS, make_fake
 from tests.run_tiny import RECIPE, run_tiny, write_inputs
 
 pytestmark = pytest.mark.tools
+SHORT = RECIPE[: RECIPE.index('[[targets]]\nname = "hand"')] + RECIPE[RECIPE.index("[bench]") :]
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +152,13 @@ def test_misbehaving_tool_is_told_and_nothing_half_done_is_kept(
     write_inputs(tmp_path)
     fake = make_fake(tmp_path / "bin", toolchain, {program: BEHAVIOURS[behaviour]})
     with pytest.raises(error) as caught:
-        run_tiny(tmp_path, tmp_path / "home", fake)
+        run_tiny(tmp_path, tmp_path / "home", fake, SHORT)
     assert told in caught.value.message
     folders = [p for p in (tmp_path / "home" / "steps").iterdir() if p.is_dir()]
     done = [p for p in folders if (p / "step.json").exists()]
     failed = [p for p in folders if p not in done]  # kept for a look, under a name that no lookup finds
     assert [p.name[0] for p in failed] == ["."] * isinstance(caught.value, ToolError)
-    _, log, _ = run_tiny(tmp_path, tmp_path / "home", toolchain)
+    _, log, _ = run_tiny(tmp_path, tmp_path / "home", toolchain, SHORT)
     assert len(log.kept) == len(done)
     assert not any(p.exists() for p in failed)
 
@@ -166,8 +167,7 @@ def test_misbehaving_tool_is_told_and_nothing_half_done_is_kept(
 def test_odd_but_right_tool_does_not_hang_the_run(behaviour: str, tmp_path: Path, toolchain: Toolchain) -> None:
     write_inputs(tmp_path)
     fake = make_fake(tmp_path / "bin", toolchain, {"llama-quantize": BEHAVIOURS[behaviour]})
-    one = RECIPE.replace('[[targets]]\nname = "hand"', '[[targets]]\nimatrix = false\nname = "hand"')
-    run, _, _ = run_tiny(tmp_path, tmp_path / "home", fake, one)
+    run, _, _ = run_tiny(tmp_path, tmp_path / "home", fake, SHORT)
     assert run.result("quantize:Q4_K_M").facts.n_layer == 4
 
 

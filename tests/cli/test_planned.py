@@ -171,7 +171,7 @@ n_ctx = 64
 n_chunks = 5
 [[targets]]
 budget = "Q4_K_M"
-types = ["q4_0", "q5_0", "q8_0"]
+types = ["q4_0", "q8_0"]
 prune = "auto"
 [sensitivity]
 n_windows = 2

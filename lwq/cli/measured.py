@@ -6,7 +6,7 @@ import dataclasses
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -20,7 +20,7 @@ from lwq.plan.job import Asked, Job, read_recipe
 from lwq.plan.planner import Planner
 from lwq.recipe.parse import parse_recipe
 from lwq.record.prune import HealedSet
-from lwq.record.search import TensorSensitivity
+from lwq.record.search import Coverage, TensorSensitivity
 from lwq.steps import sensitivity
 
 _RECIPE = """
@@ -34,6 +34,7 @@ n_chunks = {n_chunks}
 [evaluation]
 text = "packaged:evaluation"
 [sensitivity]
+probes = {probes}
 n_windows = {n_windows}
 [[targets]]
 budget = "Q4_K_M"
@@ -50,6 +51,7 @@ class Subject:
     n_ctx: int = 512
     n_chunks: int = 100
     n_windows: int = 2
+    probes: str = "layers"
     types: tuple[str, ...] = ("all",)
     base_type: str = "f16"
     more: str = ""
@@ -63,6 +65,7 @@ class Subject:
         text = self.text if ":" in self.text else str(Path(self.text).absolute())
         name = name_of(self.reference.replace("==", "-"), 90)
         values = {"name": name, "model": here, "text": text, "types": list(self.types), "base_type": self.base_type}
+        values["probes"] = self.probes
         quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
         toml = _RECIPE.format(n_ctx=self.n_ctx, n_chunks=self.n_chunks, n_windows=self.n_windows, **quoted) + self.more
         return Asked(recipe=parse_recipe(toml, self.reference), text=toml, folder=Path())
@@ -122,6 +125,13 @@ CALIBRATION = click.option(
 @click.option("--ctx", "n_ctx", type=click.IntRange(32), default=512, show_default=True, help="Tokens of a window.")
 @click.option("--chunks", "n_chunks", type=click.IntRange(2), default=100, show_default=True, help="For the imatrix.")
 @click.option("--windows", "n_windows", type=click.IntRange(2), default=2, show_default=True, help="For each probe.")
+@click.option(
+    "--probes",
+    type=click.Choice(get_args(Coverage)),
+    default="layers",
+    show_default=True,
+    help="Three tensors of each layer, the others estimated from them, or all.",
+)
 @click.option("--types", multiple=True, help="ggml types or sets of them (all, no-iq, k, legacy); repeatable.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Tensors to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

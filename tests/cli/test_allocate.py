@@ -79,6 +79,17 @@ def test_sensitivity_prints_the_loudest_tensors_and_measures_only_once(folder: P
     assert found["output_tensor"] == "token_embd.weight"
 
 
+def test_a_model_is_measured_with_every_tensor_probed_where_that_is_asked(folder: Path) -> None:
+    options = ("--calibration", "calibration.txt", "--ctx", "96", "--chunks", "6", "--types", "q4_0", "--json")
+    counted = {}
+    for probes in ("layers", "all"):
+        said = lwq("sensitivity", "tiny.gguf", *options, "--probes", probes, cwd=folder)
+        assert said.code == 0, said.err
+        probed = [t["is_probed"] for t in json.loads(said.out)["tensors"]]
+        counted[probes] = sum(probed)
+    assert counted["layers"] < counted["all"] == len(probed)
+
+
 def test_allocation_keeps_to_each_budget_and_is_predicted_better_than_stock(folder: Path) -> None:
     found = json.loads(allocate(folder, "--json").out)
     assert [one["budget"] for one in found] == ["the size of stock Q4_K_M", "5.5 bpw"]

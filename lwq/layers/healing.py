@@ -9,7 +9,8 @@ activations count no more than others (what follows normalizes them away).
 - ``transform``: W ← W T, T = I + argmin Σ w |(h W) D − Δ|² + λ |D|²; a d × d problem, for wide feed-forwards.
   Source: ReplaceMe, arXiv 2505.02819, eq. 6, there with λ on T itself and without weights.
 
-Both read only the sums Σ w h hᵀ and Σ w h Δᵀ, so tokens stream through.
+Both read only the sums Σ w x xᵀ and Σ w x Δᵀ, so tokens stream through; x is h, or h W for ``transform``, whose sums
+then are d × d however wide the feed-forward is.
 """
 
 from __future__ import annotations
@@ -26,22 +27,39 @@ WIDEST: Final = 12288
 """Channels of h up to which ``refit`` is tried: its matrices have that many rows and columns."""
 
 
+def method_of(n_channels: int) -> Method:
+    """What repairs an ``ffn_down`` that so many channels enter."""
+    return "transform" if n_channels > WIDEST else "refit"
+
+
 @dataclass(slots=True)
 class Sums:
-    """Σ w h hᵀ and Σ w h Δᵀ of the tokens seen."""
+    """Σ w x xᵀ and Σ w x Δᵀ of the tokens seen."""
 
-    hh: Doubles
-    hd: Doubles
+    xx: Doubles
+    xd: Doubles
 
     @classmethod
-    def empty(cls, n_channels: int, n_embd: int) -> Sums:
-        return cls(np.zeros((n_channels, n_channels)), np.zeros((n_channels, n_embd)))
+    def empty(cls, weight: Floats, method: Method) -> Sums:
+        """Before the first token.
 
-    def add(self, h: Floats, lacking: Floats, weights: Floats) -> None:
-        """Tokens: h (tokens, channels), Δ (tokens, n_embd), w (tokens,)."""
-        weighted = np.ascontiguousarray((h * weights[:, None]).T)
-        self.hh += weighted @ h
-        self.hd += weighted @ lacking
+        Args:
+            weight: of shape (n_embd, channels).
+        """
+        n_embd, n_channels = weight.shape
+        width = n_embd if method == "transform" else n_channels
+        return cls(np.zeros((width, width)), np.zeros((width, n_embd)))
+
+    def add(self, x: Floats, lacking: Floats, weights: Floats) -> None:
+        """Tokens: x (tokens, channels or n_embd), Δ (tokens, n_embd), w (tokens,)."""
+        weighted = np.ascontiguousarray((x * weights[:, None]).T)
+        self.xx += weighted @ x
+        self.xd += weighted @ lacking
+
+
+def entering(h: Floats, weight: Floats, method: Method) -> Floats:
+    """x of the tokens whose h that is."""
+    return np.asarray(h @ weight.T, np.float32) if method == "transform" else h
 
 
 def token_weights(stream: Floats) -> Floats:
@@ -55,11 +73,10 @@ def repaired(weight: Floats, sums: Sums, method: Method, ridge: float) -> Floats
     Args:
         ridge: λ as a share of the mean diagonal of the matrix that is inverted.
     """
+    change = _ridge(sums.xx, sums.xd, ridge).T
     if method == "refit":
-        return np.asarray(weight + _ridge(sums.hh, sums.hd, ridge).T, np.float32)
-    w = weight.astype(np.float64)
-    change = _ridge(w @ sums.hh @ w.T, w @ sums.hd, ridge)
-    return np.asarray(w + change.T @ w, np.float32)
+        return np.asarray(weight + change, np.float32)
+    return np.asarray(weight + change.astype(np.float32) @ weight, np.float32)
 
 
 def _ridge(a: Doubles, b: Doubles, ridge: float) -> Doubles:

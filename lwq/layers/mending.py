@@ -18,7 +18,7 @@ from lwq.engine.engine import Engine
 from lwq.engine.graph import read_node
 from lwq.engine.replay import Kept
 from lwq.gguf.data import read_tensor
-from lwq.layers.healing import WIDEST, Method, Sums, repaired, token_weights
+from lwq.layers.healing import Method, Sums, entering, method_of, repaired, token_weights
 from lwq.metrics.arrays import Bytes, Floats, Tokens
 from lwq.metrics.divergence import Scores
 from lwq.metrics.values import Estimate
@@ -45,6 +45,7 @@ class _Place:
     weight: Floats
     product: int
     """Index of the node that multiplies by it."""
+    method: Method
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,13 +146,15 @@ class Mender:
                 carrying.add(node.address)
         if nodes[end].address not in carrying:
             return None
-        return _Place(layer=layer, tensor=tensor, weight=read_tensor(engine.header, tensor), product=at)
+        weight = read_tensor(engine.header, tensor)
+        method: Method = "transform" if self.published else method_of(weight.shape[1])
+        return _Place(layer=layer, tensor=tensor, weight=weight, product=at, method=method)
 
     def _sums(self, place: _Place, flow: _Flow, whole: _Flow) -> Sums:
         """Sums over the fitting text for a repair that aims at the streams of the whole model."""
         engine = self.engine
         assert engine.graph
-        sums = Sums.empty(*reversed(place.weight.shape))
+        sums = Sums.empty(place.weight, place.method)
         last = engine.graph.boundaries[place.layer].index
         for window, state, end in zip(flow.kept, flow.states, whole.states, strict=True):
             engine.enter(window.inputs, place.layer - 1, state)
@@ -160,7 +163,8 @@ class Mender:
             engine.advance(place.product, last + 1)
             aim = end.view(np.float32).reshape(engine.n_ctx, -1)
             weights = np.full(len(aim), 1 / aim.size, np.float32) if self.published else token_weights(aim)
-            sums.add(h, aim - self._rows(engine.graph.nodes[last].address), weights)
+            lacking = aim - self._rows(engine.graph.nodes[last].address)
+            sums.add(entering(h, place.weight, place.method), lacking, weights)
         return sums
 
     def _rows(self, address: int) -> Floats:
@@ -170,14 +174,15 @@ class Mender:
         self, place: _Place, sums: Sums, judged: _Flow, ridges: Sequence[float]
     ) -> tuple[Scores, tuple[Method, float], Floats]:
         """The best of the repairs, by measured KLD."""
-        method: Method = "transform" if self.published or len(sums.hh) > WIDEST else "refit"
-        repairs = []
+        best: tuple[Scores, tuple[Method, float], Floats] | None = None
         for ridge in ridges:
-            values = repaired(place.weight, sums, method, ridge)
+            values = repaired(place.weight, sums, place.method, ridge)
             self._put(place.tensor, values)
-            ends = list(self._states(place.layer, judged))
-            repairs.append((self.engine.score_from(place.layer, ends), (method, ridge), values))
-        return min(repairs, key=lambda r: r[0].mean_kld)
+            scores = self.engine.score_from(place.layer, list(self._states(place.layer, judged)))
+            if best is None or scores.mean_kld < best[0].mean_kld:
+                best = scores, (place.method, ridge), values
+        assert best
+        return best
 
     def _put(self, tensor: str, values: Floats) -> None:
         ggml_type = self.engine.header.find(tensor)[1].ggml_type

@@ -13,7 +13,7 @@ from typing import Any, Final
 from lwq.bits.contest import EXPONENTS, N_PROBE_WINDOWS, N_PROBES, N_SWAPS
 from lwq.bits.curves import N_ROWS
 from lwq.bits.estimates import N_PROBED
-from lwq.layers.healing import WIDEST
+from lwq.layers.healing import method_of
 from lwq.layers.mending import RIDGES
 from lwq.outlook.outlook import Outlook
 from lwq.plan.plan import AnyStep
@@ -144,10 +144,10 @@ def _heal(i: heal.Inputs, o: Outlook, _: AnyStep) -> Effort:
     n_sets = 1 if i.layers else len(i.counts) or max(1, o.n_gone((), ()))
     wide = max((t.ne[0] for t in o.shape.matrices if t.tensor_class == "ffn_down"), default=0)
     n_tried = len(RIDGES) * o.shape.n_layer // 2
-    solved = n_tried * float(wide if wide <= WIDEST else o.shape.n_embd) ** 3
+    solves = float(wide if method_of(wide) == "refit" else o.shape.n_embd)
     fitted = i.n_ctx * (2 * i.n_fit_windows + _TAIL * n_tried * i.n_windows)
-    sums = i.n_fit_windows * i.n_ctx * o.shape.n_layer / 2 * float(wide) ** 2
-    return Effort(passed=n_sets * (o.shape.n_params * fitted + solved + sums))
+    sums = i.n_fit_windows * i.n_ctx * o.shape.n_layer / 2 * wide * solves
+    return Effort(passed=n_sets * (o.shape.n_params * fitted + n_tried * solves**3 + sums))
 
 
 def _cut(i: cut.Inputs, o: Outlook, _: AnyStep) -> Effort:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lwq.engine.session import BESIDE
-from lwq.layers.healing import WIDEST
+from lwq.layers.healing import method_of
 from lwq.llama.devices import Device
 from lwq.outlook.shape import ModelShape
 
@@ -202,12 +202,13 @@ class Footprint:
 
     def repair(self, n_windows: int, n_ctx: int) -> int:
         """What a repair is fitted with: streams of the fitting text three times, sums over its tokens and what solving
-        copies of them (float64; ``layers.healing``), three repaired tensors."""
+        copies of them (float64; ``layers.healing``), the tensor as it was and two repaired ones."""
         shape, streams = self.shape, n_windows * n_ctx * self.shape.n_embd * _F32
         width = max((t.ne[0] for t in shape.matrices if t.tensor_class == "ffn_down"), default=0)
         square, tensor = 8 * width**2, 8 * width * shape.n_embd
-        solved = 3 * square + 3 * tensor if width <= WIDEST else square + square // 2 + 5 * tensor
-        return 3 * streams + solved + 5 * tensor // 2
+        if method_of(width) == "transform":
+            square, tensor = 8 * shape.n_embd**2, tensor // 2
+        return 3 * streams + 3 * square + 5 * tensor
 
     def weights_of_a_layer(self) -> int:
         """A layer as float32, and its largest tensor twice more."""

@@ -23,7 +23,7 @@ from lwq.store.cache import key_of
 from lwq.store.files import link_or_copy
 
 NAME = "heal"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 IN_PROCESS = True
 

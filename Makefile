@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 DEVICE_TESTS := $(patsubst %,tests/engine/test_%.py,engine judge session) tests/test_device.py tests/layers tests/bits/test_curves.py \
 	tests/bits/test_output_importance.py
+SPREAD := --numprocesses auto --dist worksteal
 STAMP := $(VENV)/.complete
 RECIPE ?= quickstart
 NAME ?= overhead
@@ -22,18 +23,18 @@ run: toolchain ## carry out a recipe: make run RECIPE=quickstart
 	$(BIN)/lwq run recipes/$(RECIPE).toml
 
 test: toolchain lint types ## lint, types and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q $(SPREAD)
 
 test-device: $(STAMP) ## the engine's tests on a device whose memory is not the process's: llama.cpp's RPC server
 	$(BIN)/lwq toolchain build --backend rpc
-	$(BIN)/python -m pytest -q --device rpc -m tools $(DEVICE_TESTS)
+	$(BIN)/python -m pytest -q $(SPREAD) --device rpc -m tools $(DEVICE_TESTS)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --extra parquet -o $(LOWEST)/requirements.txt pyproject.toml
 	CMAKE_ARGS=-DLLAMA_BUILD=OFF $(BIN)/uv pip install --quiet --python $(LOWEST) -r $(LOWEST)/requirements.txt \
-		pytest hypothesis pyyaml
-	$(LOWEST)/bin/python -m pytest -q -m "not tools and not slow" -W ignore::DeprecationWarning
+		pytest pytest-xdist hypothesis pyyaml
+	$(LOWEST)/bin/python -m pytest -q $(SPREAD) -m "not tools and not slow" -W ignore::DeprecationWarning
 
 toolchain: $(STAMP) ## fetch and build the pinned llama.cpp
 	$(BIN)/lwq toolchain build

@@ -23,6 +23,7 @@ run: toolchain ## carry out a recipe: make run RECIPE=quickstart
 	$(BIN)/lwq run recipes/$(RECIPE).toml
 
 test: toolchain lint types ## lint, types and all tests
+	$(BIN)/lwq toolchain converter
 	$(BIN)/python -m pytest -q $(SPREAD)
 
 test-device: $(STAMP) ## the engine's tests on a device whose memory is not the process's: llama.cpp's RPC server
@@ -52,6 +53,8 @@ bench: toolchain ## one benchmark: make bench NAME=overhead
 lock: ## write requirements.lock anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links -o lwq/llama/converter.lock lwq/llama/converter.in
 
 clean: ## remove .venv and caches of this checkout (not the user's cache of toolchains and steps)
 	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

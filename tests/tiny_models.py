@@ -24,6 +24,7 @@ N_CTX_TRAIN = 512
 SMALL = 64
 N_DENSE = 2
 N_CONV = 3
+RANK = 64
 
 Value = bool | int | float | str | Sequence[int] | Sequence[str]
 Tensors = dict[str, NDArray[np.float32]]
@@ -137,9 +138,9 @@ def write_tiny_dots1(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
     return _write(path, shape, _dots1_layer, extra)
 
 
-def write_tiny_glm4(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
+def write_tiny_glm4(path: Path, *, n_layer: int = 5, n_embd: int = SMALL, seed: int = 0) -> Path:
     """A glm4 whose last layer predicts the token after the next, so is not part of the graph."""
-    shape = Shape(arch="glm4", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, seed=seed)
+    shape = Shape(arch="glm4", n_layer=n_layer, n_embd=n_embd, n_ff=n_embd, seed=seed)
     return _write(path, shape, _glm4_layer, {"nextn_predict_layers": 1})
 
 
@@ -148,6 +149,30 @@ def write_tiny_lfm2(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
     shape = Shape(arch="lfm2", n_layer=n_layer, n_embd=SMALL, n_ff=SMALL, seed=seed)
     extra = {"attention.head_count_kv": [i % 2 for i in range(n_layer)], "shortconv.l_cache": N_CONV}
     return _write(path, shape, _lfm2_layer, extra)
+
+
+def write_tiny_deepseek2(path: Path, *, n_layer: int = 5, seed: int = 0) -> Path:
+    """A deepseek2: attention by low-rank keys and values (MLA), experts behind one dense layer, and a last layer that
+    predicts the token after the next."""
+    shape = Shape(arch="deepseek2", n_layer=n_layer, tied=False, seed=seed)
+    extra = {
+        "attention.head_count_kv": 1,
+        "attention.q_lora_rank": 2 * RANK,
+        "attention.kv_lora_rank": RANK,
+        "attention.key_length": RANK + HEAD_DIM,
+        "attention.value_length": RANK,
+        "attention.key_length_mla": RANK + HEAD_DIM,
+        "attention.value_length_mla": HEAD_DIM,
+        "expert_count": N_EXPERT,
+        "expert_used_count": 2,
+        "expert_shared_count": 1,
+        "expert_feed_forward_length": shape.n_ff,
+        "expert_weights_scale": 1.0,
+        "expert_gating_func": 2,
+        "leading_dense_block_count": 1,
+        "nextn_predict_layers": 1,
+    }
+    return _write(path, shape, _deepseek2_layer, extra)
 
 
 def write_split_llama(folder: Path, *, n_shards: int = 2, seed: int = 0) -> Path:
@@ -364,19 +389,49 @@ def _spark_layer(weights: _Weights, shape: Shape, i: int) -> None:
 
 
 def _dots1_layer(weights: _Weights, shape: Shape, i: int) -> None:
-    n, ff = shape.n_embd, shape.n_ff
     _attention(weights, shape, i, shape.n_head)
     weights.norm(f"blk.{i}.attn_q_norm.weight", HEAD_DIM)
     weights.norm(f"blk.{i}.attn_k_norm.weight", HEAD_DIM)
     if i < N_DENSE:
-        _ffn(weights, shape, i, ff)
-        return
+        _ffn(weights, shape, i, shape.n_ff)
+    else:
+        _experts(weights, shape, i)
+
+
+def _experts(weights: _Weights, shape: Shape, i: int) -> None:
+    n, ff = shape.n_embd, shape.n_ff
     weights.norm(f"blk.{i}.ffn_norm.weight", n)
     weights.matrix(f"blk.{i}.ffn_gate_inp.weight", n, N_EXPERT)
     for suffix, experts in (("exps", (N_EXPERT,)), ("shexp", ())):
         weights.matrix(f"blk.{i}.ffn_gate_{suffix}.weight", n, ff, *experts)
         weights.matrix(f"blk.{i}.ffn_up_{suffix}.weight", n, ff, *experts)
         weights.matrix(f"blk.{i}.ffn_down_{suffix}.weight", ff, n, *experts)
+
+
+def _deepseek2_layer(weights: _Weights, shape: Shape, i: int) -> None:
+    n, n_head = shape.n_embd, shape.n_head
+    weights.norm(f"blk.{i}.attn_norm.weight", n)
+    weights.matrix(f"blk.{i}.attn_q_a.weight", n, 2 * RANK)
+    weights.norm(f"blk.{i}.attn_q_a_norm.weight", 2 * RANK)
+    weights.matrix(f"blk.{i}.attn_q_b.weight", 2 * RANK, n_head * (RANK + HEAD_DIM))
+    weights.matrix(f"blk.{i}.attn_kv_a_mqa.weight", n, RANK + HEAD_DIM)
+    weights.norm(f"blk.{i}.attn_kv_a_norm.weight", RANK)
+    weights.matrix(f"blk.{i}.attn_k_b.weight", RANK, RANK, n_head)
+    weights.matrix(f"blk.{i}.attn_v_b.weight", RANK, HEAD_DIM, n_head)
+    weights.matrix(f"blk.{i}.attn_output.weight", n_head * HEAD_DIM, n)
+    if i:
+        _experts(weights, shape, i)
+    else:
+        _ffn(weights, shape, i, shape.n_ff)
+    if i == shape.n_layer - 1:
+        _further_token(weights, n, i)
+
+
+def _further_token(weights: _Weights, n: int, i: int) -> None:
+    """What predicts the token after the next beside a layer."""
+    weights.matrix(f"blk.{i}.nextn.eh_proj.weight", 2 * n, n)
+    weights.norm(f"blk.{i}.nextn.enorm.weight", n)
+    weights.norm(f"blk.{i}.nextn.hnorm.weight", n)
 
 
 def _glm4_layer(weights: _Weights, shape: Shape, i: int) -> None:
@@ -388,9 +443,7 @@ def _glm4_layer(weights: _Weights, shape: Shape, i: int) -> None:
     weights.norm(f"blk.{i}.post_attention_norm.weight", n)
     weights.norm(f"blk.{i}.post_ffw_norm.weight", n)
     if i == shape.n_layer - 1:
-        weights.matrix(f"blk.{i}.nextn.eh_proj.weight", 2 * n, n)
-        weights.norm(f"blk.{i}.nextn.enorm.weight", n)
-        weights.norm(f"blk.{i}.nextn.hnorm.weight", n)
+        _further_token(weights, n, i)
 
 
 def _lfm2_layer(weights: _Weights, shape: Shape, i: int) -> None:

@@ -94,7 +94,7 @@ class Mixer:
         return stored
 
     def put(self, types: Mapping[str, str], unweighted: frozenset[str] = frozenset()) -> None:
-        """Puts a mix in place; tensors that it does not name are as they were loaded.
+        """Puts a mix in place; tensors that it does not name, or that the graph does not read, are as they were loaded.
 
         Args:
             unweighted: tensors whose importance data the mix does not use.
@@ -102,7 +102,10 @@ class Mixer:
         for name in [n for n in self.now if n not in types]:
             self.engine.restore(name)
             del self.now[name]
+        assert self.engine.graph
         for name, ggml_type in types.items():
+            if name not in self.engine.graph.weights:
+                continue
             wanted = (ggml_type, name not in unweighted)
             if self.now.get(name) != wanted:
                 self.engine.swap(name, ggml_type, self.stored(name, *wanted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +12,14 @@ from lwq.bits.options import matched
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.size import planned_tensors, predicted_file_bytes
+from lwq.gguf.types import anchored, type_bpw
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest
 from lwq.llama.toolchain import Toolchain
 from lwq.llama.transcripts import DryRun
 from lwq.recipe.budget import Budget, context_bytes
-from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS, Constraints
+from lwq.recipe.constraints import NEED_IMPORTANCE, TYPE_SETS, UNREAD_TYPE, Constraints
+from lwq.record.search import TensorSensitivity
 
 FTYPES_BY_SIZE: Final = (
     "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "Q2_K", "IQ3_XXS", "IQ3_XS", "Q3_K_S", "IQ3_S", "IQ3_M", "Q3_K_M",
@@ -56,6 +58,30 @@ def is_refused(name: str, ggml_type: str) -> bool:
     Source: src/llama-quant.cpp ``tensor_requires_imatrix``.
     """
     return ggml_type in NEED_IMPORTANCE and name not in _NEVER_REFUSED
+
+
+def without_data(name: str, ggml_type: str) -> str:
+    """The type itself, or the next larger one that llama-quantize makes without importance data."""
+    if not is_refused(name, ggml_type):
+        return ggml_type
+    larger = [q for q in TYPE_SETS["all"] if q not in NEED_IMPORTANCE and type_bpw(q) >= type_bpw(ggml_type)]
+    return min(larger, key=lambda q: (type_bpw(q), q))
+
+
+def unread(tensors: Iterable[TensorSensitivity]) -> frozenset[str]:
+    """The tensors that predicting the next token does not read, so whose damage is nothing that could be measured."""
+    return frozenset(t.tensor for t in tensors if not t.kld.value and [q for q, _ in t.errors] == [UNREAD_TYPE])
+
+
+def unread_types(tensors: Iterable[TensorSensitivity], mix: StockMix) -> dict[str, str]:
+    """Tensors that predicting does not read, with the types that the stock mix gives them."""
+    return {name: without_data(name, mix.types[name]) for name in sorted(unread(tensors))}
+
+
+def with_unread(constraints: Constraints, tensors: Iterable[TensorSensitivity], mix: StockMix) -> Constraints:
+    """The constraints, with the stock mix's types for tensors that predicting does not read and nothing else fixes."""
+    types = tuple((anchored(name), q) for name, q in unread_types(tensors, mix).items())
+    return replace(constraints, fixed=(*constraints.fixed, *types))
 
 
 def obstacle(types: Mapping[str, str], groups: Iterable[Group], constraints: Constraints) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from pydantic import ValidationError
 
 from lwq.bits.frontier import frontier, totals
 from lwq.bits.problem import Problem
-from lwq.bits.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix
+from lwq.bits.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix, with_unread
+from lwq.cli.job import check_writable
 from lwq.cli.measured import CALIBRATION, SOURCE, MeasuredModel, Subject, measure
 from lwq.cli.progress import showing
 from lwq.cli.pruned_frontier import PruningOffer, show_pruned
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_table
+from lwq.cli.tables import print_json, print_table
 from lwq.errors import UsageError
 from lwq.gguf.allocation import Allocation
 from lwq.gguf.header import GgufHeader
@@ -39,10 +39,19 @@ class Solved:
     """One budget's allocation, predicted."""
 
     budget: Budget
+    problem: Problem
+    """With the stock mix's types for tensors that predicting does not read."""
     stock: StockMix
     n_bytes: int
     kld: float
     types: Mapping[str, str]
+
+    @property
+    def price(self) -> float:
+        """Nats that the last mebibyte of the budget buys."""
+        solutions = (self.problem.solved(n) for n in (self.n_bytes * 99 // 100, self.n_bytes))
+        low, high = (totals(s.groups, s.chosen) for s in solutions)
+        return (low[1] - high[1]) / max(1, high[0] - low[0]) * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +70,16 @@ class Allocator:
     def solve(self, budget: Budget) -> Solved:
         """The least predicted damage within a budget."""
         stock, n_bytes = mix_and_bytes(budget, self.header, self.stock)
-        solution = self.problem.solved(n_bytes)
+        tensors = self.problem.tensors
+        problem = replace(self.problem, constraints=with_unread(self.problem.constraints, tensors, stock))
+        solution = problem.solved(n_bytes)
         used, kld = totals(solution.groups, solution.chosen)
-        n_used = used + self.problem.other_bytes
-        return Solved(budget=budget, stock=stock, n_bytes=n_used, kld=kld, types=solution.types)
+        n_used = used + problem.other_bytes
+        return Solved(budget=budget, problem=problem, stock=stock, n_bytes=n_used, kld=kld, types=solution.types)
 
     def predicted(self, stock: StockMix) -> float:
         """Sum of single damages of a stock mix (with the importance matrix that lwq completes)."""
         return self.problem.predicted(stock.types)
-
-    def price(self, n_bytes: int) -> float:
-        """Nats that the last mebibyte of a budget buys."""
-        solutions = (self.problem.solved(n) for n in (n_bytes * 99 // 100, n_bytes))
-        low, high = (totals(s.groups, s.chosen) for s in solutions)
-        return (low[1] - high[1]) / max(1, high[0] - low[0]) * 2**20
 
 
 @contextmanager
@@ -118,8 +123,10 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
         raise UsageError("--prune needs --frontier", hint='a recipe\'s target with prune = "auto" makes the file')
     subject = Subject(reference=source, text=text, types=options["types"] or ("all",))
     budgets, constraints = _asked(subject, options)
+    if options["out"]:
+        check_writable(options["out"])
     with showing(settings.verbosity) as progress:
-        measured = measure(subject, settings, progress, layers=bool(options["prune"]))
+        measured = measure(subject, settings, progress, layers=bool(options["prune"]), constraints=constraints)
     with _allocator(measured, constraints) as allocator:
         if options["whole"]:
             _show_frontier(allocator, as_json=options["as_json"])
@@ -176,7 +183,7 @@ def _show(allocator: Allocator, solved: list[Solved], *, as_json: bool) -> None:
             }
             for s in solved
         ]
-        click.echo(json.dumps(values, indent=2))
+        print_json(values)
         return
     click.echo("predicted: KLD (nats) as the sum of single damages; bytes of all tensors, exact")
     rows = [
@@ -210,7 +217,7 @@ def _show_frontier(allocator: Allocator, *, as_json: bool) -> None:
     rows: list[tuple[int, str, float]] = [(p.n_bytes, "allocation", p.predicted_kld) for p in points]
     rows += [(m.n_bytes, stock_name(m.ftype), allocator.predicted(m)) for m in mixes]
     if as_json:
-        click.echo(json.dumps([{"name": n, "n_bytes": b, "predicted_kld": k} for b, n, k in sorted(rows)], indent=2))
+        print_json([{"name": n, "n_bytes": b, "predicted_kld": k} for b, n, k in sorted(rows)])
         return
     click.echo("predicted: KLD (nats) as the sum of single damages")
     n = allocator.header.n_params
@@ -224,7 +231,7 @@ def _explain(allocator: Allocator, solved: Solved, name: str) -> None:
     if tensor is None:
         near = [t.name for t in allocator.problem.targets if name in t.name][:4]
         raise UsageError(f"no tensor {name!r} that takes a type", hint=f"try {', '.join(near)}" if near else "")
-    damage, chosen, price = allocator.problem.damages()[name], solved.types[name], allocator.price(solved.n_bytes)
+    damage, chosen, price = allocator.problem.damages()[name], solved.types[name], solved.price
     click.echo(f"{name} within {solved.budget}: {chosen}; the budget's last MiB buys {price:.3g} nats")
     here = (tensor_bytes(tensor.ne, chosen), damage.predicted_or_near(chosen))
     rows = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_table
+from lwq.cli.tables import print_json, print_table
 from lwq.errors import ModelError, UsageError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.toolchain import home
@@ -70,7 +69,7 @@ def bench_command(
     with showing(settings.verbosity) as progress:
         timed = _measure(files, asked, settings, progress, again=again)
     if as_json:
-        click.echo(json.dumps(_values(files, timed), indent=2))
+        print_json(_values(files, timed))
     else:
         _print(files, timed)
     if timed.busy > BUSY:
@@ -93,7 +92,7 @@ def _named(models: tuple[Path, ...]) -> tuple[File, ...]:
     """
     headers = [read_header(path) for path in models]
     for header in headers:
-        if not header.n_layer:
+        if not header.n_layer_all:
             raise ModelError(f"{header.path}: holds no model that runs", hint="name the GGUF of a model")
     bare = Counter(path.name for path in {path.absolute() for path in models})
     names = [path.name if bare[path.name] == 1 else str(path) for path in models]

@@ -12,18 +12,20 @@ from typing import Any
 
 import click
 
-from lwq.cli.job import carry_out, check_writable, name_of, prepare
+from lwq.cli.job import carry_out, check_writable, name_of, prepare, ready
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_table
+from lwq.cli.tables import print_json, print_table
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.same_model import difference
+from lwq.gguf.scan import not_finite
+from lwq.gguf.usable import check_usable
 from lwq.metrics.speeds import BUSY, busiest
 from lwq.plan.assemble import assemble
 from lwq.plan.job import Asked, Job
 from lwq.plan.publish import publish_files
-from lwq.plan.sources import Sources
+from lwq.plan.sources import Fetched, Sources
 from lwq.recipe.parse import parse_recipe
 from lwq.record.record import Record
 from lwq.tasks.sets import files_of, title_of
@@ -144,7 +146,7 @@ def _measure(files: Files, settings: Settings, out: Path | None, *, as_json: boo
             raise ModelError("\n".join(refused.values()), hint="each MODEL must be a GGUF of the base's model")
         record = _record(job.without(frozenset(refused)), out, progress)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False))
+        print_json(dataclasses.asdict(record))
     else:
         _print(record)
     if out:
@@ -158,13 +160,26 @@ def _base(job: Job, progress: Progress) -> GgufHeader:
     if job.sources.model.kind == "gguf":
         return read_header(job.sources.model.fetched.paths[0])
     progress.n_steps = 1
+    ready(job, progress)
     return read_header(job.base(progress))
 
 
 def _refused(sources: Sources, base: GgufHeader) -> dict[str, str]:
-    """Name → why a file is not one of the base's model."""
-    reasons = {name: difference(base, read_header(f.paths[0])) for name, f in sources.third_party.items()}
-    return {n: f"{sources.third_party[n].given.name}: {why}: another model" for n, why in reasons.items() if why}
+    """Name → why a file is not one of the base's model, or cannot be measured."""
+    found = {name: _unlike(base, file) for name, file in sources.third_party.items()}
+    return {name: why for name, why in found.items() if why}
+
+
+def _unlike(base: GgufHeader, file: Fetched) -> str:
+    """Why a file is none that can stand beside the base; empty where it can."""
+    header, name = read_header(file.paths[0]), file.given.name
+    try:
+        check_usable(header)
+    except ModelError as error:
+        return f"{error.message} ({error.hint})"
+    if why := difference(base, header):
+        return f"{name}: {why}: another model"
+    return f"{name}: {why}: the file is damaged" if (why := not_finite(header)) else ""
 
 
 def _record(job: Job, out: Path | None, progress: Progress) -> Record:

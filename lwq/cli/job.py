@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
+from lwq.gguf.header import without_extension
+from lwq.llama.converter_env import converter_python
 from lwq.plan.finished import Run
 from lwq.plan.job import Asked, Job, Part
 from lwq.plan.planner import Planner
@@ -30,12 +32,23 @@ def carry_out(
 ) -> Run:
     """The finished run, whose steps are counted on the terminal; arguments as of ``Job.carry_out``."""
     progress.n_steps = len(job.plan.steps)
+    ready(job, progress)
     return job.carry_out(progress, name=name, given=given)
+
+
+def ready(job: Job, progress: Progress) -> None:
+    """Makes the converter's environment, with progress, where the job is to convert.
+
+    Raises:
+        FileError, DownloadError, SpaceError: it cannot be made or used.
+    """
+    if job.must_convert:
+        converter_python(progress.show)
 
 
 def name_of(reference: str, most: int) -> str:
     """A name of at most so many characters from a path or reference: ``hf://owner/Model-8B@main`` → ``Model-8B``."""
-    name = Path(reference.split("@")[0].rstrip("/")).name.removesuffix(".gguf")
+    name = without_extension(Path(reference.split("@")[0].rstrip("/")).name)
     return re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip("._+-")[:most] or "model"
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 
-from lwq.cli.tables import print_table
+from lwq.cli.tables import print_json, print_table
 from lwq.errors import UsageError
 from lwq.gguf.header import GgufHeader, read_header
-from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.imatrix import read_imatrix, unreached_experts
 from lwq.gguf.statistics import TensorStatistics, as_printed, layer_statistics, tensor_statistics
 from lwq.gguf.types import bits_per_weight
 from lwq.record.record import TypeShare, shares
@@ -35,17 +34,20 @@ def stats_command(imatrix: Path, as_json: bool, order: str | None) -> None:
 
     They describe squared activations and are no measure of what a tensor may lose.
     """
-    rows = tensor_statistics(read_imatrix(imatrix).entries)
+    entries = read_imatrix(imatrix).entries
+    rows, unreached = tensor_statistics(entries), unreached_experts(entries)
     layers = layer_statistics(rows)
     if order:
         rows = tuple(sorted(rows, key=lambda row: _sort_key(row, SORTS[order])))
     if as_json:
         values = {"tensors": [dataclasses.asdict(r) for r in rows], "layers": [dataclasses.asdict(r) for r in layers]}
-        click.echo(json.dumps(values, indent=2))
+        print_json({**values, "unreached_experts": unreached})
         return
     print_table(STATS_HEADS, [as_printed(row) for row in rows], left=2)
     click.echo()
     print_table(("Layer", "μΣ(Act²)", "μZD", "μCosSim"), [as_printed(row) for row in layers])
+    if unreached:
+        click.echo(f"\n{unreached}")
 
 
 def _sort_key(row: TensorStatistics, field: str) -> tuple[bool, object, str]:
@@ -68,7 +70,7 @@ def inspect_command(model: Path, as_json: bool, by: tuple[str, ...]) -> None:
         "layer": _by_layer(header),
     }
     if as_json:
-        click.echo(json.dumps({**_summary(header), **{k: [_share(s) for s in v] for k, v in tables.items()}}, indent=2))
+        print_json({**_summary(header), **{k: [_share(s) for s in v] for k, v in tables.items()}})
         return
     summary = _summary(header)
     width = max(map(len, summary)) + 2
@@ -88,6 +90,7 @@ def _summary(header: GgufHeader) -> dict[str, object]:
         "file": header.path.name,
         "architecture": header.architecture,
         "layers": header.n_layer,
+        **({"layers_of_further_tokens": n} if (n := header.n_layer_nextn) else {}),
         "parameters": header.n_params,
         "file_bytes": header.file_bytes,
         "bpw": round(bits_per_weight(header.tensors), 4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 from types import FrameType
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from lwq import __version__
-from lwq.errors import Interrupted, LwqError
+from lwq.errors import Interrupted, LwqError, SpaceError
 
 # command -> (module in lwq.cli, its one line in `lwq --help`); modules are imported when called
 COMMANDS = {
@@ -89,6 +90,8 @@ def main() -> NoReturn:
     """Entry point: runs a command and turns what went wrong into a message and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be UTF-8
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -105,7 +108,10 @@ def _run(arguments: list[str]) -> int:
         return 1
     except Exception as error:
         from lwq.cli.crash import write_crash_log
+        from lwq.store.files import is_of_room
 
+        if isinstance(error, OSError) and is_of_room(error):
+            return _fail(SpaceError(f"no room left on the disk: {error}", hint="free some; finished steps are kept"))
         return _fail(write_crash_log(error, arguments))
     return result if isinstance(result, int) else 0
 

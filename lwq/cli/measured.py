@@ -13,11 +13,13 @@ import click
 from lwq.cli.job import carry_out, name_of, prepare
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_table
+from lwq.cli.tables import print_json, print_table
 from lwq.errors import UsageError
 from lwq.gguf.header import GgufHeader, read_header
+from lwq.plan.asked import check_patterns
 from lwq.plan.job import Asked, Job, read_recipe
 from lwq.plan.planner import Planner
+from lwq.recipe.constraints import Constraints
 from lwq.recipe.parse import parse_recipe
 from lwq.record.prune import HealedSet
 from lwq.record.search import Coverage, TensorSensitivity
@@ -86,13 +88,23 @@ class MeasuredModel:
     """Layers that may go, healed; None where that was not asked."""
 
 
-def measure(subject: Subject, settings: Settings, progress: Progress, *, layers: bool = False) -> MeasuredModel:
+def measure(
+    subject: Subject,
+    settings: Settings,
+    progress: Progress,
+    *,
+    layers: bool = False,
+    constraints: Constraints | None = None,
+) -> MeasuredModel:
     """Converts, collects the importance matrix and measures what is not in the cache.
 
     Args:
         layers: measure and heal removals too, if a target of the recipe asks for them.
+        constraints: of the command line, whose patterns must be found in the model.
     """
     job = prepare(subject.asked(), settings, progress, partial(Planner.measurement, layers=layers))
+    if constraints and (header := job.header()):
+        check_patterns({"allocate": constraints}, header, job.machine.toolchain)
     run, plan = carry_out(job, progress, name=f"{job.recipe.name}.measured"), job.plan
     assert plan.imatrix
     assert plan.sensitivity
@@ -146,7 +158,7 @@ def sensitivity_command(settings: Settings, /, source: str, top: int, as_json: b
     with showing(settings.verbosity) as progress:
         measured = measure(Subject(reference=source, **options), settings, progress)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(measured.sensitivity), indent=2))
+        print_json(dataclasses.asdict(measured.sensitivity))
         return
     _print(measured.sensitivity.tensors, top)
     for note in measured.sensitivity.notes:

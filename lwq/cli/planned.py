@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,16 @@ import click
 
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_table
-from lwq.errors import DownloadError, LwqError
+from lwq.cli.tables import print_json, print_table
+from lwq.errors import DownloadError
 from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.usable import cautions, check_usable
 from lwq.outlook.calibration import calibrated
 from lwq.outlook.effort import effort_of
 from lwq.outlook.expected import Expected, Lack, expected, outlook, to_write, what_lacks
 from lwq.outlook.outlook import Outlook
 from lwq.plan import preview
+from lwq.plan.asked import check_asked
 from lwq.plan.forecast import Forecast, Guess
 from lwq.plan.job import Job, read_recipe
 from lwq.plan.plan import AnyStep
@@ -39,22 +40,24 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
     try:
         job = Job.prepare(asked, machine, settings.cache(), _note, look=True)
         header = job.header()
-    except LwqError as error:
-        header = _model_alone(recipe.model, path.parent)
-        if header is None and not isinstance(error, DownloadError):
-            raise
-        missing = error.message
+    except DownloadError as error:
+        header, missing = _model_alone(recipe.model, path.parent), error.message
     if header:
-        preview.check_targets(recipe, header.n_layer)
+        check_usable(header)
+        check_asked(recipe, header, machine.toolchain)
     files = preview.planned_files(recipe, header, machine.toolchain) if header else ()
     ahead = _ahead(job, header, files) if job and header else None
     if as_json:
-        click.echo(json.dumps(_values(job, ahead, missing, files), indent=2))
-        return
-    _print_steps(job, ahead, missing)
-    _print_files(header, files)
-    if ahead:
-        _print_cost(ahead)
+        print_json(_values(job, ahead, missing, files))
+    else:
+        _print_steps(job, ahead, missing)
+        _print_files(header, files)
+        for caution in cautions(header, (text.n_ctx for text in recipe.texts().values())) if header else ():
+            click.echo(f"note: {caution}")
+        if ahead:
+            _print_cost(ahead)
+    if (ahead and ahead.lacks) or any(file.obstacle for file in files):
+        raise SystemExit(1)
 
 
 def _note(text: str) -> None:
@@ -112,6 +115,7 @@ def _values(
         "seconds": ahead.forecast.seconds if ahead else None,
         "disk_bytes": ahead.disk_bytes if ahead else None,
         "cannot_be_done": [{"step": x.label, "needs": x.what, "hint": x.hint} for x in ahead.lacks] if ahead else [],
+        "cannot_be_made": {f.name: f.obstacle for f in files if f.obstacle},
     }
 
 
@@ -180,7 +184,7 @@ def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ..
     print_table(("file", "ftype", "size", "bpw", "params", "fallbacks"), rows, left=2)
     for file in files:
         if file.obstacle:
-            click.echo(f"{file.name}: cannot be pruned: {file.obstacle}")
+            click.echo(f"{file.name}: cannot be made: {file.obstacle}")
 
 
 def _print_cost(ahead: _Ahead) -> None:

@@ -51,8 +51,12 @@ class Progress:
 
     def show(self, what: str, done: int, total: int) -> None:
         """Progress of something that is no step; each new thing gets a plain line where there is no terminal."""
+        if what.partition(":")[0] != self.what.partition(":")[0]:
+            self.began = time.monotonic()
         if self.live and total:
-            self._line(f"{what} {done}/{total}", keep=False)
+            spent = time.monotonic() - self.began
+            left = f", about {clock(spent / done * max(0, total - done))} left" if done else ""
+            self._line(f"{what} {done}/{total}{left}", keep=False)
         elif what != self.what:
             self._line(what)
         self.what = what

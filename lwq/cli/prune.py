@@ -16,9 +16,9 @@ from lwq.cli.job import carry_out, prepare
 from lwq.cli.measured import SOURCE, Subject
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_table
+from lwq.cli.tables import print_json, print_table
 from lwq.errors import FileError, UsageError
-from lwq.gguf.header import read_header
+from lwq.gguf.header import is_named_gguf, read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.layers.pruning import check_layers
 from lwq.metrics.values import Estimate
@@ -71,7 +71,7 @@ def prune_scores_command(
     if plot:
         _draw(scored, plot)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(scored), indent=2))
+        print_json(dataclasses.asdict(scored))
         return
     click.echo(
         f"measured: KLD (nats) and PPL without each layer, {scored.n_scored:,} tokens of {scored.n_windows} windows;"
@@ -168,7 +168,7 @@ def prune_command(settings: Settings, /, source: str, out: Path, repairs: Path |
 
 def _base_type(source: str) -> str:
     """A GGUF in bf16 stays so: its range does not fit f16."""
-    if not source.endswith(".gguf") or not Path(source).is_file():
+    if not is_named_gguf(source) or not Path(source).is_file():
         return "f16"
     return "bf16" if "bf16" in {t.ggml_type for t in read_header(Path(source)).tensors} else "f16"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
@@ -10,7 +9,7 @@ import click
 
 from lwq.bits.damage import TensorDamage
 from lwq.bits.frontier import choices, least_and_most
-from lwq.cli.tables import print_table
+from lwq.cli.tables import print_json, print_table
 from lwq.gguf.header import GgufHeader
 from lwq.layers.lean import lean_candidates
 from lwq.recipe.constraints import Constraints
@@ -65,7 +64,7 @@ def show_pruned(offer: PruningOffer, points: Iterable[FrontierPoint], *, as_json
     sizes += [offer.size(p.n_bytes, p.predicted_kld) for p in points]
     sizes.sort(key=lambda s: s.n_bytes)
     if as_json:
-        click.echo(json.dumps([{**asdict(s), "verdict": s.pays} for s in sizes], indent=2))
+        print_json([{**asdict(s), "verdict": s.pays} for s in sizes])
         return
     click.echo("predicted: KLD (nats) as the sum of single damages; of a removal as measured, healed")
     n = offer.header.n_params

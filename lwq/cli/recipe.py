@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from lwq.errors import FileError
+from lwq.gguf.header import without_extension
 from lwq.plan.job import read_recipe
+from lwq.plan.sources import look_at
 from lwq.store.files import write_atomic
 
 
@@ -43,7 +45,7 @@ def schema(markdown: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init_command(model: str, out: Path | None, force: bool) -> None:
     """Write a commented recipe for MODEL (a path, hf:// or pypi:// reference)."""
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", re.split(r"[/@]", model.rstrip("/"))[-1].removesuffix(".gguf"))
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", without_extension(re.split(r"[/@]", model.rstrip("/"))[-1]))
     name = re.sub(r"==.*", "", name).strip("-.").lower() or "model"
     path = out or Path("recipes") / f"{name}.toml"
     if path.exists() and not force:
@@ -52,6 +54,7 @@ def init_command(model: str, out: Path | None, force: bool) -> None:
     if "://" not in model:
         import os
 
+        look_at(Path(model))
         reference = Path(os.path.relpath(Path(model).absolute(), path.parent.absolute())).as_posix()
     template = resources.files("lwq.recipe").joinpath("template.toml").read_text(encoding="utf-8")
     text = template.replace("@NAME@", name).replace("@MODEL@", json.dumps(reference))

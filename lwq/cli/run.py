@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
-from lwq.cli.job import carry_out, check_writable, prepare
+from lwq.cli.job import carry_out, check_writable, prepare, ready
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, clock, showing
 from lwq.cli.settings import Settings
 from lwq.errors import UsageError
 from lwq.outlook.expected import check_fits
 from lwq.plan import explain
+from lwq.plan.asked import check_asked
 from lwq.plan.assemble import assemble
 from lwq.plan.job import Job, read_recipe
-from lwq.plan.preview import planned_files
+from lwq.plan.preview import check_files, planned_files
 from lwq.plan.publish import publish_files
 from lwq.store.files import lock, write_atomic
 
@@ -61,16 +62,26 @@ def run_command(
         job = prepare(read_recipe(recipe, model), settings, progress)
         folder = out or Path("reports") / job.recipe.name
         check_writable(folder)
-        _check_fits(job)
         with lock(job.cache.root / "locks" / f"{job.recipe.name}.lock", on_wait=_waiting(progress, job)):
+            _check(job, progress)
             card = _carry_out(job, folder, progress)
     click.echo(json.dumps({"card": str(card), "folder": str(folder)}) if as_json else f"card: {card}")
 
 
-def _check_fits(job: Job) -> None:
-    """Refuses what cannot be done here before the first step, as far as the model's sizes are known by then."""
-    if job.forecast().n_missing and (header := job.header()):
-        check_fits(job, header, planned_files(job.recipe, header, job.machine.toolchain))
+def _check(job: Job, progress: Progress) -> None:
+    """Refuses what cannot be done before the first costly step: a folder is converted first, and looked at then."""
+    if not job.forecast().n_missing:
+        return
+    if job.must_convert:
+        progress.n_steps = len(job.plan.steps)
+        ready(job, progress)
+        job.base(progress)
+        progress.n_done = 0
+    if header := job.header():
+        check_asked(job.recipe, header, job.machine.toolchain)
+        files = planned_files(job.recipe, header, job.machine.toolchain)
+        check_files(files)
+        check_fits(job, header, files)
 
 
 def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
@@ -86,6 +97,8 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
     record = assemble(run)
     write_atomic(folder / f"{job.recipe.name}.toml", publishable(record).recipe)
     card = write_report(record, folder)
+    for note in record.model.notes:
+        progress.note(f"note: {note}")
     progress.note(f"{progress.n_run} steps run, {len(job.plan.steps) - progress.n_run} done before")
     return card
 

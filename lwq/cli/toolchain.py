@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from lwq.cli.progress import showing
 from lwq.cli.settings import Settings
+from lwq.cli.tables import print_json
 
 
 @click.group("toolchain")
@@ -37,6 +37,17 @@ def build(settings: Settings, backend: str, jobs: int | None, source: Path | Non
     click.echo(f"llama.cpp {toolchain.commit[:12]} ({toolchain.backend}): {toolchain.bin_dir}")
 
 
+@toolchain_command.command("converter")
+@click.pass_obj
+def converter(settings: Settings) -> None:
+    """Make the Python environment that converts Hugging Face folders (1.1 GB); else made when it is first needed."""
+    from lwq.llama.converter_env import converter_python
+
+    with showing(settings.verbosity) as progress:
+        python = converter_python(progress.show)
+    click.echo(f"the converter's Python: {python}")
+
+
 @toolchain_command.command("show")
 @click.option("--bin", "only_bin", is_flag=True, help="Only the folder of the programs, for PATH.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -57,7 +68,7 @@ def show(settings: Settings, only_bin: bool, as_json: bool) -> None:
         "lib": str(toolchain.lib_dir),
     }
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     for name, value in facts.items():
         click.echo(f"{name:<10}{' '.join(value) if isinstance(value, list) else value}")

@@ -21,7 +21,7 @@ def check_generates(toolchain: Toolchain, path: Path, *, n_tokens: int = 8) -> t
     """
     lib = load_bindings(toolchain)
     header, device = read_header(path), toolchain.device
-    parameters = model_parameters(lib, device, device.n_layers(header.file_bytes, header.n_layer))
+    parameters = model_parameters(lib, device, device.n_layers(header.file_bytes, header.n_layer_all))
     model = lib.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise ModelError(

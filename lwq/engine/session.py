@@ -63,7 +63,7 @@ class Session:
     def _load(self) -> None:
         llama = self.llama
         device, header = self.device, self.header
-        n_layers = device.n_layers(header.file_bytes, header.n_layer, beside=BESIDE, spare=_SPARE_BYTES)
+        n_layers = device.n_layers(header.file_bytes, header.n_layer_all, beside=BESIDE, spare=_SPARE_BYTES)
         parameters = model_parameters(llama, device, n_layers)
         parameters.use_extra_bufts = False  # kernels of the base's own type, as of all that is swapped
         self.model = llama.llama_model_load_from_file(str(self.path).encode(), parameters)

@@ -21,7 +21,7 @@ from lwq.gguf.parse import (
     Shard,
     parse_file,
 )
-from lwq.gguf.types import TensorInfo
+from lwq.gguf.types import TensorInfo, padded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,19 @@ class GgufHeader:
         return self.text("general.architecture")
 
     @property
-    def n_layer(self) -> int:
+    def n_layer_all(self) -> int:
         """``<architecture>.block_count``, or 0 where the file has none (an imatrix)."""
         return self.number(f"{self.architecture}.block_count") or 0
+
+    @property
+    def n_layer_nextn(self) -> int:
+        """The last blocks, which predict further tokens: llama.cpp's graph of the next token does not read them."""
+        return min(self.number(f"{self.architecture}.nextn_predict_layers") or 0, self.n_layer_all)
+
+    @property
+    def n_layer(self) -> int:
+        """Layers that predict the next token: all but those that predict further ones, as llama.cpp counts."""
+        return self.n_layer_all - self.n_layer_nextn
 
     @property
     def n_params(self) -> int:
@@ -163,6 +173,17 @@ def _bytes_of(path: Path) -> Iterator[memoryview]:
 
 
 _SHARD_NAME = re.compile(r"^(.*)-(\d{5})-of-(\d{5})\.gguf$")
+EXTENSION = ".gguf"
+
+
+def is_named_gguf(name: str) -> bool:
+    """Whether a file's name ends as that of a GGUF, in small or capital letters."""
+    return name.lower().endswith(EXTENSION)
+
+
+def without_extension(name: str) -> str:
+    """``MODEL.GGUF`` → ``MODEL``."""
+    return name[: -len(EXTENSION)] if is_named_gguf(name) else name
 
 
 def shard_paths(path: Path) -> tuple[Path, ...]:
@@ -176,6 +197,13 @@ def shard_paths(path: Path) -> tuple[Path, ...]:
 
 def _with_all_shards(first: GgufHeader, n_shards: int) -> GgufHeader:
     path, paths = first.path, shard_paths(first.path)
+    if first.number("split.tensors.count") == len(first.tensors):  # keys left over in a file that was merged
+        return first
+    if at := _second_file(first):
+        raise ModelError(
+            f"{path}: a second GGUF follows at byte {at:,}: its shards were joined by `cat`",
+            hint="take the shards themselves, or merge them with `llama-gguf-split --merge FIRST-SHARD OUT.gguf`",
+        )
     if len(paths) != n_shards:
         raise ModelError(
             f"{path}: has split.count = {n_shards}, expected a name that ends in -00001-of-{n_shards:05}.gguf",
@@ -195,6 +223,19 @@ def _with_all_shards(first: GgufHeader, n_shards: int) -> GgufHeader:
         if place != (i, n_shards):
             raise ModelError(f"{header.path}: split.no, split.count are {place}, expected {(i, n_shards)}", hint=AGAIN)
     return _merged(headers)
+
+
+def _second_file(header: GgufHeader) -> int:
+    """Where another GGUF begins behind the data of a file's tensors, or 0."""
+    end = header.data_offset + sum(padded(t.n_bytes, header.alignment) for t in header.tensors)
+    with _bytes_of(header.path) as data:
+        return next((at for at in (end, end - _last_padding(header)) if bytes(data[at : at + 4]) == b"GGUF"), 0)
+
+
+def _last_padding(header: GgufHeader) -> int:
+    """Bytes behind the last tensor that a file may lack."""
+    last = header.tensors[-1].n_bytes if header.tensors else 0
+    return padded(last, header.alignment) - last
 
 
 def _merged(headers: tuple[GgufHeader, ...]) -> GgufHeader:

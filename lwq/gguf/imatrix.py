@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from lwq.errors import FileError, ModelError
 from lwq.gguf.data import read_tensor
 from lwq.gguf.header import GgufHeader, read_array, read_header
 from lwq.gguf.statistics import ImatrixEntry
+from lwq.gguf.types import split_name
 
 _SUM, _COUNT = ".in_sum2", ".counts"
+_OLD = "an imatrix in the old .dat format can be turned into GGUF: `llama-imatrix --in-file OLD -o NEW.gguf`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +38,7 @@ def read_imatrix(path: Path) -> Imatrix:
     try:
         header = read_header(path)
     except ModelError as error:
-        hint = "an imatrix in the old .dat format can be turned into GGUF: `llama-imatrix --in-file OLD -o NEW.gguf`"
-        raise FileError(f"{error.message}", hint=hint) from None
+        raise FileError(error.message, hint=_OLD if _is_other(path) else error.hint) from None
     sums = {t.name.removesuffix(_SUM) for t in header.tensors if t.name.endswith(_SUM)}
     counts = {t.name.removesuffix(_COUNT) for t in header.tensors if t.name.endswith(_COUNT)}
     if not sums:
@@ -51,6 +54,33 @@ def read_imatrix(path: Path) -> Imatrix:
         n_chunks=header.number("imatrix.chunk_count") or 0,
         chunk_size=header.number("imatrix.chunk_size") or 0,
     )
+
+
+def unreached_experts(entries: Iterable[ImatrixEntry]) -> str:
+    """Which experts no token reached, of how many, in a sentence; empty where each was reached.
+
+    The tensors of one layer share their experts: of each layer the tensor with the most such experts counts.
+    """
+    by_layer: dict[int | None, tuple[int, ...]] = {}
+    n_experts: dict[int | None, int] = {}
+    for entry in (e for e in entries if e.counts.size > 1):
+        layer = split_name(entry.name)[0]
+        bare = tuple(int(i) for i in np.flatnonzero(entry.counts == 0))
+        by_layer[layer] = max(by_layer.get(layer, ()), bare, key=len)
+        n_experts[layer] = max(n_experts.get(layer, 0), entry.counts.size)
+    n, all_ = sum(map(len, by_layer.values())), sum(n_experts.values())
+    if not n:
+        return ""
+    listed = [f"{', '.join(map(str, b[:6]))}{', …' if b[6:] else ''} of layer {i}" for i, b in by_layer.items() if b]
+    more = f" and others in {len(listed) - 4} layers" if listed[4:] else ""
+    return f"Calibration reached no token of {n:,} of {all_:,} experts ({n / all_:.1%}): {'; '.join(listed[:4])}{more}."
+
+
+def _is_other(path: Path) -> bool:
+    """Whether it is a file, but no GGUF."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(4) not in (b"GGUF", b"")
+    return False
 
 
 def _entry(header: GgufHeader, name: str) -> ImatrixEntry:

@@ -36,8 +36,12 @@ def importance_rows(entries: Iterable[ImatrixEntry], tensors: Iterable[TensorInf
 
 
 def _rows(entry: ImatrixEntry, tensor: TensorInfo) -> Floats:
+    """The means in the order of the tensor's matrices, whatever the rows in which they were collected.
+
+    Of multiplications by many matrices that are no experts (``attn_k_b``), llama-imatrix stores one row for all.
+    """
     n_experts = tensor.ne[2] if len(tensor.ne) > 2 else 1
-    if entry.in_sum2.shape != (n_experts, tensor.ne[0]):
+    if entry.in_sum2.size != n_experts * tensor.ne[0]:
         have = "×".join(map(str, entry.in_sum2.shape))
         raise ModelError(
             f"the importance matrix has {have} sums for {tensor.name}, which needs {n_experts}×{tensor.ne[0]}",
@@ -49,4 +53,5 @@ def _rows(entry: ImatrixEntry, tensor: TensorInfo) -> Floats:
             hint="collect it anew; `lwq stats` shows its figures",
         )
     counts = entry.counts.astype(np.float32)[:, None]
-    return np.where(counts > 0, entry.in_sum2 / np.maximum(counts, 1), np.float32(1)).astype(np.float32)
+    means = np.where(counts > 0, entry.in_sum2 / np.maximum(counts, 1), np.float32(1)).astype(np.float32)
+    return means.reshape(n_experts, tensor.ne[0])

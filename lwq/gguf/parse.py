@@ -100,9 +100,10 @@ class GgufReader:
         return value
 
     def string(self, what: str) -> str:
+        """The next string; bytes that are not UTF-8 are written as escapes (llama.cpp takes any)."""
         n_bytes = self.number("Q", what)
         start = self.skip(n_bytes, what)
-        return bytes(self.data[start : start + n_bytes]).decode("utf-8", "surrogateescape")
+        return bytes(self.data[start : start + n_bytes]).decode("utf-8", "backslashreplace")
 
     def skip_strings(self, n_items: int, what: str) -> None:
         """Stands behind ``n_items`` strings without building them."""
@@ -152,7 +153,7 @@ class GgufReader:
         """The next tensor's name, shape, type and offset; sizes are checked later, in order."""
         name = self.string("the tensors' names")
         what = f"tensor {name!r}"
-        if not name or len(name.encode("utf-8", "surrogateescape")) > MAX_NAME:
+        if not name or len(name.encode()) > MAX_NAME:
             raise self.broken(f"{what}: a name of 1 to {MAX_NAME} bytes was expected")
         n_dims = self.number("I", what)
         if not 0 < n_dims <= MAX_DIMS:

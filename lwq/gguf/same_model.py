@@ -49,7 +49,7 @@ def difference(base: GgufHeader, other: GgufHeader) -> str:
         key = f"{base.architecture}.{size}"
         if (mine := base.number(key)) != (its := other.number(key)):
             return f"{key} is {its}, the base has {mine}"
-    if other.n_layer > base.n_layer:
+    if other.n_layer > base.n_layer:  # blocks that predict further tokens are not counted: published with and without
         return f"{other.n_layer} layers, the base has {base.n_layer}"
     return next((unlike for name in _SHARED if (unlike := _weights(base, other, name))), "")
 

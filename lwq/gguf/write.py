@@ -21,6 +21,7 @@ from lwq.gguf.data import DTYPES, RawTensor
 from lwq.gguf.parse import ARRAY, SCALARS, STRING, BigArray, MetaEntry, MetaValue, Scalar
 from lwq.gguf.types import GGML_TYPES, GGUF_ALIGNMENT, TensorInfo, padded, tensor_bytes
 from lwq.metrics.arrays import Floats
+from lwq.store.files import os_errors
 
 Array: TypeAlias = NDArray[Any]
 NewValue: TypeAlias = Scalar | tuple[Scalar, ...]
@@ -44,6 +45,7 @@ def write_gguf(
 
     Raises:
         ModelError: a number that does not fit its type.
+        SpaceError: the disk is full.
         ValueError: an array of several types, a tensor of a dtype that is no ggml type, or raw data that are not of
             their shape.
     """
@@ -54,7 +56,7 @@ def write_gguf(
     data = [_as_stored(name, tensor) for name, tensor in tensors.items()]
     infos = with_offsets((info for info, _ in data), alignment)
     pieces = ((np.ascontiguousarray(array).data,) for _, array in data)
-    with path.open("wb") as file:
+    with os_errors("write it", path), path.open("wb") as file:
         write_parts(file, encoded_head(kv, infos, alignment), zip(infos, pieces, strict=True), alignment)
 
 
@@ -170,5 +172,5 @@ def _item_type(items: tuple[Scalar, ...], is_array: bool, entry: MetaEntry | Non
 
 
 def _string(text: str) -> bytes:
-    raw = text.encode("utf-8", "surrogateescape")
+    raw = text.encode()
     return struct.pack("<Q", len(raw)) + raw

@@ -52,7 +52,7 @@ def write_pruned(toolchain: Toolchain, header: GgufHeader, cut: Cut, out: Path, 
     Raises:
         ModelError: the architecture cannot lose these layers, or what was written does not work.
     """
-    changed = without_layers(header.architecture, header.n_layer, header.metadata, cut.layers)
+    changed = without_layers(header.architecture, header.n_layer_all, header.metadata, cut.layers)
     keys = {"lwq.pruned_layers": ",".join(map(str, cut.layers)), "lwq.unpruned_sha256": base_sha256}
     if cut.tensors:
         keys["lwq.healed_tensors"] = ",".join(cut.tensors)

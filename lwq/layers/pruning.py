@@ -32,6 +32,12 @@ NOT_PER_LAYER: Final = ("rope.dimension_sections", "classifier.output_labels")
 _WINDOW_SIZES: Final = ("attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa")
 
 
+STATE: Final = "its recurrent layers hand a state from token to token, so the graph cannot be cut between layers"
+NAME_THEM: Final = "name them yourself: --layers, or prune_layers with heal = true in a recipe"
+_RECURRENT: Final = ("mamba", "mamba2", "falcon-h1", "plamo2", "kimi-linear")
+"""Of which every layer, or most, are recurrent, without a trait that says so."""
+
+
 def check_layers(
     layers: Sequence[int],
     n_layer: int,
@@ -225,3 +231,10 @@ def _moved(trait: Trait, old: Hparams, gone: Sequence[int], after: Sequence[obje
 
 def _named(layers: Sequence[int]) -> str:
     return ", ".join(map(str, layers))
+
+
+def carries_state(h: Hparams) -> bool:
+    """Whether layers hand a state from token to token, so that a graph cannot be cut between layers."""
+    if h.architecture in _RECURRENT or h.architecture.startswith(("rwkv", "arwkv")):
+        return True
+    return any("recurrent" in trait.labels(h) for trait in KINDS.get(h.architecture, ()))

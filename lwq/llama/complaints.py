@@ -73,6 +73,26 @@ _KNOWN: Final = (
         'the model overflows F16; set base_type = "bf16"',
     ),
     (
+        r"\[\d+\]-?nan,|Mean PPL\(Q\)\s*:\s*nan",
+        "the model's predictions are not numbers (nan)",
+        'activations beyond the range of F16, most likely: set base_type = "bf16"; or a damaged file',
+    ),
+    (
+        r"GGML_ASSERT\(!llama_vocab_get_add_eos\(vocab\)\) failed",
+        "the model's tokenizer adds an end token to every text (tokenizer.ggml.add_eos_token)",
+        "set that key to false: python -m gguf.scripts.gguf_set_metadata FILE tokenizer.ggml.add_eos_token 0",
+    ),
+    (
+        r"GGML_ASSERT\(id_to_token\.size\(\) == token_to_id\.size\(\)\) failed",
+        "the model's vocabulary has a token twice",
+        "mend the tokenizer in the model's Hugging Face folder and convert it anew",
+    ),
+    (
+        r"(?:binary_op|unary_op): unsupported types:? (.*)",
+        "the model has a tensor in a type that llama.cpp does not compute with ({0})",
+        "convert it anew from its Hugging Face folder: norms and biases must be F32",
+    ),
+    (
         r"failed to (?:decode|eval)",
         "the model could not be computed",
         "too little memory? lower n_ctx, or use a machine with more",
@@ -126,6 +146,6 @@ def complaint(text: str) -> tuple[str, str] | None:
     """
     text = _METADATA.sub("", text)
     for pattern, message, hint in _KNOWN:
-        if match := re.search(pattern, text):
+        if match := re.search(pattern, text, re.MULTILINE):
             return message.format(*(group or "" for group in match.groups())).rstrip(), hint
     return None

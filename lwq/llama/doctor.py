@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from lwq.errors import LwqError
+from lwq.llama.converter_env import converter_python, current, is_whole
 from lwq.llama.machine import find_program, how_to_install, look, python_child
 from lwq.llama.process import run_tool
 from lwq.llama.process_group import ending
@@ -36,7 +38,7 @@ def doctor(llama_dir: Path | None) -> tuple[Check, ...]:
     """All checks, whatever fails."""
     checks = [_program(name, "FAIL") for name in ("git", "cmake", "c++")]
     checks += [_program(name, "WARN") for name in ("ninja", "ccache")]
-    checks += [_room(), _bindings()]
+    checks += [_room(), _bindings(), _converter()]
     try:
         toolchain = find(llama_dir)
     except LwqError as error:
@@ -71,6 +73,18 @@ def _bindings() -> Check:
     return Check(
         name="bindings", status=right, detail=f"llama-cpp-python {version}, {BINDINGS_VERSION} is needed", fix=fix
     )
+
+
+def _converter() -> Check:
+    """The Python that converts Hugging Face folders."""
+    if os.environ.get("LWQ_CONVERT_PYTHON"):
+        try:
+            return Check(name="converter", status="PASS", detail=f"LWQ_CONVERT_PYTHON: {converter_python()}")
+        except LwqError as error:
+            return Check(name="converter", status="FAIL", detail=error.message, fix=error.hint)
+    made = is_whole(current())
+    detail = f"ready in {current()}" if made else "made when a Hugging Face folder is first converted (1.3 GB)"
+    return Check(name="converter", status="PASS", detail=detail)
 
 
 def _toolchain(toolchain: Toolchain) -> Check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import selectors
 import shlex
 import signal
@@ -41,6 +42,8 @@ _POLL_SECONDS: Final = 0.2
 _LINGER_SECONDS: Final = 0.5
 _LINGER_LIMIT_SECONDS: Final = 5.0
 _PIECE_BYTES: Final = 65536
+_GAVE_UP: Final = re.compile(r"^\S+\.(?:c|cc|cpp|h|cu|cuh|m):\d+: (.+)$", re.MULTILINE)
+"""What ``ggml_abort`` prints: the place in the source, and the check that failed."""
 _STREAMS: Final = ("stdout", "stderr")
 _STEERING_PREFIXES: Final = ("LLAMA_ARG_", "LLAMA_LOG_", "GGML_")
 _STEERING_NAMES: Final = frozenset(
@@ -286,7 +289,9 @@ def failure(done: Completed, cwd: Path) -> ToolError:
 def _failure(argv: tuple[str, ...], cwd: Path, how: str, output: str) -> ToolError:
     """An error with the program, how it ended, the command to paste and its last lines."""
     tail = "\n".join(output.splitlines()[-N_TAIL_LINES:]) or "(it printed nothing)"
+    gave_up = _GAVE_UP.search(output)
+    why = f": {gave_up[1].strip()}" if gave_up else ""
     return ToolError(
-        f"{Path(argv[0]).name}: {how}\n  ran in {cwd}:\n  {echo(argv)}\n  its last lines:\n{tail}",
+        f"{Path(argv[0]).name}: {how}{why}\n  ran in {cwd}:\n  {echo(argv)}\n  its last lines:\n{tail}",
         hint="paste the command in that folder to see all of its output",
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lwq.errors import ModelError, ToolError, TranscriptError
-from lwq.gguf.header import read_header
+from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.complaints import complaint
 from lwq.llama.devices import SERVER
 from lwq.llama.process import Completed, OnOutput, failure, run_tool
 from lwq.llama.toolchain import Toolchain
 from lwq.llama.transcripts import ChunkCounter
+from lwq.store.files import free_bytes, human_bytes
 
 OnProgress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -77,7 +78,7 @@ def placed(toolchain: Toolchain, model: Path, *, of_bench: bool = False) -> tupl
     if device.is_cpu:
         return device.arguments(0, of_bench=of_bench)
     header = read_header(model)
-    return device.arguments(device.n_layers(header.file_bytes, header.n_layer), of_bench=of_bench)
+    return device.arguments(device.n_layers(header.file_bytes, header.n_layer_all), of_bench=of_bench)
 
 
 def counting(on_progress: OnProgress | None, n_items: int = 0) -> OnOutput:
@@ -94,6 +95,23 @@ def _own_libraries(toolchain: Toolchain) -> dict[str, str]:
     """The toolchain's libraries first: ``LD_LIBRARY_PATH`` beats a program's own search path."""
     given = os.environ.get("LD_LIBRARY_PATH")
     return {"LD_LIBRARY_PATH": f"{toolchain.lib_dir}:{given}"} if given else {}
+
+
+def written(path: Path, done: Completed) -> GgufHeader:
+    """The header of a GGUF that a tool wrote, all of it.
+
+    Raises:
+        ToolError: it is cut short, though the tool ended well: what a full disk leaves.
+    """
+    need(path, done)
+    try:
+        return read_header(path)
+    except ModelError as error:
+        raise ToolError(
+            f"{Path(done.argv[0]).name}: ended well, but what it wrote is not whole: {error.message}"
+            f" ({human_bytes(free_bytes(path.parent))} free there)",
+            hint="is the disk full? free some room (`lwq cache gc`), or set LWQ_HOME to a larger disk",
+        ) from None
 
 
 def need(path: Path, done: Completed) -> None:

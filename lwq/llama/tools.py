@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ToolError, TranscriptError
-from lwq.gguf.header import read_header
 from lwq.llama.process import Completed
-from lwq.llama.programs import OnProgress, counting, need, placed, run_program
+from lwq.llama.programs import OnProgress, counting, need, placed, run_program, written
 from lwq.llama.requests import (
     Benched,
     Collected,
@@ -58,7 +57,7 @@ def quantize(
     output = request.output if request.output[:1].isalpha() else f"./{request.output}"
     files = (request.model, output, request.ftype, str(threads))
     argv = ("llama-quantize", *request.options(), *files)
-    _, done = run_program(toolchain, argv, cwd, on_progress, partial(need, cwd / request.output))
+    _, done = run_program(toolchain, argv, cwd, on_progress, partial(written, cwd / request.output))
     return Ran(argv=argv, seconds=done.seconds, peak_bytes=done.peak_bytes)
 
 
@@ -94,8 +93,7 @@ def imatrix(
         str(threads),
         *placed(toolchain, cwd / request.model),
     )
-    _, done = run_program(toolchain, argv, cwd, on_progress, partial(need, cwd / output))
-    header = read_header(cwd / output)
+    header, done = run_program(toolchain, argv, cwd, on_progress, partial(written, cwd / output))
     n_chunks = header.number("imatrix.chunk_count") or 0
     if not n_chunks or (window.n_chunks and n_chunks < window.n_chunks):
         raise ToolError(

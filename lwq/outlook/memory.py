@@ -117,7 +117,7 @@ class Footprint:
 
     def share(self, file_bytes: int, *, beside: float = 0.0) -> float:
         """Of a model's layers, how much lies on the device."""
-        n_layer = self.shape.n_layer
+        n_layer = self.shape.header.n_layer_all
         return self.device.n_layers(file_bytes, n_layer, beside=beside) / (n_layer + 1)
 
     # llama.cpp

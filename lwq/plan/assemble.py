@@ -10,10 +10,10 @@ from lwq.gguf.allocation import Allocation
 from lwq.metrics.values import Speed
 from lwq.plan.finished import Run, pruned_parts, pruning_facts, removed_layers, steps_of_pruned_bases
 from lwq.plan.plan import InspectStep, PlannedRow, TargetSteps
+from lwq.plan.stated import card_facts, cautions_of
 from lwq.recipe.schema import Task
 from lwq.record.record import (
     SCHEMA,
-    CardFacts,
     Command,
     FileFacts,
     ModelFacts,
@@ -42,7 +42,7 @@ def assemble(run: Run) -> Record:
         name=run.recipe.name,
         recipe=run.recipe_text,
         model=_model(run, base),
-        card=_card(run, base),
+        card=card_facts(run, base),
         texts=tuple(_text(run, role) for role in run.recipe.texts() if role != "calibration" or plan.imatrix),
         toolchain=run.machine.toolchain.facts,
         baseline=run.result(plan.baselines["evaluation"]).perplexity,
@@ -111,23 +111,7 @@ def _model(run: Run, base: convert.Result) -> ModelFacts:
         base_sha256=str(run.entry(step).outputs[file]["sha256"]),
         original_types=base.original_types,
         was_quantized=base.was_quantized,
-        notes=base.notes,
-    )
-
-
-def _card(run: Run, base: convert.Result) -> CardFacts:
-    """The recipe's facts; what it leaves out, from the model's metadata."""
-    card, general = run.recipe.card, dict(base.general)
-    licence = card.licence or run.sources.model.licence or "".join(general.get("license", ()))
-    repositories = general.get("base_model.0.repo_url", ())
-    return CardFacts(
-        title=card.title or f"{run.sources.model.name} GGUF",
-        author=card.author,
-        licence=licence,
-        base_model=card.base_model or tuple(r.removeprefix("https://huggingface.co/") for r in repositories),
-        languages=card.languages or general.get("languages", ()),
-        tags=card.tags,
-        description=card.description,
+        notes=(*base.notes, *cautions_of(run, base)),
     )
 
 

@@ -24,7 +24,7 @@ from lwq.llama.machine import python_child
 from lwq.llama.process import Completed, run_tool
 from lwq.llama.process_group import ending
 from lwq.steps.step import Context, Step, StepModule, to_json
-from lwq.store.files import write_atomic
+from lwq.store.files import os_errors, write_atomic
 
 _ERRAND: Final = "step.pickle"
 _ANSWER: Final = "answer.pickle"
@@ -70,7 +70,7 @@ def carry_out(step: Step[Any, Any], ctx: Context) -> Done:
     with tempfile.TemporaryDirectory(prefix=".child-", dir=ctx.folder) as name:
         folder = Path(name)
         errand = _Errand(module=step.module.__name__, inputs=step.inputs, ctx=replace(ctx, progress=_tell))
-        (folder / _ERRAND).write_bytes(pickle.dumps(errand))
+        write_atomic(folder / _ERRAND, pickle.dumps(errand))
         ended = _run(folder, ctx)
         answer = _read(folder / _ANSWER)
     if answer is None:
@@ -85,8 +85,9 @@ def carry_out(step: Step[Any, Any], ctx: Context) -> Done:
 
 
 def here(module: StepModule[Any, Any], inputs: Any, ctx: Context) -> Done:
-    """A step's work in this process."""
-    result = to_json(module.run(inputs, ctx))
+    """A step's work in this process; what the system refuses is told as that."""
+    with os_errors("carry it out", ctx.folder):
+        result = to_json(module.run(inputs, ctx))
     return Done(result=result, commands=list(ctx.commands), tool_seconds=ctx.tool_seconds, peak_bytes=ctx.peak_bytes)
 
 

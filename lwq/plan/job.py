@@ -10,12 +10,12 @@ from typing import Final, TypeAlias
 from lwq.errors import FileError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.toolchain import home
+from lwq.plan.asked import check_asked
 from lwq.plan.execution import Surroundings, Watch, execute
 from lwq.plan.finished import Run
 from lwq.plan.forecast import Forecast, Guess, forecast, work_of
 from lwq.plan.plan import Machine, Plan
 from lwq.plan.planner import Planner
-from lwq.plan.preview import check_targets
 from lwq.plan.sources import OnNote, Sources, fetch
 from lwq.recipe.parse import parse_recipe
 from lwq.recipe.schema import Recipe
@@ -67,7 +67,7 @@ class Job:
         """
         sources = fetch(asked.recipe, asked.folder, home(), on_note, look=look)
         if sources.model.kind == "gguf":
-            check_targets(asked.recipe, read_header(sources.model.fetched.paths[0]).n_layer)
+            check_asked(asked.recipe, read_header(sources.model.fetched.paths[0]), machine.toolchain)
         plan = part(Planner(asked.recipe, sources, machine))
         return cls(asked=asked, sources=sources, machine=machine, cache=cache, plan=plan, part=part)
 
@@ -84,6 +84,12 @@ class Job:
         sources = replace(self.sources, third_party=others)
         plan = self.part(Planner(recipe, sources, self.machine))
         return replace(self, asked=replace(self.asked, recipe=recipe), sources=sources, plan=plan)
+
+    @property
+    def must_convert(self) -> bool:
+        """Whether llama.cpp's converter, which needs an environment of its own, is still to run."""
+        convert = self.plan.convert
+        return self.sources.model.kind == "hf-folder" and not self.cache.lookup(convert.module.NAME, convert.key)
 
     def base(self, watch: Watch) -> Path:
         """The base, made now if it is not there yet."""
@@ -152,7 +158,7 @@ def read_recipe(path: Path, model: str | None = None) -> Asked:
         RecipeError: its mistakes.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         near = ", ".join(sorted(str(p) for p in Path("recipes").glob("*.toml")))
         raise FileError(f"{path}: no such recipe", hint=f"recipes here: {near}" if near else "`lwq init`") from None

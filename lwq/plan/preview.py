@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from lwq.bits.stock import StockMix, mix_and_bytes, stock_mix
+from lwq.bits.stock import StockMix, is_refused, mix_and_bytes, stock_mix, without_data
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.size import planned_tensors, predicted_file_bytes
-from lwq.gguf.types import TensorInfo, bits_per_weight
+from lwq.gguf.types import TensorInfo, bits_per_weight, split_name
 from lwq.gguf.write import write_gguf
-from lwq.layers.pruning import check_count, check_layers, prune_obstacle, without_layers
+from lwq.layers.pruning import check_layers, prune_obstacle, without_layers
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest
 from lwq.llama.toolchain import Toolchain
@@ -40,8 +40,8 @@ class PlannedFile:
     n_params: int
     bpw: float
     n_fallback: int
-    obstacle: str | None
-    """Why its layers cannot be pruned rightly, or None."""
+    obstacle: str
+    """Why it cannot be made, and the way out; empty where nothing stands against it."""
     repacked_bytes: int
     """Of matrices whose type the CPU's kernels want in another order; half, where types are still to be found."""
 
@@ -72,13 +72,10 @@ def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> t
         return tuple(_planned(t, _gone(t, header, allow_edge=edge), header, toolchain, folder) for t in recipe.targets)
 
 
-def check_targets(recipe: Recipe, n_layer: int) -> None:
-    """Raises ModelError for layers of a recipe, named or counted, that the model cannot lose, before anything runs."""
-    allow_edge = recipe.pruning.allow_edge
-    for target in recipe.targets:
-        check_layers(target.prune_layers, n_layer, allow_edge=allow_edge)
-        if isinstance(target.prune, int):
-            check_count(target.prune, n_layer, allow_edge=allow_edge)
+def check_files(files: Iterable[PlannedFile]) -> None:
+    """Raises ModelError for files that cannot be made, before anything runs."""
+    if told := [f"{file.name}: cannot be made: {file.obstacle}" for file in files if file.obstacle]:
+        raise ModelError("\n".join(told))
 
 
 def _gone(target: Target, header: GgufHeader, *, allow_edge: bool) -> tuple[int, ...]:
@@ -110,23 +107,36 @@ def _planned(
         n_params=sum(t.n_elements for t in tensors),
         bpw=bits_per_weight(tensors),
         n_fallback=plan.n_fallback,
-        obstacle=_obstacle(target, header),
+        obstacle=_obstacle(target, header) or _without_data(header, types),
         repacked_bytes=repacked_bytes(tensors),
     )
 
 
-def _obstacle(target: Target, header: GgufHeader) -> str | None:
-    """Why the layers named by hand cannot go rightly, or None."""
+def _without_data(header: GgufHeader, types: Mapping[str, str]) -> str:
+    """What stands against types that need importance data of blocks that no text reaches."""
+    beyond = [(n, q) for n, q in types.items() if (split_name(n)[0] or 0) >= header.n_layer > 0 and is_refused(n, q)]
+    if not beyond:
+        return ""
+    layer, (name, ggml_type) = split_name(beyond[0][0])[0], beyond[0]
+    return (
+        f"{name} would be {ggml_type}, which needs importance data, and no text reaches block {layer}: it predicts"
+        f" further tokens; add tensor_types = ['blk\\.{layer}\\.={without_data(name, ggml_type)}']"
+    )
+
+
+def _obstacle(target: Target, header: GgufHeader) -> str:
+    """Why the layers named by hand cannot go rightly; empty where they can."""
     if not target.prune_layers:
-        return None
-    model_and_layers = (header.architecture, header.n_layer, header.metadata, target.prune_layers)
+        return ""
+    model_and_layers = (header.architecture, header.n_layer_all, header.metadata, target.prune_layers)
     if not target.is_cut():
-        return prune_obstacle(*model_and_layers)
+        why = prune_obstacle(*model_and_layers)
+        return f"{why}; heal = true lets lwq write the pruned base where that can be done" if why else ""
     try:
         without_layers(*model_and_layers)
     except ModelError as error:
-        return error.message
-    return None
+        return f"{error.message} ({error.hint})"
+    return ""
 
 
 def _within(
@@ -147,6 +157,6 @@ def _within(
         n_params=header.n_params,
         bpw=8 * n_bytes / header.n_params,
         n_fallback=0,
-        obstacle=None,
+        obstacle="",
         repacked_bytes=n_bytes // 2,
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from lwq.errors import DownloadError, FileError, LwqError
-from lwq.gguf.header import read_header
+from lwq.gguf.header import read_header, without_extension
 from lwq.gguf.types import FTYPES
+from lwq.gguf.usable import check_usable
 from lwq.plan.hub import Source, fetch_model, fetch_text
 from lwq.recipe.schema import Recipe, Task, Text, ThirdParty, split_cloze
 from lwq.steps.step import Given
@@ -25,6 +26,7 @@ OnNote = Callable[[str], None]
 HashOf = Callable[[Path], str]
 _NOT_READ: Final = "not read: "
 _LARGE_BYTES: Final = 1 << 30
+_MERGE: Final = '"$(lwq toolchain show --bin)/llama-gguf-split" --merge'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,13 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote, *, look: bo
     )
 
 
+def look_at(path: Path) -> None:
+    """Raises ModelError where a local file or folder is no model that can be measured."""
+    source = fetch_model(str(path.absolute()), recipe_dir=path.parent, home=Path(), on_progress=lambda _: None)
+    if source.kind == "gguf":
+        check_usable(read_header(source.files[0]))
+
+
 def _joined(faults: list[LwqError]) -> LwqError:
     if len(faults) == 1:
         return faults[0]
@@ -114,10 +123,10 @@ def _joined(faults: list[LwqError]) -> LwqError:
 
 
 def _source(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Source:
-    """The model's files; a GGUF's header is whole."""
+    """The model's files; a GGUF's header is whole, and of a model that can be measured."""
     source = fetch_model(recipe.model, recipe_dir=folder, home=home, on_progress=on_note)
     if source.kind == "gguf":
-        read_header(source.files[0])
+        check_usable(read_header(source.files[0]))
     return source
 
 
@@ -143,7 +152,7 @@ def _stem(source: Source) -> str:
     name = source.name
     if source.kind == "hf-folder":
         return name
-    name = name.removesuffix(".gguf")
+    name = without_extension(name)
     shard = name.rpartition("-00001-of-")[0]
     name = shard or name
     head, _, label = name.replace("-", ".").rpartition(".")
@@ -162,9 +171,12 @@ def _fetched(source: Source, hash_of: HashOf) -> Fetched:
 
 def _other(other: ThirdParty, folder: Path, home: Path, on_note: OnNote, hash_of: HashOf) -> Fetched:
     source = fetch_model(other.model, recipe_dir=folder, home=home, on_progress=on_note)
-    if source.kind != "gguf" or len(source.files) != 1:
+    if source.kind != "gguf":
+        raise FileError(f"third_party {other.name}: {other.model} is no GGUF", hint="name a .gguf file")
+    if (n := len(source.files)) > 1:
         raise FileError(
-            f"third_party {other.name}: {other.model} is not one GGUF file", hint="name a single .gguf file"
+            f"third_party {other.name}: {other.model} is split into {n} files, and rows of a card are one file each",
+            hint=f"merge it: {_MERGE} {source.files[0].name} {source.name.partition('-00001-of-')[0]}.gguf",
         )
     read_header(source.files[0])
     return _fetched(source, hash_of)
@@ -246,8 +258,29 @@ def _check_disjoint(texts: dict[str, Fetched]) -> None:
     roles = sorted(texts)
     for i, first in enumerate(roles):
         for second in roles[i + 1 :]:
-            if texts[first].given.sha256 == texts[second].given.sha256:
-                raise FileError(
-                    f"{first} and {second} text have the same content ({texts[first].label}, {texts[second].label})",
-                    hint="calibration, selection and evaluation must be disjoint",
-                )
+            if told := _shared(texts[first], texts[second]):
+                raise FileError(f"{first} and {second} text {told}", hint=_DISJOINT)
+
+
+_DISJOINT: Final = "calibration, selection and evaluation must be disjoint: what was fitted on must not be scored"
+_N_LOOKED_FOR: Final = 64
+_LOOKED_FOR: Final = 120
+"""Characters of a passage, white space made single, that two texts do not share by chance."""
+_N_LETTERS: Final = 8
+"""Different characters of a passage that says something; rules and rows of zeros say nothing."""
+_SHARED: Final = 0.1
+
+
+def _shared(one: Fetched, other: Fetched) -> str:
+    """What two texts have in common that is no chance, in words; empty where nothing is found."""
+    if one.given.sha256 == other.given.sha256:
+        return f"have the same content ({one.label}, {other.label})"
+    first, second = (" ".join(f.paths[0].read_text(encoding="utf-8-sig").split()) for f in (one, other))
+    for inner, outer, names in ((first, second, (one, other)), (second, first, (other, one))):
+        step = max(_LOOKED_FOR, len(inner) // _N_LOOKED_FOR)
+        passages = [inner[i : i + _LOOKED_FOR] for i in range(0, len(inner), step)]
+        passages = [p for p in passages if len(p) == _LOOKED_FOR and len(set(p)) > _N_LETTERS] or [inner]
+        share = sum(passage in outer for passage in passages) / len(passages)
+        if share > _SHARED:
+            return f"overlap: {share:.0%} of {len(passages)} passages of {names[0].label} stand in {names[1].label} too"
+    return ""

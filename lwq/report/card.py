@@ -8,6 +8,7 @@ from html import escape
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lwq.record.hub_terms import REPOSITORY
 from lwq.record.record import Record
 from lwq.report import (
     commands,
@@ -113,7 +114,7 @@ def table_rows(table: Table) -> str:
 
 def repository(name: str) -> str:
     """A link to a model on the Hub, or the name alone where it is no repository."""
-    if not metadata.REPOSITORY.fullmatch(name):
+    if not REPOSITORY.fullmatch(name):
         return markdown.plain(name)
     return f"[{markdown.plain(name)}](https://huggingface.co/{name})"
 

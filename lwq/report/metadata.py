@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from lwq.metrics.values import Estimate
+from lwq.record.hub_terms import REPOSITORY
 from lwq.record.record import Record, Row, TextFacts
 from lwq.report.rows import alike, text_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _DATASET: Final = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)")
 _NAMED_LICENCES: Final = frozenset(
     [

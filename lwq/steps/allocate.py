@@ -44,7 +44,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     """The allocation and its tensor-type file."""
     header = read_header(ctx.find(inputs.base))
     layers = check_layers(inputs.prune_layers, header.n_layer, allow_edge=inputs.allow_edge)
-    if layers and (why := prune_obstacle(header.architecture, header.n_layer, header.metadata, layers)):
+    if layers and (why := prune_obstacle(header.architecture, header.n_layer_all, header.metadata, layers)):
         raise ModelError(
             f"{inputs.base.name}: llama-quantize would not prune these layers rightly: {why}",
             hint="heal = true lets lwq write the pruned base where that can be done; else remove prune_layers",

@@ -8,7 +8,10 @@ from typing import Literal
 from lwq.errors import ModelError
 from lwq.gguf.data import was_quantized
 from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.hf_folder import ModelFolder, read_folder
+from lwq.gguf.safetensors import StoredTensor
 from lwq.gguf.scan import scan_f16_range
+from lwq.gguf.usable import check_usable
 from lwq.llama import converter, tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.record.record import FileFacts, TypeShare, shares
@@ -16,7 +19,7 @@ from lwq.steps.step import Context, Given, file_facts
 from lwq.store.files import need_space
 
 NAME = "convert"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 IN_PROCESS = False
 _ORIGINAL = "original.gguf"
@@ -49,14 +52,14 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     Raises:
         ModelError: values that overflow F16; not a model that llama.cpp reads.
     """
-    source = _source(inputs, ctx)
+    folder = read_folder(ctx.given[inputs.source.sha256][0]) if inputs.kind == "hf-folder" else None
+    source = _source(inputs, ctx, folder)
     header = read_header(ctx.folder / source)
-    if not header.n_layer:
-        raise ModelError(f"{inputs.source.name}: a GGUF, but not of a model (no block_count)")
+    check_usable(header)
     types = {t.ggml_type for t in header.tensors}
-    quantized = was_quantized(header)
-    notes: tuple[str, ...] = ()
+    quantized = was_quantized(header)  # of a folder's file never: the converter writes floats
     as_it_is = types <= {inputs.base_type, "f32"} and inputs.base_type in types and len(header.shards) == 1
+    notes = _range_notes(header, inputs, is_converted=not as_it_is)
     if as_it_is and inputs.kind == "gguf":
         if source != inputs.file:
             (ctx.folder / inputs.file).symlink_to(ctx.find(inputs.source))
@@ -66,20 +69,42 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         if source == inputs.file:
             source = (ctx.folder / source).rename(ctx.folder / _ORIGINAL).name
             header = read_header(ctx.folder / source)
-        notes = _range_notes(header, inputs)
         _convert(inputs, ctx, source, header, quantized)
     base = read_header(ctx.folder / inputs.file)
     return Result(
         facts=file_facts(base),
-        original_types=shares(header.tensors, lambda t: t.ggml_type),
-        was_quantized=quantized,
+        original_types=_stored(folder) if folder else shares(header.tensors, lambda t: t.ggml_type),
+        was_quantized=quantized or bool(folder and folder.quantized_as),
         general=_general(base),
-        notes=(*_shard_notes(header), *notes),
+        notes=(*_shard_notes(header), *_method_notes(folder), *notes),
         keep_links=(inputs.file,) if as_it_is and inputs.kind == "gguf" else (),
     )
 
 
-def _source(inputs: Inputs, ctx: Context) -> str:
+def _stored(folder: ModelFolder) -> tuple[TypeShare, ...]:
+    """What the safetensors hold, by dtype."""
+    of_type: dict[str, list[StoredTensor]] = {}
+    for tensor in folder.tensors:
+        of_type.setdefault(tensor.dtype.lower(), []).append(tensor)
+    each = (
+        TypeShare(
+            name=name,
+            n_tensors=len(group),
+            n_bytes=sum(t.n_bytes for t in group),
+            n_elements=sum(t.n_elements for t in group),
+        )
+        for name, group in of_type.items()
+    )
+    return tuple(sorted(each, key=lambda share: (-share.n_bytes, share.name)))
+
+
+def _method_notes(folder: ModelFolder | None) -> tuple[str, ...]:
+    if not folder or not folder.quantized_as:
+        return ()
+    return (f"The original is quantized itself ({folder.quantized_as}); the base is that, turned back into floats.",)
+
+
+def _source(inputs: Inputs, ctx: Context, folder: ModelFolder | None) -> str:
     """A GGUF in the work folder that holds the original's values, by its bare name."""
     if inputs.kind == "gguf":
         for path in ctx.given[inputs.source.sha256]:
@@ -87,23 +112,25 @@ def _source(inputs: Inputs, ctx: Context) -> str:
             if not link.is_symlink():
                 link.symlink_to(path)
         return ctx.given[inputs.source.sha256][0].name
-    folder = ctx.place(inputs.source)
-    done = converter.hf_to_gguf(folder, _ORIGINAL, cwd=ctx.folder)
-    ctx.ran(done)
+    assert folder
+    name = ctx.place(inputs.source)
+    ctx.ran(converter.hf_to_gguf(name, _ORIGINAL, outtype=folder.outtype, cwd=ctx.folder))
     return _ORIGINAL
 
 
-def _range_notes(header: GgufHeader, inputs: Inputs) -> tuple[str, ...]:
-    """What F16's range does to BF16 and F32 values; an overflow is an error."""
-    if inputs.base_type != "f16":
-        return ()
-    scan = scan_f16_range(header)
-    worst = [c.tensor for c in scan.tensors if c.n_overflow or c.n_not_finite]
-    if worst:
-        n, bad = scan.total.n_overflow, scan.total.n_not_finite
+def _range_notes(header: GgufHeader, inputs: Inputs, *, is_converted: bool) -> tuple[str, ...]:
+    """What F16's range does to BF16 and F32 values; an overflow is an error, and so is a value that is not finite."""
+    scan = scan_f16_range(header, None if is_converted and inputs.base_type == "f16" else ())
+    if broken := [c for c in scan.tensors if c.n_not_finite]:
         raise ModelError(
-            f"{inputs.source.name}: {n} values overflow F16 and {bad} are not finite, first in {worst[0]}",
-            hint="the file is damaged" if bad else 'set base_type = "bf16" in the recipe',
+            f"{inputs.source.name}: {scan.total.n_not_finite:,} values are infinite or not a number:"
+            f" {', '.join(f'{c.n_not_finite:,} in {c.tensor}' for c in broken[:3])}{', …' if broken[3:] else ''}",
+            hint="the model is damaged; fetch it again, or ask its publisher",
+        )
+    if over := [c for c in scan.tensors if c.n_overflow]:
+        raise ModelError(
+            f"{inputs.source.name}: {scan.total.n_overflow:,} values are beyond F16's range, first in {over[0].tensor}",
+            hint='set base_type = "bf16" in the recipe',
         )
     lost = ((scan.total.n_zero, "became zero"), (scan.total.n_subnormal, "became subnormal"))
     n_values = scan.total.n_values

@@ -16,7 +16,7 @@ from lwq.bits.mixes import Mixer
 from lwq.bits.output_importance import output_entry, write_with
 from lwq.bits.race import difference, is_better
 from lwq.bits.settled import Settled, completed, settle
-from lwq.bits.stock import StockMix, mix_and_bytes
+from lwq.bits.stock import StockMix, mix_and_bytes, with_unread
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
 from lwq.gguf.allocation import Allocation
@@ -109,6 +109,7 @@ class _LeanSetting:
     """The best allocation with all layers, if one fits."""
     search: Search
     known: Mapping[str, TensorDamage]
+    constraints: Constraints
     importance: Mapping[str, Floats]
     stock: StockMix
     budget_bytes: int
@@ -125,6 +126,7 @@ def _setting(inputs: Inputs, ctx: Context) -> _LeanSetting:
         whole=ctx.result(inputs.search, "allocation", Allocation) if fits else None,
         search=ctx.result(inputs.search, "search", Search),
         known=damages(tensors, {}),
+        constraints=with_unread(inputs.constraints, tensors, stock),
         importance=importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, header.tensors),
         stock=stock,
         budget_bytes=budget_bytes,
@@ -139,7 +141,7 @@ def _candidates(inputs: Inputs, setting: _LeanSetting) -> list[Lean]:
     """
     header, known, paces = setting.header, setting.known, setting.search.paces
     limit = setting.budget_bytes
-    candidates = list(lean_candidates(header, known, inputs.constraints, limit, setting.sets, paces))
+    candidates = list(lean_candidates(header, known, setting.constraints, limit, setting.sets, paces))
     if candidates or setting.whole:
         return candidates
     slow = [p for p in paces if p.is_too_slow]

@@ -17,7 +17,7 @@ from lwq.bits.knapsack import Group, solve
 from lwq.bits.options import spread
 from lwq.bits.output_importance import write_with
 from lwq.bits.pacing import TEST, Timed, Timer
-from lwq.bits.stock import mix_and_bytes
+from lwq.bits.stock import mix_and_bytes, with_unread
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.types import renumber
 from lwq.layers.pruned_base import Cut, write_pruned
@@ -96,6 +96,7 @@ def _pacing(inputs: Inputs, ctx: Context) -> _Pacing:
         ctx=ctx,
         header=header,
         known=damages(tensors, {}),
+        constraints=with_unread(inputs.constraints, tensors, mix),
         budget_bytes=budget_bytes,
         timer=Timer(toolchain=ctx.toolchain, folder=ctx.folder, n_threads=ctx.n_threads, ftype=ftype),
         pieces=ctx.pieces(),
@@ -110,13 +111,14 @@ class _Pacing:
     ctx: Context
     header: GgufHeader
     known: Mapping[str, TensorDamage]
+    constraints: Constraints
     budget_bytes: int
     timer: Timer
     pieces: Pieces
 
     def pace(self, layers: tuple[int, ...]) -> Pace:
         """What was found of the model without these layers; an allocation of a budget too small for it is no file."""
-        groups, others = choices(self.header, self.known, self.inputs.constraints, layers)
+        groups, others = choices(self.header, self.known, self.constraints, layers)
         remaining = _Remaining(layers=layers, groups=groups, n_other=others)
         least, most = (size + others for size in least_and_most(groups))
         if least > self.budget_bytes:

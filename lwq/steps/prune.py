@@ -15,7 +15,7 @@ import numpy as np
 from lwq.bits.damage import damages
 from lwq.bits.mixes import probed
 from lwq.bits.options import groups
-from lwq.bits.stock import mix_and_bytes
+from lwq.bits.stock import mix_and_bytes, with_unread
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
 from lwq.engine.swapping import ENDS
@@ -26,7 +26,7 @@ from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
 from lwq.gguf.statistics import ImatrixEntry, layer_statistics, tensor_statistics
 from lwq.layers.cuts import Cuts, Removal, grow
-from lwq.layers.pruning import check_layers, without_layers
+from lwq.layers.pruning import NAME_THEM, check_layers, without_layers
 from lwq.layers.scores import StreamStatistics, lowest, nearest_run, weights_above
 from lwq.metrics.arrays import Floats, Tokens
 from lwq.recipe.budget import Budget
@@ -136,11 +136,13 @@ def _needed(inputs: Inputs, ctx: Context, header: GgufHeader, candidates: Sequen
     """Layers that must go at least, for each budget, if those that free least are taken."""
     if inputs.sensitivity is None:
         return
-    known = damages(ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...]), {})
+    tensors = ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...])
+    known = damages(tensors, {})
     stock_mix_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
     for wanted in inputs.budgets:
-        _, n_bytes = mix_and_bytes(wanted.budget, header, stock_mix_of)
-        free = groups((t for t in header.tensors if t.name in known), known, wanted.constraints)
+        mix, n_bytes = mix_and_bytes(wanted.budget, header, stock_mix_of)
+        constraints = with_unread(wanted.constraints, tensors, mix)
+        free = groups((t for t in header.tensors if t.name in known), known, constraints)
         least = [(g.layer, min(o.n_bytes for o in g.options)) for g in free]
         least += [(t.layer, t.n_bytes) for t in header.tensors if t.name not in known]
         freed = sorted(sum(n for layer, n in least if layer == c) for c in candidates)
@@ -153,7 +155,7 @@ def _barred(inputs: Inputs, header: GgufHeader) -> Iterator[tuple[int, str]]:
     for layer in range(header.n_layer):
         try:
             check_layers((layer,), header.n_layer, allow_edge=inputs.allow_edge)
-            without_layers(header.architecture, header.n_layer, header.metadata, (layer,))
+            without_layers(header.architecture, header.n_layer_all, header.metadata, (layer,))
         except ModelError as error:
             yield layer, error.message
 
@@ -165,8 +167,9 @@ def _streams(engine: Engine, windows: Tokens) -> list[dict[str, Any]]:
     assert engine.graph
     if not set(range(-1, n_layer)) <= set(engine.graph.boundaries):
         raise ModelError(
-            f"{engine.path.name}: the graph of {engine.header.architecture} cannot be cut at every layer",
-            hint="its layers cannot be measured or pruned by lwq",
+            f"{engine.path.name}: the graph of {engine.header.architecture} cannot be cut at every layer, so what they"
+            " are worth cannot be measured",
+            hint=NAME_THEM,
         )
     statistics = StreamStatistics(n_layer)
     for tokens in spread_over(windows, _N_STREAMS):

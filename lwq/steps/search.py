@@ -17,7 +17,7 @@ from lwq.bits.pacing import Gate, Timer
 from lwq.bits.problem import Problem
 from lwq.bits.race import Runner
 from lwq.bits.settled import completed, settle
-from lwq.bits.stock import StockMix, budget_bytes, is_refused, mix_and_bytes
+from lwq.bits.stock import StockMix, budget_bytes, is_refused, mix_and_bytes, unread_types, with_unread
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
 from lwq.gguf.allocation import Allocation
@@ -123,21 +123,23 @@ class _SearchSetting:
 def _setting(inputs: Inputs, ctx: Context) -> _SearchSetting:
     header = read_header(ctx.find(inputs.base))
     tensors = ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...])
-    problem = Problem(header=header, tensors=tensors, constraints=inputs.constraints)
-    problem.check()
-    plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, problem.targets)
+    measured = {t.tensor for t in tensors}
+    targets = tuple(t for t in header.tensors if t.name in measured)
+    plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, targets)
     paces = ctx.result(inputs.paced, "paces", tuple[Pace, ...]) if inputs.paced else ()
     stock_mix_of = ctx.stock_mixes(inputs.base, inputs.imatrix)
 
     def writable(mix: StockMix) -> bool:
-        return all(t.name in plain or not is_refused(t.name, mix.types[t.name]) for t in problem.targets)
+        return all(t.name in plain or not is_refused(t.name, mix.types[t.name]) for t in targets)
 
     stated = budget_bytes(inputs.budget, header, stock_mix_of)
     within = paces[0].limit if paces else int
     stock, n_bytes = mix_and_bytes(inputs.budget, header, stock_mix_of, writable, within)
+    problem = Problem(header=header, tensors=tensors, constraints=with_unread(inputs.constraints, tensors, stock))
+    problem.check()
     return _SearchSetting(
         problem=problem,
-        importance=importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, problem.targets),
+        importance=importance_rows(read_imatrix(ctx.find(inputs.sensitivity)).entries, targets),
         plain=plain,
         stock=stock,
         stated_bytes=stated,
@@ -191,14 +193,15 @@ def _contested(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> tuple[C
 
 def _stock(setting: _SearchSetting) -> Runner:
     """The stock mix of the budget, with the importance matrix that it always uses."""
-    types = {t.name: setting.stock.types[t.name] for t in setting.problem.targets}
+    problem, mix = setting.problem, setting.stock
+    types = {t.name: mix.types[t.name] for t in problem.targets} | unread_types(problem.tensors, mix)
     return Runner(
         name=stock_name(setting.stock.ftype),
         types=types,
         kind="stock",
         unweighted=setting.unweighted,
         must_finish=True,
-        obstacle=setting.problem.obstacle(types, setting.stock.n_bytes, setting.budget_bytes),
+        obstacle=problem.obstacle(types, problem.n_bytes(types), setting.budget_bytes),
     )
 
 

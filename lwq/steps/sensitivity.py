@@ -18,6 +18,7 @@ from lwq.bits.estimates import N_PROBED, carried_errors, carrying_layers, estima
 from lwq.bits.frontier import frontier
 from lwq.bits.mixes import Mixer, probed
 from lwq.bits.output_importance import output_entry, write_with
+from lwq.bits.stock import unread
 from lwq.engine.engine import Engine
 from lwq.engine.product import Product
 from lwq.engine.session import spread_over
@@ -29,7 +30,7 @@ from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest
 from lwq.metrics.arrays import Floats, Tokens
 from lwq.metrics.values import Estimate
-from lwq.recipe.constraints import NEED_IMPORTANCE, Constraints, legal_types
+from lwq.recipe.constraints import NEED_IMPORTANCE, UNREAD_TYPE, Constraints, legal_types
 from lwq.record.search import Coverage, FrontierPoint, TensorSensitivity
 from lwq.steps.step import Context, Given, Made, Origin
 
@@ -38,7 +39,6 @@ VERSION = 3
 USES_TOOLS = True
 IN_PROCESS = True
 PROBE_BPW: Final = 4.5
-UNREAD_TYPE: Final = "q8_0"
 _FAINT: Final = 1e-7
 _LOUD: Final = 0.5
 _N_OBSERVED: Final = 4
@@ -254,17 +254,20 @@ def _since(began: float) -> float:
 
 
 def _notes(tensors: tuple[TensorSensitivity, ...], importance: Mapping[str, Floats]) -> Iterator[str]:
-    bare = [t.tensor for t in tensors if t.tensor not in importance]
+    unseen = unread(tensors)
+    bare = [t.tensor for t in tensors if t.tensor not in importance and t.tensor not in unseen]
     if bare:
         needy = ", ".join(sorted(NEED_IMPORTANCE))
         yield (
             f"No importance data for {_listed(bare)}: quantized unweighted, and never to {needy}, which llama-quantize"
             " refuses without them."
         )
-    unread = [t.tensor for t in tensors if t.kld.value == 0.0 and [q for q, _ in t.errors] == [UNREAD_TYPE]]
-    if unread:
-        yield f"Predicting text does not read {_listed(unread)}: kept at {UNREAD_TYPE}; no damage can be measured."
-    still = [t.tensor for t in tensors if t.kld.value == 0.0 and t.tensor not in unread]
+    if unseen:
+        yield (
+            f"Predicting the next token does not read {_listed(sorted(unseen))}: not measured; each gets the type that"
+            " the stock mix of its budget gives it."
+        )
+    still = [t.tensor for t in tensors if t.kld.value == 0.0 and t.tensor not in unseen]
     if still:
         yield f"Changing {_listed(still)} changed nothing that could be measured: the smallest type serves."
 

@@ -38,6 +38,11 @@ _WORDS: Final = {
 }
 
 
+def is_of_room(error: OSError) -> bool:
+    """Whether there was no room to write; numpy tells a short write without an errno."""
+    return error.errno in _NO_ROOM or (error.errno is None and "requested and" in str(error))
+
+
 @contextmanager
 def os_errors(what: str, path: Path) -> Iterator[None]:
     """Turns an OSError inside into a FileError or SpaceError that says what failed, where and why.
@@ -47,7 +52,7 @@ def os_errors(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if is_of_room(error):
             room = human_bytes(free_bytes(path))
             raise SpaceError(
                 f"{path}: cannot {what}: no room left ({room} free there)",

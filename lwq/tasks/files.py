@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +17,9 @@ from lwq.tasks.records import check_columns
 from lwq.tasks.texts import Read, read_records, read_text
 
 _PARQUET: Final = b"PAR1"
+FIRST: Final = "first"
+_BY_CHANCE: Final = 1e-3
+"""Probability below which a set whose first choice is never right is not taken for chance."""
 _SPLIT: Final = re.compile(r"_(test|dev|val|validation|train)$")
 
 
@@ -59,15 +63,18 @@ def usable_items(
     cannot carry.
 
     Args:
-        path, name, columns: as for `read_items`.
+        path, name: as for `read_items`.
+        columns: also ``first``, the number of the first choice in answers that are numbers (0 or 1).
 
     Raises:
-        ItemsError: all faults of the file, by line; with ``skip`` only if no item is without; WinoGrande's sentences
-            under another scorer.
+        ItemsError: answers that seem to be counted from one, where ``first`` is not said; all faults of the file, by
+            line; with ``skip`` only if no item is without; WinoGrande's sentences under another scorer.
         FileError, UsageError: as `read_items`.
     """
-    read = _files(path, name, columns)
+    named = {key: column for key, column in (columns or {}).items() if key != FIRST}
+    read = _files(path, name, named or None)
     items = tuple(item for one in read.values() for item in one.items)
+    items = _counted(str(path), items, kind, (columns or {}).get(FIRST))
     places = [where for where, one in read.items() for _ in one.items]
     if kind == "multiple-choice" and items and all(_is_sentence(item) for item in items):
         fault = f"{path}: its questions are sentences with a blank (_) for two choices: WinoGrande's"
@@ -86,6 +93,26 @@ def usable_items(
             str(path), tuple(f"{where} line {line}: {fault}" for where, line, fault in unusable), hint=hint
         )
     return kept, len(unread) + len(items) - len(kept)
+
+
+def _counted(where: str, items: tuple[Item, ...], kind: Kind, first: str | None) -> tuple[Item, ...]:
+    """The items with answers counted from 0: one rule for a whole set.
+
+    Raises:
+        ItemsError: none of the answers is 0, which chance hardly explains, and it is not said from what they count.
+    """
+    if first is not None:
+        return tuple(replace(item, answer=item.answer - int(first)) for item in items)
+    if kind == "winogrande" or not items or any(item.answer == 0 for item in items):
+        return items
+    chance = math.prod(1 - 1 / max(2, len(item.choices)) for item in items)
+    if chance > _BY_CHANCE and not any(item.answer == len(item.choices) for item in items):
+        return items
+    fault = (
+        f"{where}: of {len(items):,} answers, none is 0 and the largest is {max(item.answer for item in items)}: they"
+        " seem to be counted from one, and 0 is taken for the first choice"
+    )
+    raise ItemsError(where, (fault,), hint="say from what: columns = { …, first = 1 }, or first = 0 if that is right")
 
 
 def _is_sentence(item: Item) -> bool:

@@ -72,7 +72,7 @@ def named(case: object) -> str:
 
 
 def changes(header: GgufHeader, layers: tuple[int, ...]) -> Changes:
-    return without_layers(header.architecture, header.n_layer, header.metadata, layers)
+    return without_layers(header.architecture, header.n_layer_all, header.metadata, layers)
 
 
 def logits(toolchain: Toolchain, model: Path, text: Path, skipped: tuple[int, ...] = ()) -> list[Floats]:
@@ -106,7 +106,7 @@ def test_written_file_is_the_model_with_layers_that_do_nothing(case: Case, toolc
 @pytest.mark.parametrize("case", PLAIN, ids=named)
 def test_where_llama_quantize_is_right_its_tensors_are_the_same(case: Case, toolchain, tmp_path: Path) -> None:
     header = read_header(WRITERS[case.model](tmp_path / "tiny.gguf"))
-    assert prune_obstacle(header.architecture, header.n_layer, header.metadata, case.layers) is None
+    assert prune_obstacle(header.architecture, header.n_layer_all, header.metadata, case.layers) is None
     request = QuantizeRequest(model="tiny.gguf", ftype="F16", prune_layers=case.layers, output="theirs.gguf")
     tools.quantize(toolchain, request, cwd=tmp_path, threads=1)
     out = tmp_path / "out.gguf"
@@ -117,7 +117,7 @@ def test_where_llama_quantize_is_right_its_tensors_are_the_same(case: Case, tool
 @pytest.mark.parametrize("case", [*REWRITTEN, *REFUSED], ids=named)
 def test_obstacle_is_said_where_llama_quantize_would_be_wrong(case: Case, tmp_path: Path) -> None:
     header = read_header(WRITERS[case.model](tmp_path / "tiny.gguf"))
-    assert prune_obstacle(header.architecture, header.n_layer, header.metadata, case.layers)
+    assert prune_obstacle(header.architecture, header.n_layer_all, header.metadata, case.layers)
 
 
 @pytest.mark.tools

@@ -40,3 +40,20 @@ def test_metadata_that_sounds_like_a_complaint_is_none() -> None:
     line = "llama_model_loader: - kv   3: general.description str = how to run out of memory\n"
     assert complaint(line) is None
     assert complaint(line + "ggml: failed to allocate 3 GiB\n") is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("perplexity.cpp:456: GGML_ASSERT(!llama_vocab_get_add_eos(vocab)) failed", "adds an end token"),
+        ("llama-vocab.cpp:2544: GGML_ASSERT(id_to_token.size() == token_to_id.size()) failed", "has a token twice"),
+        ("binary_op: unsupported types: dst: f32, src0: f32, src1: f16", "does not compute with (dst: f32"),
+        ("0.04 s per pass - ETA 0.00 [1]nan,[2]nan,", "not numbers (nan)"),
+        ("Mean PPL(Q)                   :        nan ±        nan", "not numbers (nan)"),
+    ],
+)
+def test_known_checks_of_the_tools_become_sentences(said: str, told: str) -> None:
+    found = complaint(said)
+    assert found is not None
+    assert told in found[0]
+    assert found[1]

@@ -198,3 +198,11 @@ def test_peak_memory_is_the_programs_own_and_not_ours(tmp_path: Path) -> None:
     large = run_tool((sys.executable, "-c", held), cwd=tmp_path)
     assert 90 << 20 < large.peak_bytes < 250 << 20
     assert len(ours) == 200 << 20
+
+
+def test_the_check_on_which_llama_cpp_gave_up_stands_in_the_first_line(tmp_path: Path) -> None:
+    said = "/src/ggml/src/ggml-cpu/binary-ops.cpp:137: GGML_ABORT: unsupported types: dst: f32"
+    program = script(f"import os, sys; print({said!r}, file=sys.stderr, flush=True); os.abort()")
+    with pytest.raises(ToolError) as caught:
+        run_tool(program, cwd=tmp_path)
+    assert "unsupported types: dst: f32" in caught.value.message.splitlines()[0]

@@ -269,3 +269,29 @@ def test_an_item_that_two_files_of_a_set_have_counts_once() -> None:
         "e": ["e0", "e1", "e2"],
         "c": ["c3", "c4"],
     }
+
+
+@pytest.mark.parametrize("form", ["plain", "columns"])
+@pytest.mark.parametrize("n_answers", [3, 4])
+def test_answers_counted_from_one_are_asked_about_and_shifted_when_said(
+    form: str, n_answers: int, tmp_path: Path
+) -> None:
+    keys = ("question", "answer") if form == "plain" else ("frage", "antwort")
+    rows = [{keys[0]: f"q{i}", "choices": ["a", "b", "c", "d"], keys[1]: 1 + i % n_answers} for i in range(40)]
+    file = put(tmp_path / "f", "\n".join(map(json.dumps, rows)))
+    named = {} if form == "plain" else {"question": "frage", "choices": "choices", "answer": "antwort"}
+    for skip in (False, True):
+        with pytest.raises(ItemsError, match="none is 0 .* counted from one") as caught:
+            usable_items(file, "x", "multiple-choice", named or None, skip=skip)
+        assert "first = 1" in caught.value.hint
+    items, _ = usable_items(file, "x", "multiple-choice", {**named, "first": "1"})
+    assert [item.answer for item in items[:4]] == [i % n_answers for i in range(4)]
+    if n_answers == 3:
+        items, _ = usable_items(file, "x", "multiple-choice", {**named, "first": "0"})
+        assert items[0].answer == 1
+
+
+def test_few_items_without_a_first_choice_are_taken_for_chance(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "choices": ["a", "b", "c", "d"], "answer": 1 + i % 3} for i in range(12)]
+    items, _ = usable_items(put(tmp_path / "f", "\n".join(map(json.dumps, rows))), "x", "multiple-choice")
+    assert [item.answer for item in items[:3]] == [1, 2, 3]

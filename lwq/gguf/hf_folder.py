@@ -1,0 +1,184 @@
+"""A Hugging Face folder, read before anything runs: what it is, and whether the converter can take it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from lwq.errors import ModelError
+from lwq.gguf.safetensors import StoredTensor, read_safetensors
+
+_TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
+_DEQUANTIZED: Final = ("bitnet", "fp8", "gptq", "compressed-tensors", "modelopt", "mxfp4")
+"""What the converter turns back into floats. Source: conversion/base.py ``dequant_model``."""
+_INDEX: Final = "model.safetensors.index.json"
+_MAP: Final = re.compile(r"^(TEXT|MMPROJ)_MODEL_MAP.*?^\}", re.MULTILINE | re.DOTALL)
+_PAIR: Final = re.compile(r'^    "(\w+)": "\w+",$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFolder:
+    """What a folder's configuration and the headers of its safetensors files say."""
+
+    path: Path
+    config: Mapping[str, Any]
+    tensors: tuple[StoredTensor, ...]
+
+    @property
+    def architecture(self) -> str:
+        """The class in ``transformers``, by which the converter tells models apart."""
+        return next(iter(self.config.get("architectures") or ()), "")
+
+    @property
+    def text_config(self) -> Mapping[str, Any]:
+        """Of the language model: the configuration itself, or its part where there are towers."""
+        part = self.config.get("text_config") or self.config.get("llm_config")
+        return part if isinstance(part, dict) else self.config
+
+    @property
+    def n_layer(self) -> int:
+        """Layers of the language model, or 0 where the configuration does not say."""
+        keys = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+        return next((n for key in keys if isinstance(n := self.text_config.get(key), int)), 0)
+
+    @property
+    def has_tower(self) -> bool:
+        """Whether images or sound enter by a part of their own."""
+        return any(isinstance(self.config.get(key), dict) for key in ("vision_config", "audio_config", "vision_tower"))
+
+    @property
+    def quantized_as(self) -> str:
+        """By which method the publisher quantized it; empty where it holds floats."""
+        stated = self.config.get("quantization_config") or self.text_config.get("quantization_config")
+        return str(stated.get("quant_method") or "an unnamed method") if isinstance(stated, dict) else ""
+
+    @property
+    def stored(self) -> Counter[str]:
+        """dtype → bytes of tensors."""
+        counts: Counter[str] = Counter()
+        for tensor in self.tensors:
+            counts[tensor.dtype] += tensor.n_bytes
+        return counts
+
+    @property
+    def outtype(self) -> str:
+        """What the converter must write so that no value is rounded: ``auto`` makes F16 of F32."""
+        matrices = {t.dtype for t in self.tensors if len(t.shape) > 1}
+        return "f32" if "F32" in matrices and not self.quantized_as else "auto"
+
+
+def read_folder(path: Path) -> ModelFolder:
+    """A folder that a model can be converted from, as far as its files tell.
+
+    Raises:
+        ModelError: something is missing, cut short, or of a kind that the converter does not take.
+    """
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{path}: a LoRA adapter (adapter_config.json), expected a model",
+            hint="merge it into its base model first (peft's merge_and_unload), and name the merged folder",
+        )
+    config = _config(path)
+    files = sorted(p for p in path.glob("*.safetensors") if not p.name.startswith("consolidated"))
+    if not files:
+        raise ModelError(f"{path}: has no *.safetensors", hint=_without_safetensors(path))
+    tensors = tuple(t for file in files for t in read_safetensors(file))
+    _check_index(path, {t.name for t in tensors})
+    folder = ModelFolder(path=path, config=config, tensors=tensors)
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        raise ModelError(
+            f"{path}: has no tokenizer ({', '.join(_TOKENIZERS[:3])} …)", hint="fetch the tokenizer's files into it"
+        )
+    if (method := folder.quantized_as) and method not in _DEQUANTIZED:
+        raise ModelError(
+            f"{path}: its weights are quantized by {method}, which the converter does not turn back",
+            hint=f"take the original in 16 bits; of quantized ones it takes {', '.join(_DEQUANTIZED)}",
+        )
+    return folder
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: has no config.json", hint="name a folder as Hugging Face has it") from None
+    except (OSError, ValueError) as error:
+        hint = "is it a Git LFS pointer? `git lfs pull`" if _is_pointer(file) else "fetch it again"
+        raise ModelError(f"{file}: is not JSON: {error}", hint=hint) from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{file}: is no object", hint="fetch it again")
+    return config
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        return file.read_bytes()[:64].startswith(b"version https://git-lfs")
+    except OSError:
+        return False
+
+
+def _without_safetensors(path: Path) -> str:
+    if any(path.glob("pytorch_model*.bin")):
+        return "its weights are PyTorch pickles (*.bin): save them as safetensors with transformers' save_pretrained"
+    if ggufs := sorted(p.name for p in path.iterdir() if p.suffix.lower() == ".gguf"):
+        return f"name one of its files: {', '.join(ggufs)}"
+    return "fetch the model's files into it"
+
+
+def _check_index(path: Path, names: set[str]) -> None:
+    """Raises ModelError for shards or tensors that the index names and that are not here."""
+    file = path / _INDEX
+    if not file.is_file():
+        return
+    try:
+        stated = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(stated.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file}: cannot be read as an index: {error}", hint="fetch it again") from None
+    if missing := [shard for shard in shards if not (path / shard).is_file()]:
+        more = f" and {len(missing) - 3} more" if missing[3:] else ""
+        raise ModelError(
+            f"{path}: lacks {', '.join(missing[:3])}{more}, which {_INDEX} names", hint="fetch them into it"
+        )
+    if lost := sorted(set(stated) - names):
+        more = f" and {len(lost) - 1} more tensors" if lost[1:] else ""
+        raise ModelError(f"{path}: {lost[0]}{more} of {_INDEX} are in no shard", hint="fetch the shards again")
+
+
+def check_known(folder: ModelFolder, source: Path) -> None:
+    """Raises ModelError for an architecture that the pinned converter does not know; nothing where it is not here.
+
+    Args:
+        source: folder of llama.cpp's sources.
+    """
+    listed = source / "conversion" / "__init__.py"
+    if not listed.is_file():
+        return
+    known = set(_listed(listed.read_text(encoding="utf-8"), "TEXT"))
+    if known and folder.architecture not in known:
+        near = get_close_matches(folder.architecture, sorted(known), 3)
+        raise ModelError(
+            f"{folder.path}: the pinned llama.cpp converts no {folder.architecture or 'model without architectures'}"
+            f" ({len(known)} architectures are known)",
+            hint=f"near: {', '.join(near)}" if near else "a newer lwq may pin a llama.cpp that does",
+        )
+
+
+def _listed(text: str, kind: str) -> Iterator[str]:
+    for block in _MAP.finditer(text):
+        if block[1] == kind:
+            yield from _PAIR.findall(block[0])
+
+
+def has_projector(folder: ModelFolder, source: Path) -> bool:
+    """Whether the pinned converter can write the projector of the folder's tower."""
+    listed = source / "conversion" / "__init__.py"
+    text = listed.read_text(encoding="utf-8") if listed.is_file() else ""
+    return folder.has_tower and folder.architecture in set(_listed(text, "MMPROJ"))

@@ -1,0 +1,56 @@
+"""What the recipe and the model's own metadata say for the card, and what a reader must know of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix, unreached_experts
+from lwq.gguf.usable import cautions
+from lwq.plan.finished import Run
+from lwq.record.hub_terms import repository_of, stated_languages
+from lwq.record.record import CardFacts
+from lwq.steps import convert
+
+
+def cautions_of(run: Run, base: convert.Result) -> Iterator[str]:
+    """What a reader must know of the model, and what of its own metadata is not on the card."""
+    file, general = run.plan.convert.inputs.file, dict(base.general)
+    yield from cautions(
+        read_header(run.entry(run.plan.convert).path(file)), (t.n_ctx for t in run.recipe.texts().values())
+    )
+    card = run.recipe.card
+    if not card.languages and (strange := stated_languages(general.get("languages", ()))[1]):
+        yield f"The model's metadata names languages that are no ISO 639 codes, left out here: {', '.join(strange)}."
+    if not (card.licence or run.sources.model.licence) and len(several := general.get("license", ())) > 1:
+        yield f"The model's metadata names several licences ({', '.join(several)}); none is stated here."
+    yield from _unreached(run)
+    strange = tuple(r for r in general.get("base_model.0.repo_url", ()) if not repository_of(r))
+    if not card.base_model and strange:
+        yield f"The model's metadata names a base model that is not on the Hub: {strange[0]}."
+
+
+def card_facts(run: Run, base: convert.Result) -> CardFacts:
+    """The recipe's facts; what it leaves out, from the model's metadata."""
+    card, general = run.recipe.card, dict(base.general)
+    licences = general.get("license", ())
+    licence = card.licence or run.sources.model.licence or (licences[0] if len(licences) == 1 else "")
+    found = map(repository_of, general.get("base_model.0.repo_url", ()))
+    return CardFacts(
+        title=card.title or f"{run.sources.model.name} GGUF",
+        author=card.author,
+        licence=licence,
+        base_model=card.base_model or tuple(filter(None, found)),
+        languages=card.languages or stated_languages(general.get("languages", ()))[0],
+        tags=card.tags,
+        description=card.description,
+    )
+
+
+def _unreached(run: Run) -> Iterator[str]:
+    """Experts that the calibration text never reached, so that nothing guides their rounding."""
+    if run.plan.imatrix is None:
+        return
+    entries = read_imatrix(run.entry(run.plan.imatrix).path(run.result(run.plan.imatrix).file)).entries
+    if told := unreached_experts(entries):
+        yield f"{told} They are quantized without importance data; a longer or more varied text reaches more."

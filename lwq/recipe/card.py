@@ -1,0 +1,50 @@
+"""What a publisher says in a recipe for the card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from lwq.recipe.target import Strict, fault
+from lwq.record.hub_terms import REPOSITORY, is_language, language_of, repository_of
+
+
+class Card(Strict):
+    """What the publisher says; absent facts are taken from the model's own metadata."""
+
+    title: str = Field(default="", description="Heading of the card.")
+    author: str = Field(default="", description="`quantized_by` of the card and `general.quantized_by` of the files.")
+    licence: str = Field(default="", description="SPDX-like identifier of the Hub, `apache-2.0`.")
+    base_model: tuple[str, ...] = Field(default=(), description="`OWNER/NAME` of the original on the Hub.")
+    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes.")
+    tags: tuple[str, ...] = Field(default=(), description="More tags for the Hub.")
+    description: str = Field(default="", description="A paragraph of your own, Markdown.")
+
+    @field_validator("base_model", "languages", "tags", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("languages")
+    @classmethod
+    def _codes(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if strange := [value for value in values if not is_language(value)]:
+            meant = language_of(strange[0])
+            raise fault(f"{strange[0]!r} is no ISO 639 code{f'; you mean {meant!r}' if meant else ''}")
+        return values
+
+    @field_validator("base_model")
+    @classmethod
+    def _repositories(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if strange := [value for value in values if not REPOSITORY.fullmatch(value)]:
+            meant = repository_of(strange[0])
+            raise fault(f"{strange[0]!r} is not OWNER/NAME{f'; you mean {meant!r}' if meant else ''}")
+        return values
+
+    @field_validator("author")
+    @classmethod
+    def _short(cls, value: str) -> str:
+        if len(value.encode()) > 127:
+            raise fault("is longer than the 127 bytes that llama-quantize can write")
+        return value

@@ -1,0 +1,128 @@
+"""What a header foretells is told before any tool starts, each fault by its own sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lwq.errors import ModelError
+from lwq.gguf.data import read_tensor
+from lwq.gguf.header import GgufHeader, read_array, read_header
+from lwq.gguf.rewrite import rewrite_gguf
+from lwq.gguf.scan import not_finite
+from lwq.gguf.usable import cautions, check_context, check_usable
+from lwq.gguf.write import NewValue, write_gguf
+from tests.tiny_models import write_tiny_glm4, write_tiny_llama, write_tiny_moe, write_tiny_phi3
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> GgufHeader:
+    return read_header(write_tiny_llama(tmp_path_factory.mktemp("usable") / "ok.gguf", n_layer=3))
+
+
+def changed(model: GgufHeader, folder: Path, metadata: Mapping[str, NewValue]) -> GgufHeader:
+    return rewrite_gguf(model, folder / "changed.gguf", metadata=metadata, tensors={})
+
+
+def refused(header: GgufHeader) -> str:
+    with pytest.raises(ModelError) as caught:
+        check_usable(header)
+    assert caught.value.hint
+    return f"{caught.value.message} / {caught.value.hint}"
+
+
+def test_language_models_are_taken(model: GgufHeader, tmp_path: Path) -> None:
+    check_usable(model)
+    for write in (write_tiny_moe, write_tiny_phi3, write_tiny_glm4):
+        check_usable(read_header(write(tmp_path / f"{write.__name__}.gguf")))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"general.type": "adapter"}, "a LoRA adapter .*merge it into its base"),
+        ({"general.type": "mmproj"}, "projector .*name the language model"),
+        ({"general.architecture": "clip"}, "projector"),
+        ({"general.type": "imatrix"}, "an importance matrix"),
+        ({"general.type": "controlvector"}, "a control vector"),
+        ({"general.architecture": "bert"}, "an encoder"),
+        ({"general.architecture": "nomic-bert-moe"}, "an encoder"),
+        ({"general.architecture": "llada"}, "a diffusion model"),
+        ({"general.architecture": "eagle3"}, "a draft model"),
+        ({"general.architecture": "t5"}, "llama-perplexity cannot measure"),
+        ({"general.architecture": "gemma4"}, "no gemma4.block_count"),
+        ({"tokenizer.ggml.add_eos_token": True}, "adds an end token .*add_eos_token 0"),
+        ({"tokenizer.ggml.model": "no_vocab"}, "has no tokenizer"),
+        ({"split.count": 2, "split.no": 0, "split.tensors.count": 29}, "left over .*--remove-metadata split.count"),
+    ],
+)
+def test_what_no_tool_can_measure_is_named(
+    model: GgufHeader, tmp_path: Path, metadata: dict[str, NewValue], told: str
+) -> None:
+    import re
+
+    assert len(model.tensors) == 29
+    assert re.search(told, refused(changed(model, tmp_path, metadata)))
+
+
+def test_an_end_token_that_is_not_added_is_no_fault(model: GgufHeader, tmp_path: Path) -> None:
+    check_usable(changed(model, tmp_path, {"tokenizer.ggml.add_eos_token": False}))
+
+
+def test_a_token_that_is_there_twice_is_named_with_both_places(model: GgufHeader, tmp_path: Path) -> None:
+    tokens = [str(t) for t in read_array(model, "tokenizer.ggml.tokens")]
+    tokens[310] = tokens[270]
+    told = refused(changed(model, tmp_path, {"tokenizer.ggml.tokens": tuple(tokens)}))
+    assert f"tokens 270 and 310 are both {tokens[270]!r}" in told
+
+
+@pytest.mark.parametrize("ending", ["attn_norm.weight", "attn_q.bias"])
+def test_a_norm_or_bias_in_16_bits_is_named(model: GgufHeader, tmp_path: Path, ending: str) -> None:
+    metadata = {key: read_array(model, key) if key.startswith("tokenizer.ggml.t") else value
+                for key, value in model.metadata.items()}  # fmt: skip
+    tensors = {t.name: read_tensor(model, t.name).astype(np.float16 if len(t.ne) > 1 else np.float32)
+               for t in model.tensors}  # fmt: skip
+    tensors[f"blk.1.{ending}"] = np.ones(256, np.float16)
+    write_gguf(tmp_path / "small.gguf", metadata, tensors)
+    assert f"blk.1.{ending} is F16" in refused(read_header(tmp_path / "small.gguf"))
+
+
+def test_windows_beyond_learned_positions_are_refused_and_beyond_training_noted(
+    model: GgufHeader, tmp_path: Path
+) -> None:
+    assert list(cautions(model, (512,))) == []
+    (told,) = cautions(model, (64, 600))
+    assert "600 tokens are longer than the 512" in told
+    check_context(model, 600, "[evaluation]")
+    positions = {"position_embd.weight": np.zeros((512, 256), np.float32)}
+    learned = rewrite_gguf(model, tmp_path / "learned.gguf", metadata={}, tensors=positions)
+    check_context(learned, 512, "[evaluation]")
+    with pytest.raises(ModelError, match=r"\[evaluation\]: n_ctx is 513, but the model has learned positions for 512"):
+        check_context(learned, 513, "[evaluation]")
+
+
+def test_a_missing_pre_tokenizer_and_blocks_of_further_tokens_are_noted(model: GgufHeader, tmp_path: Path) -> None:
+    (told,) = cautions(changed(model, tmp_path, {"tokenizer.ggml.model": "gpt2"}))
+    assert "tokenizer.ggml.pre" in told
+    assert (
+        list(cautions(changed(model, tmp_path, {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2"}))) == []
+    )
+    (told,) = cautions(read_header(write_tiny_glm4(tmp_path / "mtp.gguf")))
+    assert "Block 4 predicts further tokens (MTP)" in told
+
+
+@pytest.mark.parametrize("ggml_type", ["f16", "bf16", "f32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_found_in_every_float_type(tmp_path: Path, ggml_type: str, value: float) -> None:
+    good = read_header(write_tiny_llama(tmp_path / "good.gguf", n_layer=2, ggml_type=ggml_type))
+    assert not_finite(good) == ""
+    broken = read_tensor(good, "blk.1.ffn_up.weight").copy()
+    broken[3, 5] = broken[4, 0] = value
+    bad = rewrite_gguf(good, tmp_path / "bad.gguf", metadata={}, tensors={"blk.1.ffn_up.weight": broken})
+    assert not_finite(bad) == "blk.1.ffn_up.weight has 2 values not finite"
+    norm = np.full(256, value, np.float32)
+    bad = rewrite_gguf(good, tmp_path / "bad.gguf", metadata={}, tensors={"output_norm.weight": norm})
+    assert not_finite(bad) == "output_norm.weight has 256 values not finite"

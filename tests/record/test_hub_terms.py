@@ -1,0 +1,39 @@
+"""What the Hub takes as a language and a repository."""
+
+from __future__ import annotations
+
+import pytest
+
+from lwq.record.hub_terms import is_language, language_of, repository_of, stated_languages
+
+
+@pytest.mark.parametrize(
+    ("stated", "code"),
+    [("en", "en"), ("English", "en"), ("zh-CN", "zh"), ("pt_BR", "pt"), ("no", "no"), ("yue", "yue"), (" DE ", "de"),
+     ("Klingonese tongue", ""), ("xq", ""), ("", ""), ("e", "")],
+)  # fmt: skip
+def test_languages_are_codes_or_mapped_to_them(stated: str, code: str) -> None:
+    assert language_of(stated) == code
+    assert not code or is_language(code)
+
+
+def test_what_is_no_language_is_told_apart_and_codes_stand_once() -> None:
+    assert stated_languages(("English", "en", "zh-CN", "??")) == (("en", "zh"), ("??",))
+
+
+@pytest.mark.parametrize(
+    ("stated", "repository"),
+    [
+        ("a/b", "a/b"),
+        ("https://huggingface.co/HuggingFaceTB/SmolLM2-135M/", "HuggingFaceTB/SmolLM2-135M"),
+        ("https://huggingface.co/a/b/tree/main", "a/b"),
+        ("http://hf.co/a/b?x=1", "a/b"),
+        ("huggingface.co/a/b.git", "a/b"),
+        ("https://example.com/a/b", ""),
+        ("a/b/c", ""),
+        ("b", ""),
+        ("", ""),
+    ],
+)
+def test_addresses_are_cut_to_owner_and_name(stated: str, repository: str) -> None:
+    assert repository_of(stated) == repository

@@ -1,0 +1,123 @@
+"""Models as their publishers ship them: a Hugging Face folder is read, converted without loss, and run to its card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lwq.gguf.data import read_tensor
+from lwq.gguf.header import read_header
+from lwq.llama.toolchain import source_folder
+from tests.cli.test_main import lwq
+from tests.conftest import REAL_HOME
+from tests.tiny_models import write_tiny_text
+
+pytestmark = pytest.mark.slow
+RECIPE = """
+name = "folder"
+model = "tiny"
+base_type = "bf16"
+[calibration]
+text = "calibration.txt"
+n_ctx = 64
+n_chunks = 6
+[evaluation]
+text = "evaluation.txt"
+n_ctx = 64
+n_chunks = 5
+[bench]
+tests = []
+[[targets]]
+ftype = "Q8_0"
+"""
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """The converter's Python (`make test` makes it first)."""
+    (folder,) = (p.parent for p in (REAL_HOME / "converter").glob("*/complete"))
+    return folder / "bin" / "python"
+
+
+@pytest.fixture
+def write(python: Path, tmp_path: Path, tools_home: Path) -> Callable[[str], Path]:
+    (tools_home / "converter").symlink_to(REAL_HOME / "converter")
+    for seed, role in enumerate(("calibration", "evaluation")):
+        write_tiny_text(tmp_path / f"{role}.txt", n_words=900, seed=seed)
+    (tmp_path / "folder.toml").write_text(RECIPE, encoding="utf-8")
+
+    def written(dtype: str) -> Path:
+        program = Path(__file__).parents[1] / "hf_folders.py"
+        subprocess.run([str(python), str(program), dtype, str(tmp_path / "tiny")], check=True)
+        return tmp_path / "tiny"
+
+    return written
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+def test_a_folder_is_converted_without_rounding_and_stored_as_it_is_told(
+    write: Callable[[str], Path], tmp_path: Path, python: Path, dtype: str
+) -> None:
+    folder = write(dtype)
+    base_type = "bf16" if dtype == "bf16" else "f16"
+    (tmp_path / "folder.toml").write_text(RECIPE.replace('"bf16"', f'"{base_type}"'), encoding="utf-8")
+    said = lwq("run", "folder.toml", cwd=tmp_path)
+    assert said.code == 0, said.err
+    card = (tmp_path / "reports" / "folder" / "README.md").read_text(encoding="utf-8")
+    assert f"Stored as: {dtype}" in card
+    base = read_header(next((tmp_path / "reports" / "folder").glob(f"*-{base_type.upper()}.gguf")))
+    code = (
+        "import sys, torch, numpy as np; from safetensors.torch import load_file;"
+        "np.save(sys.argv[2], load_file(sys.argv[1])['model.layers.1.mlp.up_proj.weight'].float().numpy())"
+    )
+    subprocess.run([str(python), "-c", code, str(folder / "model.safetensors"), str(tmp_path / "up.npy")], check=True)
+    original, stored = np.load(tmp_path / "up.npy"), read_tensor(base, "blk.1.ffn_up.weight")
+    wanted = original.astype(np.float16).astype(np.float32) if base_type == "f16" else original
+    assert np.array_equal(stored, wanted)
+
+
+def test_a_value_of_f32_beyond_f16_is_named_and_bf16_is_offered(
+    write: Callable[[str], Path], tmp_path: Path, python: Path
+) -> None:
+    folder = write("f32")
+    code = (
+        "import sys; from safetensors.torch import load_file, save_file; t = load_file(sys.argv[1]);"
+        "t['model.layers.2.mlp.up_proj.weight'][0, 0] = 1e5; save_file(t, sys.argv[1], metadata={'format': 'pt'})"
+    )
+    subprocess.run([str(python), "-c", code, str(folder / "model.safetensors")], check=True)
+    (tmp_path / "folder.toml").write_text(RECIPE.replace('"bf16"', '"f16"'), encoding="utf-8")
+    said = lwq("run", "folder.toml", cwd=tmp_path)
+    assert said.code == 1
+    assert "1 values are beyond F16's range, first in blk.2.ffn_up.weight" in said.err
+    assert 'base_type = "bf16"' in said.err
+
+
+def test_what_a_recipe_asks_in_vain_is_told_behind_the_conversion(write: Callable[[str], Path], tmp_path: Path) -> None:
+    write("bf16")
+    (tmp_path / "folder.toml").write_text(f"{RECIPE}tensor_types = ['attn_vv=q6_k']\n", encoding="utf-8")
+    said = lwq("run", "folder.toml", cwd=tmp_path)
+    assert said.code == 2
+    assert "'attn_vv' is found in no tensor" in said.err
+    assert "imatrix" not in said.err
+    assert source_folder().is_dir()
+    assert json.loads((tmp_path / "tiny" / "config.json").read_text())["num_hidden_layers"] == 4
+
+
+@pytest.mark.skipif(not shutil.which("env"), reason="POSIX")
+def test_a_python_of_the_users_own_is_taken_and_checked(
+    write: Callable[[str], Path], tmp_path: Path, python: Path
+) -> None:
+    write("bf16")
+    said = lwq("run", "folder.toml", cwd=tmp_path, LWQ_CONVERT_PYTHON=sys.executable)
+    assert said.code == 1
+    assert "lacks torch, transformers" in said.err
+    here = os.path.relpath(python, tmp_path)
+    assert lwq("run", "folder.toml", cwd=tmp_path, LWQ_CONVERT_PYTHON=here).code == 0

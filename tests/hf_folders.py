@@ -1,7 +1,7 @@
 """Tiny models as Hugging Face has them: safetensors, configuration, a trained tokenizer; for the converter's Python.
 
 Called as a program: ``hf_folders.py KIND FOLDER`` with KIND ``f32``, ``bf16`` or ``f16`` (a llama with a SentencePiece
-tokenizer).
+tokenizer), or ``mistral3`` (the layout of Mistral-Small-3.2: a tower for images, and mistral-common's own tekken file).
 """
 
 from __future__ import annotations
@@ -73,5 +73,97 @@ def _write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.model").write_bytes(model.getvalue())
 
 
+def write_mistral3(folder: Path) -> None:
+    """A language model of five layers and a tower of two, in two shards with an index."""
+    import mistral_common
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+
+    def matrix(*shape: int) -> Any:
+        return (torch.randn(*shape) / shape[-1] ** 0.5).to(torch.bfloat16)
+
+    def ones(n: int) -> Any:
+        return torch.ones(n, dtype=torch.bfloat16)
+
+    n_vocab, n_tower = 131072, 64
+    text = {"language_model.model.embed_tokens.weight": matrix(n_vocab, N_EMBD)}
+    text |= {"language_model.model.norm.weight": ones(N_EMBD), "language_model.lm_head.weight": matrix(n_vocab, N_EMBD)}
+    for i in range(N_LAYER + 1):
+        layer = f"language_model.model.layers.{i}."
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            text[f"{layer}{norm}.weight"] = ones(N_EMBD)
+        for name, rows in (("q_proj", N_EMBD), ("k_proj", 64), ("v_proj", 64), ("o_proj", N_EMBD)):
+            text[f"{layer}self_attn.{name}.weight"] = matrix(rows, N_EMBD)
+        text[f"{layer}mlp.gate_proj.weight"] = matrix(N_FF, N_EMBD)
+        text[f"{layer}mlp.up_proj.weight"] = matrix(N_FF, N_EMBD)
+        text[f"{layer}mlp.down_proj.weight"] = matrix(N_EMBD, N_FF)
+    tower = {"vision_tower.patch_conv.weight": matrix(n_tower, 3, 14, 14), "vision_tower.ln_pre.weight": ones(n_tower)}
+    for i in range(2):
+        layer = f"vision_tower.transformer.layers.{i}."
+        tower |= {f"{layer}attention_norm.weight": ones(n_tower), f"{layer}ffn_norm.weight": ones(n_tower)}
+        tower |= {f"{layer}attention.{name}_proj.weight": matrix(n_tower, n_tower) for name in "qkvo"}
+        for name, shape in (("gate", (128, n_tower)), ("up", (128, n_tower)), ("down", (n_tower, 128))):
+            tower[f"{layer}feed_forward.{name}_proj.weight"] = matrix(*shape)
+    tower["multi_modal_projector.norm.weight"] = ones(n_tower)
+    tower["multi_modal_projector.patch_merger.merging_layer.weight"] = matrix(n_tower, 4 * n_tower)
+    tower["multi_modal_projector.linear_1.weight"] = matrix(N_EMBD, n_tower)
+    tower["multi_modal_projector.linear_2.weight"] = matrix(N_EMBD, N_EMBD)
+    weight_map = {}
+    for i, part in enumerate((text, tower), 1):
+        name = f"model-0000{i}-of-00002.safetensors"
+        save_file(part, folder / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, name)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(_mistral3_config(n_vocab, n_tower)), encoding="utf-8")
+    data = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
+    (folder / "tekken.json").write_bytes(data.read_bytes())
+
+
+def _mistral3_config(n_vocab: int, n_tower: int) -> dict[str, Any]:
+    return {
+        "architectures": ["Mistral3ForConditionalGeneration"],
+        "model_type": "mistral3",
+        "image_token_index": 10,
+        "multimodal_projector_bias": False,
+        "projector_hidden_act": "gelu",
+        "spatial_merge_size": 2,
+        "vision_feature_layer": -1,
+        "text_config": {
+            "model_type": "mistral",
+            "hidden_size": N_EMBD,
+            "head_dim": 32,
+            "intermediate_size": N_FF,
+            "num_attention_heads": N_HEAD,
+            "num_key_value_heads": 2,
+            "num_hidden_layers": N_LAYER + 1,
+            "vocab_size": n_vocab,
+            "max_position_embeddings": 1024,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 1000000.0,
+            "hidden_act": "silu",
+        },
+        "vision_config": {
+            "model_type": "pixtral",
+            "hidden_size": n_tower,
+            "head_dim": 32,
+            "intermediate_size": 128,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "num_channels": 3,
+            "image_size": 56,
+            "patch_size": 14,
+            "hidden_act": "silu",
+            "rope_theta": 10000.0,
+        },
+    }
+
+
 if __name__ == "__main__":
-    write_folder(Path(sys.argv[2]), sys.argv[1])
+    if sys.argv[1] == "mistral3":
+        write_mistral3(Path(sys.argv[2]))
+    else:
+        write_folder(Path(sys.argv[2]), sys.argv[1])

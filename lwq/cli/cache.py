@@ -11,6 +11,7 @@ from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
 from lwq.llama.converter_env import current, environments, is_whole
+from lwq.llama.twin import twins
 from lwq.store.files import human_bytes, lock, os_errors
 
 
@@ -63,6 +64,11 @@ def collect(settings: Settings, yes: bool) -> None:
         if yes:
             with lock(path.parent / f"{path.name}.lock"), os_errors("remove the converter's environment", path):
                 shutil.rmtree(path)
-    garbage += stale
+    for path in (made := list(twins())):
+        n_bytes += path.stat().st_blocks * 512
+        click.echo(f"twins/{path.name}")
+        if yes:
+            path.unlink(missing_ok=True)
+    garbage += [*stale, *made]
     what = "removed" if yes else "to remove (`--yes` does it)"
     click.echo(f"{len(garbage)} entries, {human_bytes(n_bytes)} {what}")

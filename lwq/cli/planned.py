@@ -174,7 +174,7 @@ def _row(step: Expected, forecast: Forecast) -> tuple[str, ...]:
 
 def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ...]) -> None:
     if header is None:
-        click.echo("sizes: known once the model is here and converted")
+        click.echo("sizes: known once the model is here, and the converter (`lwq toolchain converter`)")
         return
     click.echo("predicted by dry runs of llama-quantize:")
     rows = [

@@ -69,14 +69,10 @@ def run_command(
 
 
 def _check(job: Job, progress: Progress) -> None:
-    """Refuses what cannot be done before the first costly step: a folder is converted first, and looked at then."""
+    """Refuses what cannot be done here before the first step; of a folder all is known once it could be converted."""
     if not job.forecast().n_missing:
         return
-    if job.must_convert:
-        progress.n_steps = len(job.plan.steps)
-        ready(job, progress)
-        job.base(progress)
-        progress.n_done = 0
+    ready(job, progress)
     if header := job.header():
         check_asked(job.recipe, header, job.machine.toolchain)
         files = planned_files(job.recipe, header, job.machine.toolchain)

@@ -17,6 +17,8 @@ from lwq.gguf.safetensors import StoredTensor, read_safetensors
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
 _DEQUANTIZED: Final = ("bitnet", "fp8", "gptq", "compressed-tensors", "modelopt", "mxfp4")
 """What the converter turns back into floats. Source: conversion/base.py ``dequant_model``."""
+_OLDER_TOKENS: Final = ({"rank": 10, "token_str": "[IMG]"}, {"rank": 12, "token_str": "[IMG_BREAK]"})
+"""Of tekken files that do not list theirs. Source: mistral-common, ``Tekkenizer.DEPRECATED_SPECIAL_TOKENS``."""
 _INDEX: Final = "model.safetensors.index.json"
 _MAP: Final = re.compile(r"^(TEXT|MMPROJ)_MODEL_MAP.*?^\}", re.MULTILINE | re.DOTALL)
 _PAIR: Final = re.compile(r'^    "(\w+)": "\w+",$', re.MULTILINE)
@@ -71,6 +73,17 @@ class ModelFolder:
         """What the converter must write so that no value is rounded: ``auto`` makes F16 of F32."""
         matrices = {t.dtype for t in self.tensors if len(t.shape) > 1}
         return "f32" if "F32" in matrices and not self.quantized_as else "auto"
+
+    def added_tokens(self) -> dict[str, dict[str, str]]:
+        """Special tokens of a ``tekken.json`` as a ``tokenizer_config.json`` has them; none where that is there."""
+        tekken = self.path / "tekken.json"
+        if not tekken.is_file() or (self.path / "tokenizer_config.json").is_file():
+            return {}
+        try:
+            stated = json.loads(tekken.read_text(encoding="utf-8")).get("special_tokens") or _OLDER_TOKENS
+            return {str(entry["rank"]): {"content": str(entry["token_str"])} for entry in stated}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{tekken}: cannot be read: {error}", hint="fetch it again") from None
 
 
 def read_folder(path: Path) -> ModelFolder:
@@ -175,10 +188,3 @@ def _listed(text: str, kind: str) -> Iterator[str]:
     for block in _MAP.finditer(text):
         if block[1] == kind:
             yield from _PAIR.findall(block[0])
-
-
-def has_projector(folder: ModelFolder, source: Path) -> bool:
-    """Whether the pinned converter can write the projector of the folder's tower."""
-    listed = source / "conversion" / "__init__.py"
-    text = listed.read_text(encoding="utf-8") if listed.is_file() else ""
-    return folder.has_tower and folder.architecture in set(_listed(text, "MMPROJ"))

@@ -67,7 +67,7 @@ def converter_python(on_progress: OnProgress = quiet) -> Path:
     with lock(folder.parent / f"{folder.name}.lock", on_wait=lambda: on_progress(waiting, 0, 0)):
         if not is_whole(folder):
             _make(folder, on_progress)
-    return _python_of(folder)
+    return python_of(folder)
 
 
 def current() -> Path:
@@ -83,10 +83,11 @@ def environments() -> Iterator[Path]:
 
 def is_whole(folder: Path) -> bool:
     """Whether an environment was finished."""
-    return (folder / "complete").exists() and _python_of(folder).exists()
+    return (folder / "complete").exists() and python_of(folder).exists()
 
 
-def _python_of(folder: Path) -> Path:
+def python_of(folder: Path) -> Path:
+    """The Python of an environment."""
     return folder / "bin" / "python"
 
 
@@ -127,7 +128,7 @@ def _make(folder: Path, on_progress: OnProgress) -> None:
         heard = _Heard(on_progress=on_progress)
         _install(folder, (f"torch=={TORCH}", *_from_index(folder, on_progress)), heard)
         _install(folder, ("-r", str(versions)), heard)
-        lacks = run_tool((str(_python_of(folder)), "-c", _MISSING, *MODULES), cwd=folder).stdout.strip()
+        lacks = run_tool((str(python_of(folder)), "-c", _MISSING, *MODULES), cwd=folder).stdout.strip()
         if lacks:
             raise ToolError(f"the converter's environment lacks {lacks} after its installation", hint="report it")
         write_atomic(folder / "complete", "complete\n")
@@ -161,7 +162,7 @@ def _answers(address: str) -> bool:
 def _is_for_cuda(folder: Path) -> bool:
     """Whether what pip would take for PyTorch brings NVIDIA's libraries."""
     options = ("--dry-run", "--quiet", "--report", "-")
-    done = run_tool((str(_python_of(folder)), *_PIP, *options, f"torch=={TORCH}"), cwd=folder, check=False)
+    done = run_tool((str(python_of(folder)), *_PIP, *options, f"torch=={TORCH}"), cwd=folder, check=False)
     try:
         names = [item["metadata"]["name"] for item in json.loads(done.stdout)["install"]]
     except (ValueError, KeyError, TypeError):
@@ -175,6 +176,7 @@ class _Heard:
 
     on_progress: OnProgress
     rest: str = ""
+    what: str = ""
     megabytes: float = 0.0
     seen: set[str] = field(default_factory=set)
 
@@ -183,8 +185,12 @@ class _Heard:
         for line in lines:
             if (match := _FILE.search(line)) and match[1] not in self.seen:
                 self.seen.add(match[1])
-                self.megabytes += float(match[2] or 0) * _UNITS.get(match[3] or "", 0.0)
-                self.on_progress(f"{_WHAT}: {match[1].split('-')[0]}", round(self.megabytes), _CPU_BYTES // 3_000_000)
+                size = float(match[2] or 0) * _UNITS.get(match[3] or "", 0.0)
+                self.megabytes += size
+                if size >= _LARGE or not self.what:
+                    told = f" ({size:.0f} MB)" if size else ""
+                    self.what = f"{_WHAT}: {match[1].split('-')[0]}{told}"
+                self.on_progress(self.what, round(self.megabytes), _CPU_BYTES // 3_000_000)
             elif line.startswith("Installing collected packages"):
                 self.on_progress(f"{_WHAT}: unpacking {line.count(',') + 1} packages", 0, 0)
 
@@ -192,11 +198,13 @@ class _Heard:
 _FILE: Final = re.compile(
     r"(?:Downloading|Processing|Using cached) (?:\S*/)?([^/\s]+\.whl)(?: \(([\d.]+) (kB|MB|GB)\))?"
 )
+_LARGE: Final = 5.0
+"""Megabytes from which a file is told by name."""
 _UNITS: Final = {"kB": 1e-3, "MB": 1.0, "GB": 1e3}
 
 
 def _install(folder: Path, what: tuple[str, ...], heard: _Heard) -> None:
-    done = run_tool((str(_python_of(folder)), *_PIP, *what), cwd=folder, on_output=heard, check=False)
+    done = run_tool((str(python_of(folder)), *_PIP, *what), cwd=folder, on_output=heard, check=False)
     if done.returncode == 0:
         return
     said = (done.stdout + done.stderr).strip()

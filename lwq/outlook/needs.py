@@ -33,6 +33,8 @@ from lwq.steps import (
 from lwq.steps.step import Made
 
 _PROBE_BYTES: Final = sensitivity.PROBE_BPW / 8
+_CONVERTER_BYTES: Final = 700 << 20
+"""Of the converter itself (PyTorch, transformers, a vocabulary), before any tensor; measured on tiny folders."""
 _N_RIVALS: Final = 2
 """Mixes of a race whose tensors are mostly different."""
 
@@ -61,7 +63,10 @@ def disk_of(step: AnyStep, outlook: Outlook) -> Disk:
 
 
 def _convert_disk(step: AnyStep, o: Outlook) -> Disk:
-    return Disk() if o.is_base(step.inputs.base_type) else Disk(kept=o.shape.base_bytes)
+    as_it_is = o.is_base(step.inputs.base_type)
+    if step.inputs.kind == "hf-folder":
+        return Disk(kept=o.shape.base_bytes, scratch=0 if as_it_is else o.shape.header.file_bytes)
+    return Disk() if as_it_is else Disk(kept=o.shape.base_bytes)
 
 
 def _imatrix_disk(step: AnyStep, o: Outlook) -> Disk:
@@ -106,9 +111,10 @@ _DISKS: Final[dict[str, Callable[[AnyStep, Outlook], Disk]]] = {
 
 
 def _convert(step: AnyStep, o: Outlook) -> Peak:
-    if o.is_base(step.inputs.base_type):
-        return Peak(anonymous=0)
-    return o.model.quantizer(2)
+    after = Peak(anonymous=0) if o.is_base(step.inputs.base_type) else o.model.quantizer(2)
+    if step.inputs.kind == "hf-folder":
+        return max(after, Peak(anonymous=_CONVERTER_BYTES + 8 * o.shape.largest), key=lambda peak: peak.resident)
+    return after
 
 
 def _imatrix(step: AnyStep, o: Outlook) -> Peak:

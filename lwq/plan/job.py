@@ -9,7 +9,9 @@ from typing import Final, TypeAlias
 
 from lwq.errors import FileError
 from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.hf_folder import read_folder
 from lwq.llama.toolchain import home
+from lwq.llama.twin import twin_of
 from lwq.plan.asked import check_asked
 from lwq.plan.execution import Surroundings, Watch, execute
 from lwq.plan.finished import Run
@@ -66,10 +68,11 @@ class Job:
             LwqError: every fault of what the recipe names, before anything costly.
         """
         sources = fetch(asked.recipe, asked.folder, home(), on_note, look=look)
-        if sources.model.kind == "gguf":
-            check_asked(asked.recipe, read_header(sources.model.fetched.paths[0]), machine.toolchain)
         plan = part(Planner(asked.recipe, sources, machine))
-        return cls(asked=asked, sources=sources, machine=machine, cache=cache, plan=plan, part=part)
+        job = cls(asked=asked, sources=sources, machine=machine, cache=cache, plan=plan, part=part)
+        if header := job.header():
+            check_asked(asked.recipe, header, machine.toolchain)
+        return job
 
     @property
     def recipe(self) -> Recipe:
@@ -98,19 +101,24 @@ class Job:
         return entries[convert.key].path(convert.inputs.file)
 
     def header(self) -> GgufHeader | None:
-        """Of the base where it is made, else of the original where dry runs on it tell the truth."""
+        """Of the base where it is made, else of the original, or of what a folder would be converted to.
+
+        None where that is not known yet: a folder, and no environment to convert it in.
+        """
         if entry := self.cache.lookup(self.plan.convert.module.NAME, self.plan.convert.key):
             return read_header(entry.path(self.plan.convert.inputs.file))
-        model = self.sources.model
-        return read_header(model.fetched.paths[0]) if model.kind == "gguf" else None
+        path = self.sources.model.fetched.paths[0]
+        if self.sources.model.kind == "gguf":
+            return read_header(path)
+        twin = twin_of(path, read_folder(path).outtype)
+        return read_header(twin) if twin else None
 
     def work(self) -> dict[str, float]:
         """Key → amount of work; nothing for a model whose size is not known before it is converted."""
-        model = self.sources.model
-        if model.kind != "gguf":
+        if (header := self.header()) is None:
             return {}
         text_bytes = {role: text.paths[0].stat().st_size for role, text in self.sources.texts.items()}
-        return work_of(self.plan, self.recipe, read_header(model.fetched.paths[0]), text_bytes)
+        return work_of(self.plan, self.recipe, header, text_bytes)
 
     def forecast(self, guess: Guess | None = None) -> Forecast:
         """What is still to do, and how long it may take; ``guess`` for kinds of steps that never ran here."""

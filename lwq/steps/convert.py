@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +18,7 @@ from lwq.llama import converter, tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.record.record import FileFacts, TypeShare, shares
 from lwq.steps.step import Context, Given, file_facts
-from lwq.store.files import need_space
+from lwq.store.files import need_space, write_atomic
 
 NAME = "convert"
 VERSION = 2
@@ -44,6 +46,8 @@ class Result:
     """(key after ``general.``, values) of the base's metadata."""
     notes: tuple[str, ...]
     keep_links: tuple[str, ...]
+    projector: str = ""
+    """File of the folder's vision or audio tower, in F16; empty where there is none, or the converter knows it not."""
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
@@ -70,13 +74,15 @@ def run(inputs: Inputs, ctx: Context) -> Result:
             source = (ctx.folder / source).rename(ctx.folder / _ORIGINAL).name
             header = read_header(ctx.folder / source)
         _convert(inputs, ctx, source, header, quantized)
+    projector, why = _projector(inputs, ctx, folder) if folder and folder.has_tower else ("", ())
     base = read_header(ctx.folder / inputs.file)
     return Result(
         facts=file_facts(base),
         original_types=_stored(folder) if folder else shares(header.tensors, lambda t: t.ggml_type),
         was_quantized=quantized or bool(folder and folder.quantized_as),
         general=_general(base),
-        notes=(*_shard_notes(header), *_method_notes(folder), *notes),
+        notes=(*_shard_notes(header), *_method_notes(folder), *notes, *why),
+        projector=projector,
         keep_links=(inputs.file,) if as_it_is and inputs.kind == "gguf" else (),
     )
 
@@ -113,9 +119,30 @@ def _source(inputs: Inputs, ctx: Context, folder: ModelFolder | None) -> str:
                 link.symlink_to(path)
         return ctx.given[inputs.source.sha256][0].name
     assert folder
+    n_bytes = 4 if folder.outtype == "f32" else 2
+    need_space(ctx.folder, n_bytes * sum(t.n_elements for t in folder.tensors), "the converted model")
     name = ctx.place(inputs.source)
     ctx.ran(converter.hf_to_gguf(name, _ORIGINAL, outtype=folder.outtype, cwd=ctx.folder))
     return _ORIGINAL
+
+
+def _projector(inputs: Inputs, ctx: Context, folder: ModelFolder) -> tuple[str, tuple[str, ...]]:
+    """The tower's file and nothing, or no file and why not: the language model is quantized all the same."""
+    stem = inputs.file.removesuffix(f"-{inputs.base_type.upper()}.gguf")
+    file, staged = f"mmproj-{stem}-F16.gguf", ctx.folder / "with-tower"
+    staged.mkdir()
+    for path in folder.path.iterdir():
+        (staged / path.name).symlink_to(path.resolve())
+    if added := folder.added_tokens():  # the converter looks for a token that marks images there, tekken or not
+        write_atomic(staged / "tokenizer_config.json", json.dumps({"added_tokens_decoder": added}))
+    try:
+        ctx.ran(converter.hf_to_gguf(staged.name, file, outtype="f16", cwd=ctx.folder, projector=True))
+    except ModelError as error:
+        last = next((line for line in reversed(error.message.splitlines()) if line.strip()), "")
+        return "", (f"The tower of the original ({folder.architecture}) could not be converted: {last}",)
+    finally:
+        shutil.rmtree(staged)
+    return file, (f"The tower of the original lies beside the files, as {file}: give it to llama.cpp by --mmproj.",)
 
 
 def _range_notes(header: GgufHeader, inputs: Inputs, *, is_converted: bool) -> tuple[str, ...]:

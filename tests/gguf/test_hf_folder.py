@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lwq.errors import ModelError
-from lwq.gguf.hf_folder import check_known, has_projector, read_folder
+from lwq.gguf.hf_folder import check_known, read_folder
 from lwq.gguf.safetensors import read_safetensors
 
 CONFIG: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}
@@ -153,13 +153,3 @@ def test_an_architecture_that_the_converter_does_not_list_is_refused(folder: Pat
     with pytest.raises(ModelError, match="converts no LlamaNextForCausalLM .2 architectures are known.") as caught:
         check_known(read_folder(folder), source)
     assert "near: LlamaForCausalLM" in caught.value.hint
-
-
-def test_a_tower_that_the_converter_knows_has_a_projector(folder: Path, tmp_path: Path) -> None:
-    source = tmp_path / "llama.cpp"
-    (source / "conversion").mkdir(parents=True)
-    (source / "conversion" / "__init__.py").write_text(LISTED)
-    assert not has_projector(read_folder(folder), source)
-    config = {"architectures": ["LlavaForConditionalGeneration"], "vision_config": {}, "text_config": CONFIG}
-    (folder / "config.json").write_text(json.dumps(config))
-    assert has_projector(read_folder(folder), source)

@@ -1,0 +1,80 @@
+"""What the converter would write of a folder, without its data: all that is known of a model before it is converted.
+
+llama.cpp's own converter runs with a writer that leaves the data out, so names, shapes, types and metadata are those of
+the conversion for every architecture it knows; the file is sparse, as long as the real one would be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from lwq.errors import ModelError, ToolError
+from lwq.llama.converter import complaint_of, script
+from lwq.llama.converter_env import current, is_whole, python_of
+from lwq.llama.process import run_tool
+from lwq.llama.toolchain import COMMIT, home
+from lwq.store.files import lock, os_errors
+
+_WITHOUT_DATA: Final = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+here = os.path.dirname(sys.argv[0])
+sys.path[:0] = [here, os.path.join(here, "gguf-py")]
+from gguf.gguf_writer import GGUFWriter, WriterState
+
+def write_tensors_to_file(self, *, progress=False):
+    self.write_ti_data_to_file()
+    for file, tensors in zip(self.fout, self.tensors):
+        self.write_padding(file, file.tell())
+        data = sum(GGUFWriter.ggml_pad(info.nbytes, self.data_alignment) for info in tensors.values())
+        file.truncate(file.tell() + data)
+    self.state = WriterState.WEIGHTS
+
+GGUFWriter.write_tensors_to_file = write_tensors_to_file
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def twins() -> Iterator[Path]:
+    """All twins that were made; each can be made again."""
+    yield from sorted((home() / "twins").glob("*.gguf"))
+
+
+def twin_of(folder: Path, outtype: str) -> Path | None:
+    """The sparse twin of what the converter would write of a folder, made once for its files as they are now.
+
+    Returns:
+        None where the converter's environment is not there yet (``lwq toolchain converter`` makes it).
+
+    Raises:
+        ModelError: the converter does not take the folder, in its own words.
+    """
+    program = python_of(current()) if is_whole(current()) else None
+    if given := os.environ.get("LWQ_CONVERT_PYTHON"):
+        program = Path(given).absolute() if os.sep in given else None
+    if program is None:
+        return None
+    facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file()]
+    key = hashlib.sha256(repr((COMMIT, outtype, str(folder.resolve()), facts)).encode()).hexdigest()[:16]
+    twin = home() / "twins" / f"{key}.gguf"
+    with os_errors("make the twin of a folder", twin):
+        twin.parent.mkdir(parents=True, exist_ok=True)
+    with lock(twin.with_suffix(".lock")):
+        if not twin.exists():
+            _make(program, folder, outtype, twin)
+    return twin
+
+
+def _make(program: Path, folder: Path, outtype: str, twin: Path) -> None:
+    unfinished = twin.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    arguments = (str(folder.resolve()), "--outfile", str(unfinished), "--outtype", outtype)
+    try:
+        run_tool((str(program), "-c", _WITHOUT_DATA, str(script()), *arguments), cwd=twin.parent)
+    except ToolError as error:
+        raise ModelError(f"{folder}: {complaint_of(error)}", hint="`lwq plan` shows what lwq itself reads") from None
+    os.replace(unfinished, twin)

@@ -10,12 +10,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from lwq.errors import DownloadError, FileError, LwqError
+from lwq.errors import DownloadError, FileError, LwqError, ModelError
 from lwq.gguf.header import read_header, without_extension
 from lwq.gguf.types import FTYPES
 from lwq.gguf.usable import check_usable
 from lwq.plan.hub import Source, fetch_model, fetch_text
-from lwq.recipe.schema import Recipe, Task, Text, ThirdParty, split_cloze
+from lwq.plan.mixture import Render, chat_template, mixed
+from lwq.recipe.schema import Recipe, Task, ThirdParty, split_cloze
+from lwq.recipe.text import Calibration, Text
 from lwq.steps.step import Given
 from lwq.store.files import known_sha256, os_errors, sha256_file
 from lwq.tasks.files import kind_of, usable_items
@@ -91,7 +93,7 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote, *, look: bo
             return None
 
     source = attempt(partial(_source, recipe, folder, home, on_note))
-    texts = {r: attempt(partial(_text, r, t, folder, home)) for r, t in recipe.texts().items()}
+    texts = {r: attempt(partial(_text, r, t, folder, home, source)) for r, t in recipe.texts().items()}
     others = {t.name: attempt(partial(_other, t, folder, home, on_note, hash_of)) for t in recipe.third_party}
     tasks = {t.name: attempt(partial(_task, t, folder, home)) for t in recipe.tasks}
     attempt(lambda: _check_disjoint({role: text for role, text in texts.items() if text}))
@@ -196,8 +198,11 @@ def _named(others: dict[str, Fetched], model: Model, recipe: Recipe) -> dict[str
     return named
 
 
-def _text(role: str, text: Text, folder: Path, home: Path) -> Fetched:
-    path, label = fetch_text(text.text, recipe_dir=folder, home=home)
+def _text(role: str, text: Text, folder: Path, home: Path, source: Source | None) -> Fetched:
+    if isinstance(text, Calibration) and text.parts:
+        path, label = mixed(text.parts, text.seed, folder=folder, home=home, template=partial(_template, source))
+    else:
+        path, label = fetch_text(text.text, recipe_dir=folder, home=home)
     with os_errors("read the text", path):
         raw = path.read_bytes()
     try:
@@ -214,6 +219,12 @@ def _text(role: str, text: Text, folder: Path, home: Path) -> Fetched:
         )
     given = Given(sha256=hashlib.sha256(raw).hexdigest(), name=f"{role}.txt")
     return Fetched(given=given, paths=(path,), label=label)
+
+
+def _template(source: Source | None) -> Render:
+    if source is None:
+        raise ModelError("chats need the model's chat template, and the model is not here", hint="see above")
+    return chat_template(source)
 
 
 def _task(task: Task, folder: Path, home: Path) -> tuple[Fetched, ...]:

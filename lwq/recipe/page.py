@@ -8,8 +8,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from lwq.recipe.card import Card
-from lwq.recipe.schema import Bench, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe.schema import Bench, Pruning, Recipe, Select, SensitivityOptions, Task, ThirdParty
 from lwq.recipe.target import Target
+from lwq.recipe.text import Calibration, Part, Text
 
 _HEAD = """# The recipe
 
@@ -21,6 +22,8 @@ for editors. This page is written by `lwq recipe schema --markdown`.
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Top level", Recipe),
     ("[calibration], [selection], [evaluation]", Text),
+    ("[calibration], beside that", Calibration),
+    ("[[calibration.parts]]", Part),
     ("[[targets]]", Target),
     ("[[third_party]]", ThirdParty),
     ("[[tasks]]", Task),
@@ -49,6 +52,8 @@ def _section(title: str, model: type[BaseModel]) -> str:
     lines = [f"\n## `{title}`" if title[0] == "[" else f"\n## {title}", "", about, ""]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
+        if model is Calibration and name in Text.model_fields:
+            continue
         default = "required" if field.default is PydanticUndefined else _default(field.default)
         kind = "table" if model is Recipe and name in _TABLES else _kind(schema["properties"][name])
         about = (field.description or "").replace("|", "\\|")

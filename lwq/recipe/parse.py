@@ -16,8 +16,9 @@ from pydantic_core import ErrorDetails
 
 from lwq.errors import RecipeError
 from lwq.recipe.card import Card
-from lwq.recipe.schema import ROLES, Bench, Pruning, Recipe, Select, SensitivityOptions, Task, Text, ThirdParty
+from lwq.recipe.schema import ROLES, Bench, Pruning, Recipe, Select, SensitivityOptions, Task, ThirdParty
 from lwq.recipe.target import Target
+from lwq.recipe.text import Calibration, Text
 
 
 def parse_recipe(toml: str, source: str) -> Recipe:
@@ -106,7 +107,7 @@ def _lower_first(message: str) -> str:
 
 def _keys_near(loc: tuple[int | str, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
-        "calibration": Text,
+        "calibration": Calibration,
         "selection": Text,
         "evaluation": Text,
         "targets": Target,

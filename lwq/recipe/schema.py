@@ -7,53 +7,15 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lwq.recipe.budget import parse_size
 from lwq.recipe.card import Card
 from lwq.recipe.target import NAME, Strict, Target, expanded, fault
+from lwq.recipe.text import Calibration, Text
 from lwq.record.record import Role
 from lwq.record.search import Coverage
 
 _BENCH_TEST = re.compile(r"(pp[1-9]\d{0,5})?\+?(tg[1-9]\d{0,5})?")
 CLOZE: Final = ("cloze-sentences", "cloze-words")
 ROLES: Final[tuple[Role, ...]] = ("calibration", "selection", "evaluation")
-
-
-class Text(Strict):
-    """A text and how much of it is used."""
-
-    text: str = Field(
-        min_length=1,
-        description="A UTF-8 text: a path (from the recipe's folder), `packaged:calibration|selection|evaluation`"
-        " (small samples that come with lwq), or `hf://datasets/OWNER/NAME/FILE[@REVISION]`.",
-    )
-    n_ctx: int = Field(default=512, ge=32, le=1_048_576, description="Tokens in a window; its second half is scored.")
-    n_chunks: int | None = Field(
-        default=None, ge=1, description="Windows used from the start of the text; all when absent."
-    )
-    max_logits: str = Field(
-        default="",
-        description="Most that the base's stored log-probabilities may take (`8 GiB`): fewer windows are used then."
-        " A window takes about n_ctx × vocabulary bytes.",
-    )
-    keep_logits: bool | None = Field(
-        default=None,
-        description="Keep them in the cache when the run is finished; when absent, if they are below 4 GiB.",
-    )
-
-    @field_validator("max_logits")
-    @classmethod
-    def _size(cls, value: str) -> str:
-        try:
-            return value if not value or parse_size(value) else ""
-        except ValueError as error:
-            raise fault(str(error)) from None
-
-    @field_validator("n_ctx")
-    @classmethod
-    def _even(cls, value: int) -> int:
-        if value % 2:
-            raise fault("is odd; half of a window is scored, so it must be even")
-        return value
 
 
 class ThirdParty(Strict):
@@ -235,7 +197,7 @@ class Recipe(Strict):
         default="f16", description="Type of the base that everything is made from."
     )
     process_output: bool = Field(default=False, description="Collect importance for `output.weight` too.")
-    calibration: Text = Field(description="Text for the importance matrix.")
+    calibration: Calibration = Field(description="Text for the importance matrix, probes and scores.")
     selection: Text | None = Field(
         default=None, description="Text on which files are chosen; the evaluation text when absent."
     )

@@ -129,7 +129,7 @@ def _files(path: Path, name: str, columns: Mapping[str, str] | None) -> dict[str
         raw = path.read_bytes()
     where = str(path)
     if raw.startswith(_PARQUET):
-        read = read_records(_parquet_rows(path), name, columns)
+        read = read_records(parquet_rows(path), name, columns)
     elif is_binary(raw):
         read = Read(items=read_binary(raw, name, where))
     else:
@@ -160,7 +160,7 @@ def _decoded(raw: bytes, where: str) -> str:
         raise ItemsError(where, tuple(faults), hint=hint) from None
 
 
-def _parquet_rows(path: Path) -> list[tuple[int, Any]]:
+def parquet_rows(path: Path) -> list[tuple[int, Any]]:
     """(row from 1, record) of each row."""
     try:
         import pyarrow

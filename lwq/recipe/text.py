@@ -1,0 +1,88 @@
+"""Texts of a recipe, and what a calibration text may be mixed of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from lwq.recipe.budget import parse_size
+from lwq.recipe.target import Strict, fault
+
+
+class Text(Strict):
+    """A text and how much of it is used."""
+
+    text: str = Field(
+        min_length=1,
+        description="A UTF-8 text: a path (from the recipe's folder), `packaged:calibration|selection|evaluation`"
+        " (small samples that come with lwq), or `hf://datasets/OWNER/NAME/FILE[@REVISION]`.",
+    )
+    n_ctx: int = Field(default=512, ge=32, le=1_048_576, description="Tokens in a window; its second half is scored.")
+    n_chunks: int | None = Field(
+        default=None, ge=1, description="Windows used from the start of the text; all when absent."
+    )
+    max_logits: str = Field(
+        default="",
+        description="Most that the base's stored log-probabilities may take (`8 GiB`): fewer windows are used then."
+        " A window takes about n_ctx × vocabulary bytes.",
+    )
+    keep_logits: bool | None = Field(
+        default=None,
+        description="Keep them in the cache when the run is finished; when absent, if they are below 4 GiB.",
+    )
+
+    @field_validator("max_logits")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        try:
+            return value if not value or parse_size(value) else ""
+        except ValueError as error:
+            raise fault(str(error)) from None
+
+    @field_validator("n_ctx")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise fault("is odd; half of a window is scored, so it must be even")
+        return value
+
+
+class Part(Strict):
+    """One part of a mixed calibration text."""
+
+    text: str = Field(
+        min_length=1,
+        description="A UTF-8 text as above, or JSON lines or Parquet with texts in a column.",
+    )
+    share: float = Field(default=1.0, gt=0, description="Of the mixture's bytes, against the other parts' shares.")
+    column: str = Field(
+        default="", description="For JSON lines and Parquet: the column of texts; of chats `messages` when absent."
+    )
+    chat: bool = Field(
+        default=False,
+        description="The column holds conversations (lists of role and content), put through the model's template.",
+    )
+
+
+class Calibration(Text):
+    """The calibration text: one, or several parts mixed by their shares."""
+
+    text: str = Field(default="", description="A text as of the other tables; or name `parts`.")
+    parts: tuple[Part, ...] = Field(
+        default=(),
+        description="`[[calibration.parts]]`: as much of each as gives it its share without repeating anything, drawn"
+        " by `seed` and interleaved.",
+    )
+    seed: int = Field(default=1, ge=0, description="Of the draw from `parts`.")
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Calibration:
+        if bool(self.text) == bool(self.parts):
+            raise fault("names text and parts; one is enough" if self.text else "names neither text nor parts")
+        return self

@@ -25,7 +25,7 @@ OWNERS = {
     "subprocess": {"llama.process", "llama.process_group"},
     "click": {"cli"},
     "matplotlib": {"report"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "plan.chat"},
     "huggingface_hub": {"plan.hub", "report.metadata"},
     "scipy": {"bits.knapsack", "metrics.speeds"},
     "sqlite3": {"store.files"},

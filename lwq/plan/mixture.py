@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from lwq.errors import FileError, ModelError
-from lwq.gguf.header import GgufHeader, read_array, read_header
-from lwq.gguf.parse import BigArray
-from lwq.plan.hub import Source, fetch_text
+from lwq.errors import FileError
+from lwq.plan.chat import Render
+from lwq.plan.hub import fetch_text
 from lwq.recipe.text import Part
 from lwq.store.files import os_errors, write_atomic
 from lwq.tasks.files import parquet_rows
@@ -25,11 +21,10 @@ _PASSAGE: Final = 2000
 """Bytes from which the next blank line ends a passage of a plain text."""
 _BETWEEN: Final = "\n\n"
 _FORMS: Final = "a part with a column is JSON lines or Parquet"
-Render = Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Drawn:
+class _Contents:
     """What one part gives."""
 
     label: str
@@ -89,12 +84,12 @@ def _up_to(documents: Sequence[str], n_bytes: float) -> Iterator[tuple[float, st
         taken += size
 
 
-def _read(part: Part, folder: Path, home: Path, template: Callable[[], Render]) -> _Drawn:
+def _read(part: Part, folder: Path, home: Path, template: Callable[[], Render]) -> _Contents:
     path, label = fetch_text(part.text, recipe_dir=folder, home=home)
     with os_errors("read the text", path):
         raw = path.read_bytes()
     if not part.column and not part.chat:
-        return _Drawn(label=label, documents=tuple(_passages(_decoded(raw, path))))
+        return _Contents(label=label, documents=tuple(_passages(_decoded(raw, path))))
     column = part.column or "messages"
     rows = parquet_rows(path) if raw.startswith(b"PAR1") else list(_json_lines(_decoded(raw, path), path))
     values = [_value(record, column, row, path) for row, record in rows]
@@ -105,7 +100,7 @@ def _read(part: Part, folder: Path, home: Path, template: Callable[[], Render]) 
     if not texts:
         raise FileError(f"{path}: the column {column!r} holds no text", hint="name the column that does")
     how = "by the chat template" if part.chat else f"column {column}"
-    return _Drawn(label=f"{label} ({how})", documents=texts)
+    return _Contents(label=f"{label} ({how})", documents=texts)
 
 
 def _decoded(raw: bytes, path: Path) -> str:
@@ -175,73 +170,3 @@ def _messages(value: Any, row: int, path: Path) -> list[dict[str, str]]:
     if not messages:
         raise FileError(f"{path} row {row}: is no conversation: {str(value)[:60]!r}", hint="give a list of messages")
     return messages
-
-
-# the model's chat template
-
-
-def chat_template(source: Source) -> Render:
-    """What puts messages through a model's own template, as inference does, without the start token that tools add.
-
-    Raises:
-        ModelError: the model has none, or one that cannot be used.
-    """
-    if source.kind == "gguf":
-        text, bos, eos = _of_gguf(read_header(source.files[0]))
-    else:
-        text, bos, eos = _of_folder(source.files[0].parent)
-    if not text:
-        raise ModelError(f"{source.name}: has no chat template", hint="leave parts with chat = true out")
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _refused
-    environment.globals["strftime_now"] = lambda form: ""  # a date would make other bytes tomorrow
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-    try:
-        template = environment.from_string(text)
-    except TemplateError as error:
-        raise ModelError(f"{source.name}: its chat template cannot be read: {error}", hint="leave chats out") from None
-
-    def render(messages: Any) -> str:
-        try:
-            shown = template.render(messages=messages, bos_token=bos, eos_token=eos, add_generation_prompt=False)
-        except TemplateError as error:
-            hint = "leave that row out of the file"
-            raise ModelError(f"{source.name}: its chat template refuses a conversation: {error}", hint=hint) from None
-        return shown.removeprefix(bos) if bos else shown
-
-    return render
-
-
-def _refused(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _of_gguf(header: GgufHeader) -> tuple[str, str, str]:
-    def token(key: str) -> str:
-        number, tokens = header.number(f"tokenizer.ggml.{key}_token_id"), header.metadata.get("tokenizer.ggml.tokens")
-        if number is None or not isinstance(tokens, tuple | BigArray):
-            return ""
-        listed = read_array(header, "tokenizer.ggml.tokens")
-        return str(listed[number]) if number < len(listed) else ""
-
-    return header.text("tokenizer.chat_template"), token("bos"), token("eos")
-
-
-def _of_folder(folder: Path) -> tuple[str, str, str]:
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}
-    stated = config.get("chat_template") or ""
-    if isinstance(stated, list):
-        stated = next((t.get("template", "") for t in stated if t.get("name") == "default"), "")
-    file = folder / "chat_template.jinja"
-    text = file.read_text(encoding="utf-8") if file.is_file() else str(stated)
-
-    def token(key: str) -> str:
-        value = config.get(f"{key}_token")
-        return str(value.get("content", "")) if isinstance(value, dict) else str(value or "")
-
-    return text, token("bos"), token("eos")

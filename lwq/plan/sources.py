@@ -14,8 +14,9 @@ from lwq.errors import DownloadError, FileError, LwqError, ModelError
 from lwq.gguf.header import read_header, without_extension
 from lwq.gguf.types import FTYPES
 from lwq.gguf.usable import check_usable
+from lwq.plan.chat import Render, chat_template
 from lwq.plan.hub import Source, fetch_model, fetch_text
-from lwq.plan.mixture import Render, chat_template, mixed
+from lwq.plan.mixture import mixed
 from lwq.recipe.schema import Recipe, Task, ThirdParty, split_cloze
 from lwq.recipe.text import Calibration, Text
 from lwq.steps.step import Given

@@ -11,8 +11,9 @@ import pytest
 from lwq.errors import FileError, ModelError, RecipeError
 from lwq.gguf.header import read_header
 from lwq.gguf.rewrite import rewrite_gguf
+from lwq.plan.chat import Render, chat_template
 from lwq.plan.hub import Source
-from lwq.plan.mixture import Render, chat_template, mixed
+from lwq.plan.mixture import mixed
 from lwq.plan.sources import fetch
 from lwq.recipe.parse import parse_recipe
 from lwq.recipe.text import Part

@@ -148,14 +148,14 @@ def _from_hub(reference: str, on_progress: OnNote) -> Source:
         return Source(kind="gguf", files=tuple(Path(p) for p in paths), label=reference, licence=None)
     patterns = {"allow_patterns": list(_MODEL_FILES), "ignore_patterns": list(_TWICE)}
     snapshot = Path(_asked(reference, lambda: client.snapshot_download(repo, revision=revision, **patterns)))
-    try:
-        source = _folder(snapshot)
-    except ModelError:
+    if not (snapshot / "config.json").is_file() or not any(snapshot.glob("*.safetensors")):
         names = _asked(reference, lambda: client.list_repo_files(repo, revision=revision))
         ggufs = ", ".join(n for n in sorted(names) if is_named_gguf(n))
         hint = f"name one of its files, hf://{repo}/FILE: {ggufs}" if ggufs else "name the original's repository"
-        raise ModelError(f"{reference}: has no config.json and *.safetensors", hint=hint) from None
-    return Source(kind="hf-folder", files=source.files, label=reference, licence=source.licence)
+        raise ModelError(f"{reference}: has no config.json and *.safetensors", hint=hint)
+    source = _folder(snapshot)
+    label = reference if revision else reference + _revision(snapshot / "config.json")
+    return Source(kind="hf-folder", files=source.files, label=label, licence=source.licence)
 
 
 def _client() -> Any:

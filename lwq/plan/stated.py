@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix, unreached_experts
@@ -35,16 +37,26 @@ def card_facts(run: Run, base: convert.Result) -> CardFacts:
     card, general = run.recipe.card, dict(base.general)
     licences = general.get("license", ())
     licence = card.licence or run.sources.model.licence or (licences[0] if len(licences) == 1 else "")
-    found = map(repository_of, general.get("base_model.0.repo_url", ()))
+    found = map(repository_of, (*_repository(run), *general.get("base_model.0.repo_url", ())))
     return CardFacts(
         title=card.title or f"{run.sources.model.name} GGUF",
         author=card.author,
         licence=licence,
-        base_model=card.base_model or tuple(filter(None, found)),
+        base_model=card.base_model or tuple(filter(None, found))[:1],
         languages=card.languages or stated_languages(general.get("languages", ()))[0],
         tags=card.tags,
         description=card.description,
     )
+
+
+def _repository(run: Run) -> tuple[str, ...]:
+    """The original's own repository on the Hub, where it was fetched as that."""
+    model = run.sources.model
+    named = _ON_HUB.fullmatch(model.fetched.label) if model.kind == "hf-folder" else None
+    return (named[1],) if named else ()
+
+
+_ON_HUB: Final = re.compile(r"hf://([^/@]+/[^/@]+)(?:@.+)?")
 
 
 def _unreached(run: Run) -> Iterator[str]:

@@ -18,6 +18,7 @@ import pytest
 from lwq.errors import FileError, ModelError
 from lwq.llama.process import run_tool
 from lwq.plan.hub import Source, fetch_model, fetch_text
+from tests.gguf.test_hf_folder import stored
 from tests.tiny_models import write_split_llama, write_tiny_llama
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -40,6 +41,7 @@ try:
 except LwqError as error:
     print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
 """
+CONFIG = b'{"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1}'
 
 
 @dataclass
@@ -107,8 +109,11 @@ def _serve(answer: Callable[[str, str | None], tuple[int, dict[str, str], bytes]
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     hub = Hub()
-    whole = {"config.json": b"{}", "README.md": CARD.encode(), "tokenizer.json": b"{}"}
-    shards = {"model-00001-of-00002.safetensors": b"one", "model-00002-of-00002.safetensors": b"two"}
+    whole = {"config.json": CONFIG, "README.md": CARD.encode(), "tokenizer.json": b"{}"}
+    shards = {
+        "model-00001-of-00002.safetensors": stored({"one": ("F16", (2, 2))}),
+        "model-00002-of-00002.safetensors": stored({"two": ("F16", (2,))}),
+    }
     hub.repos = {
         "someone/whole": {**whole, **shards, "consolidated.safetensors": b"all again", "picture.png": b"x"},
         "someone/gated": {**whole, **shards},
@@ -143,7 +148,7 @@ def test_a_repository_becomes_a_folder_of_what_the_converter_needs(hub: Hub, tmp
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert found["kind"] == "hf-folder"
     assert found["files"] == ["README.md", "config.json", *shards, "tokenizer.json"]
-    assert (found["label"], found["name"], found["licence"]) == ("hf://someone/whole", "whole", "apache-2.0")
+    assert (found["label"], found["name"], found["licence"]) == (f"hf://someone/whole@{COMMIT}", "whole", "apache-2.0")
     assert found["notes"] == ["fetching hf://someone/whole"]
 
 
@@ -229,11 +234,12 @@ def test_a_first_shard_stands_for_all(tmp_path: Path) -> None:
 def test_a_folder_of_safetensors_is_a_model(tmp_path: Path) -> None:
     folder = tmp_path / "Some-Model"
     folder.mkdir()
-    for name in ("model.safetensors", "config.json"):
-        (folder / name).write_bytes(b"{}")
+    for name, raw in (("model.safetensors", stored({"one": ("F16", (2,))})), ("config.json", CONFIG)):
+        (folder / name).write_bytes(raw)
+    (folder / "tokenizer.json").write_bytes(b"{}")
     (folder / "README.md").write_text(CARD, encoding="utf-8")
     found = _fetch("Some-Model", tmp_path)
-    assert [p.name for p in found.files] == ["README.md", "config.json", "model.safetensors"]
+    assert [p.name for p in found.files] == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
     assert (found.kind, found.label, found.name, found.licence) == (
         "hf-folder", "Some-Model", "Some-Model", "apache-2.0",
     )  # fmt: skip
@@ -244,7 +250,7 @@ def test_a_folder_of_safetensors_is_a_model(tmp_path: Path) -> None:
     [
         ("tinny.gguf", "perhaps 'tiny.gguf'", "recipe's folder"),
         ("no/such/tiny.gguf", "nor a folder", "recipe's folder"),
-        ("folder", "without config.json and *.safetensors", "inside.gguf"),
+        ("folder", "a folder of GGUFs", "inside.gguf"),
         ("ftp://somewhere/tiny.gguf", "unknown kind", "hf://OWNER/NAME"),
         ("hf://only-a-name", "is not hf://OWNER/NAME", "recipe"),
         ("hf://datasets/someone/texts", "is not hf://OWNER/NAME", "recipe"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
+from lwq.gguf.safetensors import StoredTensor
 from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.gguf.types import TensorInfo
 from lwq.metrics.values import Damage, Estimate, Perplexity, Speed, TaskScore
@@ -17,6 +18,7 @@ from lwq.record.prune import PrunedParts, PruningFacts
 from lwq.record.search import Search, Sensitivity
 
 SCHEMA: Final = 4
+AnyTensor = TypeVar("AnyTensor", TensorInfo, StoredTensor)
 Role = Literal["calibration", "selection", "evaluation"]
 """What a text is used for."""
 
@@ -44,9 +46,9 @@ class FileFacts:
     classes: tuple[TypeShare, ...]
 
 
-def shares(tensors: Iterable[TensorInfo], by: Callable[[TensorInfo], str]) -> tuple[TypeShare, ...]:
-    """Tensors, bytes and elements by type or class, largest first."""
-    groups: dict[str, list[TensorInfo]] = {}
+def shares(tensors: Iterable[AnyTensor], by: Callable[[AnyTensor], str]) -> tuple[TypeShare, ...]:
+    """Tensors, bytes and elements by type or class, largest first; of a GGUF or of safetensors."""
+    groups: dict[str, list[AnyTensor]] = {}
     for tensor in tensors:
         groups.setdefault(by(tensor), []).append(tensor)
     each = (

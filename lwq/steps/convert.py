@@ -11,7 +11,6 @@ from lwq.errors import ModelError
 from lwq.gguf.data import was_quantized
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.hf_folder import ModelFolder, read_folder
-from lwq.gguf.safetensors import StoredTensor
 from lwq.gguf.scan import scan_f16_range
 from lwq.gguf.usable import check_usable
 from lwq.llama import converter, tools
@@ -78,30 +77,15 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     base = read_header(ctx.folder / inputs.file)
     return Result(
         facts=file_facts(base),
-        original_types=_stored(folder) if folder else shares(header.tensors, lambda t: t.ggml_type),
+        original_types=shares(folder.tensors, lambda t: t.dtype.lower())
+        if folder
+        else shares(header.tensors, lambda t: t.ggml_type),
         was_quantized=quantized or bool(folder and folder.quantized_as),
         general=_general(base),
         notes=(*_shard_notes(header), *_method_notes(folder), *notes, *why),
         projector=projector,
         keep_links=(inputs.file,) if as_it_is and inputs.kind == "gguf" else (),
     )
-
-
-def _stored(folder: ModelFolder) -> tuple[TypeShare, ...]:
-    """What the safetensors hold, by dtype."""
-    of_type: dict[str, list[StoredTensor]] = {}
-    for tensor in folder.tensors:
-        of_type.setdefault(tensor.dtype.lower(), []).append(tensor)
-    each = (
-        TypeShare(
-            name=name,
-            n_tensors=len(group),
-            n_bytes=sum(t.n_bytes for t in group),
-            n_elements=sum(t.n_elements for t in group),
-        )
-        for name, group in of_type.items()
-    )
-    return tuple(sorted(each, key=lambda share: (-share.n_bytes, share.name)))
 
 
 def _method_notes(folder: ModelFolder | None) -> tuple[str, ...]:

@@ -131,7 +131,8 @@ def _obstacle(target: Target, header: GgufHeader) -> str:
     model_and_layers = (header.architecture, header.n_layer_all, header.metadata, target.prune_layers)
     if not target.is_cut():
         why = prune_obstacle(*model_and_layers)
-        return f"{why}; heal = true lets lwq write the pruned base where that can be done" if why else ""
+        way_out = "heal = true lets lwq write the pruned base where that can be done"
+        return f"llama-quantize would not prune these layers rightly: {why}; {way_out}" if why else ""
     try:
         without_layers(*model_and_layers)
     except ModelError as error:

@@ -74,7 +74,7 @@ def test_plan_before_anything_ran_tells_sizes_and_runs_nothing(folder: Path, too
     ("change", "code", "told"),
     [
         (("tiny.gguf", "absent.gguf"), 1, "absent.gguf: no such model"),
-        (("tiny.gguf", "."), 1, "a folder without config.json"),
+        (("tiny.gguf", "."), 1, "a folder of GGUFs"),
         (("tiny.gguf", "cut.gguf"), 1, "cut.gguf"),
         (("tiny.gguf", "text.gguf"), 1, "text.gguf"),
         (("tiny.gguf", "alien.gguf"), 1, "alien"),

@@ -65,9 +65,13 @@ def write_shape(name: str, folder: Path) -> Path:
 
 
 def measured(*arguments: str, cwd: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """What a command printed as JSON, and the most memory and the bytes read of it and all that it started."""
+    """What a command printed as JSON, and the most memory and the bytes read of it and all that it started.
+
+    It may say that this machine cannot do it: exit code 1.
+    """
     command = [sys.executable, "-c", MEASURED, *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
     return json.loads(done.stdout), json.loads((cwd / "used.json").read_text())
 
 
@@ -151,7 +155,7 @@ def test_a_tenth_of_the_memory_is_refused_before_the_start_by_name(tmp_path: Pat
     assert "lower n_fit_windows of [pruning]" in told
     assert not list(tools_home.glob("steps/*"))
     verdict = lwq("plan", "shape.toml", cwd=tmp_path, data_bytes=own // 10)
-    assert verdict.returncode == 0
+    assert verdict.returncode == 1
     assert "cannot be done: heal needs at least" in verdict.stdout
 
 

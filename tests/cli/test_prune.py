@@ -41,7 +41,7 @@ def folder(tmp_path: Path, tools_home: Path) -> Path:
         ("tiny.gguf --count 4 --allow-edge", 1, "4 layers cannot go: only 3 of this model's 4 may"),
         ("short.gguf --layers 1", 1, "short.gguf: truncated"),
         ("none.gguf --layers 1", 1, "no such model"),
-        (". --layers 1", 1, "a folder without config.json"),
+        (". --layers 1", 1, "a folder of GGUFs"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_line_with_a_hint(arguments: str, code: int, told: str, folder: Path) -> None:

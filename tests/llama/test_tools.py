@@ -12,6 +12,7 @@ import pytest
 
 from lwq.errors import LwqError, ModelError, ToolError, TranscriptError
 from lwq.gguf.header import read_header
+from lwq.gguf.write import write_gguf
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest, KldRequest, QuantizeRequest, TaskRequest, TextRequest, Window
 from lwq.llama.toolchain import Toolchain
@@ -161,8 +162,10 @@ def test_imatrix_of_fewer_windows_than_asked_for_is_refused(tmp_path: Path) -> N
 
 
 def test_quantize_options_come_before_the_files(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "whole.gguf", {"general.name": "whole"}, {})
+    whole = (tmp_path / "whole.gguf").read_bytes()
     fake = make_fake_toolchain(
-        tmp_path / "bin", {"llama-quantize": Replay(stdout="quantize time\n", files={"q.gguf": b"GGUF"})}
+        tmp_path / "bin", {"llama-quantize": Replay(stdout="quantize time\n", files={"q.gguf": whole})}
     )
     request = QuantizeRequest(
         model="m.gguf",
@@ -180,6 +183,17 @@ def test_quantize_options_come_before_the_files(tmp_path: Path) -> None:
         *words("--prune-layers 4,5 --override-kv a=str:c --override-kv"),
         *("general.quantized_by=str:A B", "m.gguf", "q.gguf", "Q4_K_M", "2"),
     )
+
+
+def test_a_file_that_a_tool_left_half_written_is_told_as_that(tmp_path: Path) -> None:
+    replay = Replay(stdout="quantize time\n", files={"q.gguf": b"GGUF"})
+    fake = make_fake_toolchain(tmp_path / "bin", {"llama-quantize": replay})
+    request = QuantizeRequest(model="m.gguf", output="q.gguf", ftype="Q4_K_M")
+    with pytest.raises(
+        ToolError, match=r"llama-quantize: ended well, but what it wrote is not whole: .*q\.gguf"
+    ) as caught:
+        tools.quantize(fake, request, cwd=tmp_path, threads=2)
+    assert "is the disk full?" in caught.value.hint
 
 
 @pytest.fixture

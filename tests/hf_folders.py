@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 N_EMBD, N_FF, N_HEAD, N_LAYER, N_VOCAB = 256, 512, 8, 4, 320
+N_TOWER = 4
 
 
 def write_folder(folder: Path, dtype: str) -> None:
@@ -74,7 +75,7 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 def write_mistral3(folder: Path) -> None:
-    """A language model of five layers and a tower of two, in two shards with an index."""
+    """A language model of five layers and a tower of four, in two shards with an index."""
     import mistral_common
     import torch
     from safetensors.torch import save_file
@@ -101,7 +102,7 @@ def write_mistral3(folder: Path) -> None:
         text[f"{layer}mlp.up_proj.weight"] = matrix(N_FF, N_EMBD)
         text[f"{layer}mlp.down_proj.weight"] = matrix(N_EMBD, N_FF)
     tower = {"vision_tower.patch_conv.weight": matrix(n_tower, 3, 14, 14), "vision_tower.ln_pre.weight": ones(n_tower)}
-    for i in range(2):
+    for i in range(N_TOWER):  # more than two: the converter takes linear_2 for one of as many
         layer = f"vision_tower.transformer.layers.{i}."
         tower |= {f"{layer}attention_norm.weight": ones(n_tower), f"{layer}ffn_norm.weight": ones(n_tower)}
         tower |= {f"{layer}attention.{name}_proj.weight": matrix(n_tower, n_tower) for name in "qkvo"}
@@ -152,7 +153,7 @@ def _mistral3_config(n_vocab: int, n_tower: int) -> dict[str, Any]:
             "head_dim": 32,
             "intermediate_size": 128,
             "num_attention_heads": 2,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": N_TOWER,
             "num_channels": 3,
             "image_size": 56,
             "patch_size": 14,

@@ -67,7 +67,7 @@ def converter_python(on_progress: OnProgress = quiet) -> Path:
     with lock(folder.parent / f"{folder.name}.lock", on_wait=lambda: on_progress(waiting, 0, 0)):
         if not is_whole(folder):
             _make(folder, on_progress)
-    return python_of(folder)
+    return _python_of(folder)
 
 
 def current() -> Path:
@@ -83,10 +83,10 @@ def environments() -> Iterator[Path]:
 
 def is_whole(folder: Path) -> bool:
     """Whether an environment was finished."""
-    return (folder / "complete").exists() and python_of(folder).exists()
+    return (folder / "complete").exists() and _python_of(folder).exists()
 
 
-def python_of(folder: Path) -> Path:
+def _python_of(folder: Path) -> Path:
     """The Python of an environment."""
     return folder / "bin" / "python"
 
@@ -128,7 +128,7 @@ def _make(folder: Path, on_progress: OnProgress) -> None:
         heard = _Heard(on_progress=on_progress)
         _install(folder, (f"torch=={TORCH}", *_from_index(folder, on_progress)), heard)
         _install(folder, ("-r", str(versions)), heard)
-        lacks = run_tool((str(python_of(folder)), "-c", _MISSING, *MODULES), cwd=folder).stdout.strip()
+        lacks = run_tool((str(_python_of(folder)), "-c", _MISSING, *MODULES), cwd=folder).stdout.strip()
         if lacks:
             raise ToolError(f"the converter's environment lacks {lacks} after its installation", hint="report it")
         write_atomic(folder / "complete", "complete\n")
@@ -162,7 +162,7 @@ def _answers(address: str) -> bool:
 def _is_for_cuda(folder: Path) -> bool:
     """Whether what pip would take for PyTorch brings NVIDIA's libraries."""
     options = ("--dry-run", "--quiet", "--report", "-")
-    done = run_tool((str(python_of(folder)), *_PIP, *options, f"torch=={TORCH}"), cwd=folder, check=False)
+    done = run_tool((str(_python_of(folder)), *_PIP, *options, f"torch=={TORCH}"), cwd=folder, check=False)
     try:
         names = [item["metadata"]["name"] for item in json.loads(done.stdout)["install"]]
     except (ValueError, KeyError, TypeError):
@@ -204,7 +204,7 @@ _UNITS: Final = {"kB": 1e-3, "MB": 1.0, "GB": 1e3}
 
 
 def _install(folder: Path, what: tuple[str, ...], heard: _Heard) -> None:
-    done = run_tool((str(python_of(folder)), *_PIP, *what), cwd=folder, on_output=heard, check=False)
+    done = run_tool((str(_python_of(folder)), *_PIP, *what), cwd=folder, on_output=heard, check=False)
     if done.returncode == 0:
         return
     said = (done.stdout + done.stderr).strip()

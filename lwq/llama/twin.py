@@ -14,7 +14,7 @@ from typing import Final
 
 from lwq.errors import ModelError, ToolError
 from lwq.llama.converter import complaint_of, script
-from lwq.llama.converter_env import current, is_whole, python_of
+from lwq.llama.converter_env import converter_python, current, is_whole
 from lwq.llama.process import run_tool
 from lwq.llama.toolchain import COMMIT, home
 from lwq.store.files import lock, os_errors
@@ -51,13 +51,12 @@ def twin_of(folder: Path, outtype: str) -> Path | None:
         None where the converter's environment is not there yet (``lwq toolchain converter`` makes it).
 
     Raises:
+        FileError: ``LWQ_CONVERT_PYTHON`` cannot be used.
         ModelError: the converter does not take the folder, in its own words.
     """
-    program = python_of(current()) if is_whole(current()) else None
-    if given := os.environ.get("LWQ_CONVERT_PYTHON"):
-        program = Path(given).absolute() if os.sep in given else None
-    if program is None:
+    if not os.environ.get("LWQ_CONVERT_PYTHON") and not is_whole(current()):
         return None
+    program = converter_python()
     facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file()]
     key = hashlib.sha256(repr((COMMIT, outtype, str(folder.resolve()), facts)).encode()).hexdigest()[:16]
     twin = home() / "twins" / f"{key}.gguf"

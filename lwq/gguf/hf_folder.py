@@ -19,6 +19,11 @@ _DEQUANTIZED: Final = ("bitnet", "fp8", "gptq", "compressed-tensors", "modelopt"
 """What the converter turns back into floats. Source: conversion/base.py ``dequant_model``."""
 _OLDER_TOKENS: Final = ({"rank": 10, "token_str": "[IMG]"}, {"rank": 12, "token_str": "[IMG_BREAK]"})
 """Of tekken files that do not list theirs. Source: mistral-common, ``Tekkenizer.DEPRECATED_SPECIAL_TOKENS``."""
+_PIXTRAL_IMAGES: Final = {
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+"""How mistral-common normalizes images. Source: conversion/base.py, ``_MISTRAL_COMMON_DATASET_MEAN`` and ``_STD``."""
 _INDEX: Final = "model.safetensors.index.json"
 _MAP: Final = re.compile(r"^(TEXT|MMPROJ)_MODEL_MAP.*?^\}", re.MULTILINE | re.DOTALL)
 _PAIR: Final = re.compile(r'^    "(\w+)": "\w+",$', re.MULTILINE)
@@ -74,16 +79,21 @@ class ModelFolder:
         matrices = {t.dtype for t in self.tensors if len(t.shape) > 1}
         return "f32" if "F32" in matrices and not self.quantized_as else "auto"
 
-    def added_tokens(self) -> dict[str, dict[str, str]]:
-        """Special tokens of a ``tekken.json`` as a ``tokenizer_config.json`` has them; none where that is there."""
-        tekken = self.path / "tekken.json"
-        if not tekken.is_file() or (self.path / "tokenizer_config.json").is_file():
+    def beside_a_tower(self) -> dict[str, Any]:
+        """Files that the converter wants of a tower and that folders with a ``tekken.json`` lack: name → what JSON."""
+        tekken, files = self.path / "tekken.json", dict[str, Any]()
+        if not tekken.is_file():
             return {}
-        try:
-            stated = json.loads(tekken.read_text(encoding="utf-8")).get("special_tokens") or _OLDER_TOKENS
-            return {str(entry["rank"]): {"content": str(entry["token_str"])} for entry in stated}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{tekken}: cannot be read: {error}", hint="fetch it again") from None
+        if not (self.path / "preprocessor_config.json").is_file():
+            files["preprocessor_config.json"] = _PIXTRAL_IMAGES
+        if not (self.path / "tokenizer_config.json").is_file():
+            try:
+                stated = json.loads(tekken.read_text(encoding="utf-8")).get("special_tokens") or _OLDER_TOKENS
+                added = {str(entry["rank"]): {"content": str(entry["token_str"])} for entry in stated}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ModelError(f"{tekken}: cannot be read: {error}", hint="fetch it again") from None
+            files["tokenizer_config.json"] = {"added_tokens_decoder": added}
+        return files
 
 
 def read_folder(path: Path) -> ModelFolder:

@@ -117,8 +117,8 @@ def _projector(inputs: Inputs, ctx: Context, folder: ModelFolder) -> tuple[str, 
     staged.mkdir()
     for path in folder.path.iterdir():
         (staged / path.name).symlink_to(path.resolve())
-    if added := folder.added_tokens():  # the converter looks for a token that marks images there, tekken or not
-        write_atomic(staged / "tokenizer_config.json", json.dumps({"added_tokens_decoder": added}))
+    for name, content in folder.beside_a_tower().items():
+        write_atomic(staged / name, json.dumps(content))
     try:
         ctx.ran(converter.hf_to_gguf(staged.name, file, outtype="f16", cwd=ctx.folder, projector=True))
     except ModelError as error:

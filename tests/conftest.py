@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lwq.llama.devices import RPC
 from lwq.llama.toolchain import REMOTE, RPC_SERVER, Toolchain, find, find_for, home
 from lwq.plan import execution
 from lwq.plan.child import here
 
+settings.register_profile("lwq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lwq")  # how busy a machine is fails no test
 REAL_HOME = home()
 REGISTERED = ("git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi")
 

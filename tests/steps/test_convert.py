@@ -15,6 +15,7 @@ import pytest
 
 from lwq.gguf.data import read_tensor
 from lwq.gguf.header import read_header
+from lwq.llama.converter_env import current
 from lwq.llama.toolchain import source_folder
 from tests.cli.test_main import lwq
 from tests.conftest import REAL_HOME
@@ -43,8 +44,7 @@ ftype = "Q8_0"
 @pytest.fixture(scope="module")
 def python() -> Path:
     """The converter's Python (`make test` makes it first)."""
-    (folder,) = (p.parent for p in (REAL_HOME / "converter").glob("*/complete"))
-    return folder / "bin" / "python"
+    return REAL_HOME / "converter" / current().name / "bin" / "python"
 
 
 @pytest.fixture

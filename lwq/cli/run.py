@@ -72,9 +72,11 @@ def _check(job: Job, progress: Progress) -> None:
     """Refuses what cannot be done here before the first step; of a folder all is known once it could be converted."""
     if not job.forecast().n_missing:
         return
+    was_known = job.header() is not None  # then what is asked of the model was checked with the recipe
     ready(job, progress)
     if header := job.header():
-        check_asked(job.recipe, header, job.machine.toolchain)
+        if not was_known:
+            check_asked(job.recipe, header, job.machine.toolchain)
         files = planned_files(job.recipe, header, job.machine.toolchain)
         check_files(files)
         check_fits(job, header, files)

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from lwq.errors import FileError, ModelError, RecipeError
 from lwq.gguf.header import read_header
@@ -77,9 +79,6 @@ def test_parts_are_interleaved(folder: Path) -> None:
 
 
 def test_a_parquet_column_gives_what_the_same_rows_of_json_give(folder: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     rows = [json.loads(line) for line in (folder / "code.jsonl").read_text().splitlines()]
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "code.parquet")
     as_parquet, _, _ = mix(folder, PARTS[0], Part(text="code.parquet", column="code"))

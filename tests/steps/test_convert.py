@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,7 +116,6 @@ def test_what_a_recipe_asks_in_vain_is_told_before_the_conversion(write: Callabl
     assert json.loads((tmp_path / "tiny" / "config.json").read_text())["num_hidden_layers"] == 4
 
 
-@pytest.mark.skipif(not shutil.which("env"), reason="POSIX")
 def test_a_python_of_the_users_own_is_taken_and_checked(
     write: Callable[[str], Path], tmp_path: Path, python: Path
 ) -> None:

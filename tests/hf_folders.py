@@ -57,10 +57,10 @@ def write_folder(folder: Path, dtype: str) -> None:
         "eos_token_id": 2,
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    _write_tokenizer(folder)
+    train_sentencepiece(folder)
 
 
-def _write_tokenizer(folder: Path) -> None:
+def train_sentencepiece(folder: Path) -> None:
     """SentencePiece with byte fallback, trained on syllables."""
     import sentencepiece
 

@@ -81,7 +81,21 @@ def _check_tokenizer(header: GgufHeader) -> None:
     if "tokenizer.ggml.tokens" not in header.metadata:
         raise ModelError(f"{path}: has no tokens (tokenizer.ggml.tokens)", hint="convert the model anew")
     first: dict[object, int] = {}
-    for i, token in enumerate(read_array(header, "tokenizer.ggml.tokens")):
+    tokens = read_array(header, "tokenizer.ggml.tokens")
+    embedding = next((t for t in header.tensors if t.name == "token_embd.weight"), None)
+    if embedding and len(embedding.ne) > 1 and embedding.ne[1] != len(tokens):
+        raise ModelError(
+            f"{path}: has {len(tokens):,} tokens, but {embedding.ne[1]:,} rows in {embedding.name}; llama.cpp loads no"
+            " such model",
+            hint="convert it anew, with vocab_size in config.json as many as the rows",
+        )
+    if model == "llama" and not {"<0x0A>", "\n"} & set(tokens):
+        raise ModelError(
+            f"{path}: a SentencePiece vocabulary (tokenizer.ggml.model is 'llama') without a token for line ends"
+            " (<0x0A>), of which llama.cpp dies",
+            hint="convert it anew with the tokenizer as its publisher ships it",
+        )
+    for i, token in enumerate(tokens):
         if (before := first.setdefault(token, i)) != i and token != "":
             raise ModelError(
                 f"{path}: tokens {before} and {i} are both {token!r}; llama.cpp gives up on such a vocabulary",

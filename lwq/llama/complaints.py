@@ -88,6 +88,11 @@ _KNOWN: Final = (
         "mend the tokenizer in the model's Hugging Face folder and convert it anew",
     ),
     (
+        r"what\(\):\s+unordered_map::at",
+        "the model's vocabulary has no token for a byte of the text",
+        "convert it anew with the tokenizer as its publisher ships it",
+    ),
+    (
         r"(?:binary_op|unary_op): unsupported types:? (.*)",
         "the model has a tensor in a type that llama.cpp does not compute with ({0})",
         "convert it anew from its Hugging Face folder: norms and biases must be F32",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 from lwq.errors import ModelError, ToolError
 from lwq.llama.converter_env import converter_python
@@ -19,10 +21,54 @@ def script() -> Path:
     return fill_source(source_folder(), PIN, scratch=home() / "src") / SCRIPT
 
 
-def complaint_of(error: ToolError) -> str:
-    """What the converter says at last: the line of its exception, in place of its traceback."""
-    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
-    return f"the converter: {lines[-1]}" if lines else "the converter failed"
+def complaint_of(error: ToolError) -> tuple[str, str]:
+    """What the converter says at last, in a sentence with a way out, in place of its traceback."""
+    lines = [line.strip() for line in error.message.splitlines() if line.strip(" ^~")]
+    last = lines[-1] if lines else "failed"
+    for pattern, said, hint in _KNOWN:
+        if match := re.search(pattern, last):
+            return said.format(*match.groups()), hint
+    where = next((i for i in reversed(range(len(lines) - 1)) if lines[i].startswith("File ")), None)
+    if where is not None and _BARE.fullmatch(last):
+        last = f"{last.rstrip(':')} at `{lines[where + 1]}`"
+    return f"the converter: {last}", _HINT
+
+
+_HINT: Final = "the folder needs config.json, the tokenizer and all safetensors of an architecture llama.cpp knows"
+_BARE: Final = re.compile(r"[\w.]+(?:Error|Exception):?")
+"""An exception that says nothing more; the line of source that raised it does."""
+_KNOWN: Final = (
+    (
+        r"^KeyError: (.+)$",
+        "the converter misses {0}, in config.json or among the tokens",
+        "take config.json and the tokenizer's files as their publisher ships them, all of one version",
+    ),
+    (
+        r"^ValueError: Can not map tensor (.+)$",
+        "the converter knows no tensor {0} in this architecture",
+        "merge adapters and remove what was added to the model; a newer lwq may pin a llama.cpp that knows it",
+    ),
+    (
+        r"^FileNotFoundError: File not found: .*?([^/]+)$",
+        "lacks {0}, which the converter needs for this architecture",
+        "fetch it into the folder",
+    ),
+    (
+        r"BPE pre-tokenizer was not recognized",
+        "its tokenizer splits words in none of the ways that the pinned llama.cpp knows",
+        "take the tokenizer as its publisher ships it; a newer lwq may pin a llama.cpp that knows it",
+    ),
+    (
+        r"^struct\.error: (.+)$",
+        "a value in config.json is of another type than the converter expects ({0})",
+        "compare it with the config.json of a published model of this architecture",
+    ),
+    (
+        r"No space left on device",
+        "the disk is full",
+        "free some room (`lwq cache gc`), or set LWQ_HOME to a larger disk",
+    ),
+)
 
 
 def hf_to_gguf(folder: str, output: str, *, outtype: str, cwd: Path, projector: bool = False) -> Ran:
@@ -39,8 +85,8 @@ def hf_to_gguf(folder: str, output: str, *, outtype: str, cwd: Path, projector: 
     try:
         done = run_tool((str(converter_python()), str(script()), *arguments), cwd=cwd)
     except ToolError as error:
-        hint = "the folder needs config.json, the tokenizer and all safetensors of an architecture llama.cpp knows"
-        raise ModelError(f"{folder}: {complaint_of(error)}\n{error.message}", hint=hint) from None
+        said, hint = complaint_of(error)
+        raise ModelError(f"{folder}: {said}\n{error.message}", hint=hint) from None
     prefixed = cwd / f"mmproj-{output}"
     if projector and prefixed.is_file():
         prefixed.rename(cwd / output)

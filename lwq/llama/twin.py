@@ -75,5 +75,6 @@ def _make(program: Path, folder: Path, outtype: str, twin: Path) -> None:
     try:
         run_tool((str(program), "-c", _WITHOUT_DATA, str(script()), *arguments), cwd=twin.parent)
     except ToolError as error:
-        raise ModelError(f"{folder}: {complaint_of(error)}", hint="`lwq plan` shows what lwq itself reads") from None
+        said, hint = complaint_of(error)
+        raise ModelError(f"{folder}: {said}", hint=hint) from None
     os.replace(unfinished, twin)

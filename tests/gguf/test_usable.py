@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,13 @@ def test_what_no_tool_can_measure_is_named(
 
 def test_an_end_token_that_is_not_added_is_no_fault(model: GgufHeader, tmp_path: Path) -> None:
     check_usable(changed(model, tmp_path, {"tokenizer.ggml.add_eos_token": False}))
+
+
+def test_more_rows_of_the_embedding_than_tokens_are_told(model: GgufHeader) -> None:
+    tensors = tuple(replace(t, ne=(t.ne[0], 323)) if t.name == "token_embd.weight" else t for t in model.tensors)
+    assert "has 320 tokens, but 323 rows in token_embd.weight" in refused(
+        replace(model, shards=(replace(model.shards[0], tensors=tensors),))
+    )
 
 
 def test_a_token_that_is_there_twice_is_named_with_both_places(model: GgufHeader, tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def chat_template(source: Source) -> Render:
     return render
 
 
+def has_chat_template(source: Source) -> bool:
+    """Whether the model has a template that conversations can be put through."""
+    try:
+        return bool(chat_template(source)([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]))
+    except ModelError:
+        return False
+
+
 def _refused(message: str) -> None:
     raise TemplateError(message)
 

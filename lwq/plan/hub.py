@@ -95,10 +95,10 @@ def _revision(path: Path) -> str:
 
 def _packaged(name: str) -> Path:
     folder = Path(str(resources.files("lwq.plan").joinpath("texts")))
-    known = sorted(p.stem for p in folder.glob("*.txt") if p.stem != "NOTICE")
+    known = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix in (".txt", ".jsonl") and p.stem != "NOTICE"}
     if name not in known:
         raise FileError(f"packaged:{name}: no such text", hint=f"packaged texts: {', '.join(known)}")
-    return folder / f"{name}.txt"
+    return known[name]
 
 
 def _near(path: Path) -> str:

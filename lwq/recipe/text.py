@@ -16,7 +16,9 @@ class Text(Strict):
     text: str = Field(
         min_length=1,
         description="A UTF-8 text: a path (from the recipe's folder), `packaged:calibration|selection|evaluation`"
-        " (small samples that come with lwq), or `hf://datasets/OWNER/NAME/FILE[@REVISION]`.",
+        " (small samples that come with lwq), `packaged:prose|code|tables|languages` (parts of a calibration text; with"
+        " them `packaged:dialogue`, conversations for a part with `chat = true`), or"
+        " `hf://datasets/OWNER/NAME/FILE[@REVISION]`.",
     )
     n_ctx: int = Field(default=512, ge=32, le=1_048_576, description="Tokens in a window; its second half is scored.")
     n_chunks: int | None = Field(

@@ -279,7 +279,7 @@ def test_texts_come_from_paths_and_from_the_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "where", "said"),
     [
-        ("packaged:calibrasion", "hint", "calibration, evaluation, selection"),
+        ("packaged:calibrasion", "hint", "calibration, code, dialogue, evaluation, languages, prose, selection"),
         ("mime.txt", "message", "perhaps 'mine.txt'"),
         ("https://somewhere/a.txt", "hint", "hf://datasets/OWNER/NAME/FILE"),
     ],

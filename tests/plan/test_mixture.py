@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from pyarrow import parquet
 from lwq.errors import FileError, ModelError, RecipeError
 from lwq.gguf.header import read_header
 from lwq.gguf.rewrite import rewrite_gguf
-from lwq.plan.chat import Render, chat_template
-from lwq.plan.hub import Source
+from lwq.plan.chat import Render, chat_template, has_chat_template
+from lwq.plan.hub import Source, fetch_text
 from lwq.plan.mixture import mixed
-from lwq.plan.sources import fetch
+from lwq.plan.sources import Fetched, _shared, fetch
 from lwq.recipe.parse import parse_recipe
 from lwq.recipe.text import Part
+from lwq.steps.step import Given
 from tests.tiny_models import write_tiny_llama, write_tiny_text
 
 TEMPLATE = """{{ bos_token }}{% for message in messages %}
@@ -155,3 +158,46 @@ ftype = "Q8_0"
     ):
         with pytest.raises(RecipeError, match=told):
             parse_recipe(wrong, "mix.toml")
+
+
+DOMAINS = ("prose", "code", "tables", "languages", "dialogue")
+SCRIPTS = (
+    *("CYRILLIC", "GREEK", "ARABIC", "DEVANAGARI", "TAMIL", "CJK UNIFIED", "HIRAGANA", "KATAKANA", "HANGUL"),
+    "LATIN",
+)
+
+
+def packaged(name: str, folder: Path) -> Fetched:
+    path, label = fetch_text(f"packaged:{name}", recipe_dir=folder, home=folder)
+    return Fetched(given=Given(sha256=name, name=name), paths=(path,), label=label)
+
+
+def test_packaged_domains_mix_by_the_shares_of_a_new_recipe(folder: Path) -> None:
+    shares = (0.25, 0.2, 0.1, 0.25, 0.2)
+    parts = [Part(text=f"packaged:{n}", share=s, chat=n == "dialogue") for n, s in zip(DOMAINS, shares, strict=True)]
+    text, label, _ = mix(folder, *parts)
+    assert len(text.encode()) > 400_000
+    assert [float(one.split("%")[0]) / 100 for one in label.split(", ")] == pytest.approx(shares, abs=0.01)
+
+
+def test_packaged_languages_are_of_many_scripts_and_dialogues_are_conversations(folder: Path) -> None:
+    letters = Counter(unicodedata.name(c, "") for c in packaged("languages", folder).paths[0].read_text("utf-8"))
+    counts = {script: sum(n for name, n in letters.items() if name.startswith(script)) for script in SCRIPTS}
+    assert min(counts.values()) > 500, counts
+    rows = packaged("dialogue", folder).paths[0].read_text("utf-8").split("\n")[:-1]
+    assert len(rows) > 90
+    for row in map(json.loads, rows):
+        roles = [message["role"] for message in row["messages"]]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)  # what every template takes
+        assert all(message["content"].strip() for message in row["messages"])
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_packaged_domains_share_nothing_with_what_is_scored(folder: Path, domain: str) -> None:
+    for scored in ("selection", "evaluation"):
+        assert _shared(packaged(domain, folder), packaged(scored, folder)) == ""
+
+
+def test_a_model_without_a_chat_template_is_told_apart(folder: Path) -> None:
+    assert has_chat_template(source_of(folder, TEMPLATE))
+    assert not has_chat_template(source_of(folder, ""))

@@ -6,14 +6,19 @@ import json
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import click
 
 from lwq.errors import FileError
 from lwq.gguf.header import without_extension
+from lwq.plan.chat import has_chat_template
 from lwq.plan.job import read_recipe
 from lwq.plan.sources import look_at
 from lwq.store.files import write_atomic
+
+_CHATS: Final = re.compile(r"\[\[calibration\.parts\]\]\n(?:\w.*\n)*chat = true.*\n\n")
+"""The template's part of conversations, which needs a chat template."""
 
 
 @click.group("recipe")
@@ -50,13 +55,15 @@ def init_command(model: str, out: Path | None, force: bool) -> None:
     path = out or Path("recipes") / f"{name}.toml"
     if path.exists() and not force:
         raise FileError(f"{path}: exists already", hint="name another with --out, or replace it with --force")
-    reference = model
+    reference, has_chats = model, True
     if "://" not in model:
         import os
 
-        look_at(Path(model))
+        has_chats = has_chat_template(look_at(Path(model)))
         reference = Path(os.path.relpath(Path(model).absolute(), path.parent.absolute())).as_posix()
     template = resources.files("lwq.recipe").joinpath("template.toml").read_text(encoding="utf-8")
+    if not has_chats:
+        template = _CHATS.sub("", template)
     text = template.replace("@NAME@", name).replace("@MODEL@", json.dumps(reference))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text)

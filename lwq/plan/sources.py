@@ -110,11 +110,12 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote, *, look: bo
     )
 
 
-def look_at(path: Path) -> None:
-    """Raises ModelError where a local file or folder is no model that can be measured."""
+def look_at(path: Path) -> Source:
+    """The source of a local model; raises ModelError where it is none that can be measured."""
     source = fetch_model(str(path.absolute()), recipe_dir=path.parent, home=Path(), on_progress=lambda _: None)
     if source.kind == "gguf":
         check_usable(read_header(source.files[0]))
+    return source
 
 
 def _joined(faults: list[LwqError]) -> LwqError:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lwq.gguf.header import read_header
+from lwq.gguf.rewrite import rewrite_gguf
 from tests.run_tiny import RECIPE, write_inputs
 from tests.tiny_models import write_split_llama, write_tiny_gemma3
 
@@ -162,8 +164,20 @@ def test_init_writes_a_recipe_that_checks(folder: Path) -> None:
     said = lwq("init", "tiny.gguf", cwd=folder)
     assert said.code == 0
     assert "no mistake" in lwq("recipe", "check", "recipes/tiny.toml", cwd=folder).out
+    written = (folder / "recipes" / "tiny.toml").read_text(encoding="utf-8")
+    assert "packaged:languages" in written
+    assert "packaged:dialogue" not in written  # the model has no chat template
     assert lwq("init", "tiny.gguf", cwd=folder).code == 1
     assert json.loads(lwq("plan", "recipes/tiny.toml", "--json", cwd=folder).out)["files"]
+
+
+def test_init_takes_conversations_where_the_model_has_a_template(folder: Path) -> None:
+    template = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+    model = read_header(folder / "tiny.gguf")
+    rewrite_gguf(model, folder / "chat.gguf", metadata={"tokenizer.chat_template": template}, tensors={})
+    assert lwq("init", "chat.gguf", cwd=folder).code == 0
+    assert "packaged:dialogue" in (folder / "recipes" / "chat.toml").read_text(encoding="utf-8")
+    assert json.loads(lwq("plan", "recipes/chat.toml", "--json", cwd=folder).out)["files"]
 
 
 def test_environment_sets_options_and_a_given_llama_cpp_is_checked(folder: Path, tools_home: Path) -> None:

@@ -30,7 +30,7 @@ from text_blocks import markup_blocks, plain, reflowed, rst_blocks
 HERE: Final = Path(__file__).resolve().parent
 TEXTS: Final = HERE.parent / "lwq" / "plan" / "texts"
 SUMS: Final = {
-    "prose.txt": "92744f4a8963bdec435894466a31fd8ab150634b748f6a507b004613d79bfe9f",
+    "prose.txt": "7e9102898e8a1306bb35b8b66899458b3182c5003feae9eb4dc963420e5012c6",
     "code.txt": "53f6dea5e5ffaa40210ddd6b9cdd1149a3c20fd8960af8b31657cbc9ec2ed0d1",
     "tables.txt": "d92b6d11ab1c03d951eb4903925910ef213f67c9833ac9caae222442671cbef9",
     "languages.txt": "23488a94cef68f06c7979d86686410e476451685cb0880285702b3946f794c52",
@@ -38,7 +38,7 @@ SUMS: Final = {
 }
 TURNS: Final = (1, 1, 2, 1, 3)
 """Questions in the conversations of one source, in turn."""
-PIP: Final = (sys.executable, "-m", "pip", "download", "--quiet")
+PIP: Final = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
 FEWEST_BYTES: Final = 50
 """Of a paragraph in another language: shorter ones are labels."""
 
@@ -84,16 +84,7 @@ def fetched(reference: str, folder: Path) -> Path:
     argv = {
         "deb": ("apt-get", "download", "--quiet", f"{name}={version}"),
         "npm": ("npm", "pack", "--silent", f"{name}@{version}"),
-        "pypi": (
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "--only-binary=:all:",
-            f"{name}=={version}",
-        ),
+        "pypi": (*PIP, f"{name}=={version}"),
     }[kind]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:

@@ -1,7 +1,9 @@
 """Tiny models as Hugging Face has them: safetensors, configuration, a trained tokenizer; for the converter's Python.
 
 Called as a program: ``hf_folders.py KIND FOLDER`` with KIND ``f32``, ``bf16`` or ``f16`` (a llama with a SentencePiece
-tokenizer), or ``mistral3`` (the layout of Mistral-Small-3.2: a tower for images, and mistral-common's own tekken file).
+tokenizer), ``fp8``, ``compressed-tensors``, ``gptq``, ``awq`` (the same, quantized by that method; what the values are
+lies beside it in ``wanted.npy``, of ``layers.1.mlp.up_proj``), or ``mistral3`` (the layout of Mistral-Small-3.2: a
+tower for images, and mistral-common's own tekken file).
 """
 
 from __future__ import annotations
@@ -58,6 +60,100 @@ def write_folder(folder: Path, dtype: str) -> None:
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     train_sentencepiece(folder)
+
+
+def write_quantized(folder: Path, method: str) -> None:
+    """The llama in BF16, its feed-forward matrices quantized as publishers do."""
+    import numpy as np
+    from safetensors.torch import load_file, save_file
+
+    write_folder(folder, "bf16")
+    tensors = load_file(folder / "model.safetensors")
+    for name in [n for n in tensors if "mlp" in n]:
+        parts, wanted = _QUANTIZERS[method](tensors.pop(name).float())
+        tensors |= {f"{name.removesuffix('.weight')}.{part}": value.contiguous() for part, value in parts.items()}
+        if "layers.1.mlp.up" in name:
+            np.save(folder.parent / "wanted.npy", wanted.numpy())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = _CONFIGS[method]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+_GROUP = 64
+_CONFIGS: dict[str, dict[str, Any]] = {
+    "fp8": {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]},
+    "compressed-tensors": {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {
+            "group_0": {"weights": {"num_bits": 4, "group_size": _GROUP, "strategy": "group", "type": "int"}}
+        },
+    },
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": _GROUP, "desc_act": False, "sym": True},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": _GROUP, "version": "gemm"},
+}
+
+
+def _fp8(matrix: Any) -> tuple[dict[str, Any], Any]:
+    """E4M3 with one scale for each 128 × 128 block (DeepSeek's layout)."""
+    import torch
+
+    rows, columns = matrix.shape
+    blocks = matrix.reshape(rows // 128, 128, columns // 128, 128)
+    scale = blocks.abs().amax(dim=(1, 3)) / 448
+    codes = (blocks / scale[:, None, :, None]).to(torch.float8_e4m3fn)
+    wanted = (codes.float() * scale[:, None, :, None]).reshape(rows, columns)
+    return {"weight": codes.reshape(rows, columns), "weight_scale_inv": scale}, wanted
+
+
+def _four_bits(matrix: Any) -> tuple[Any, Any, Any]:
+    """Codes of 0 to 15 around 8, scales of each group of a row, and what they stand for."""
+    import torch
+
+    rows, columns = matrix.shape
+    groups = matrix.reshape(rows, columns // _GROUP, _GROUP)
+    scale = (groups.abs().amax(dim=2) / 7).to(torch.float16)
+    codes = (groups / scale.float()[..., None]).round().clamp(-8, 7).to(torch.int32) + 8
+    wanted = ((codes - 8) * scale.float()[..., None]).reshape(rows, columns)
+    return codes.reshape(rows, columns), scale, wanted
+
+
+def _packed(codes: Any) -> Any:
+    """Eight codes in an int32 along the last dimension, the first lowest."""
+    import torch
+
+    wide = codes.to(torch.int64).reshape(*codes.shape[:-1], -1, 8)
+    packed = sum(wide[..., i] << (4 * i) for i in range(8))
+    return torch.where(packed >= 2**31, packed - 2**32, packed).to(torch.int32)
+
+
+def _compressed(matrix: Any) -> tuple[dict[str, Any], Any]:
+    import torch
+
+    codes, scale, wanted = _four_bits(matrix)
+    return {
+        "weight_packed": _packed(codes),
+        "weight_scale": scale,
+        "weight_shape": torch.tensor(matrix.shape, dtype=torch.int64),
+    }, wanted
+
+
+def _gptq(matrix: Any) -> tuple[dict[str, Any], Any]:
+    """AutoGPTQ's layout: matrices turned, zero points stored less one."""
+    import torch
+
+    codes, scale, wanted = _four_bits(matrix)
+    n_groups, rows = scale.shape[1], matrix.shape[0]
+    return {
+        "qweight": _packed(codes).T,
+        "qzeros": _packed(torch.full((n_groups, rows), 7)),
+        "scales": scale.T,
+        "g_idx": torch.arange(matrix.shape[1], dtype=torch.int32) // _GROUP,
+    }, wanted
+
+
+_QUANTIZERS = {"fp8": _fp8, "compressed-tensors": _compressed, "gptq": _gptq, "awq": _gptq}
 
 
 def train_sentencepiece(folder: Path) -> None:
@@ -166,5 +262,7 @@ def _mistral3_config(n_vocab: int, n_tower: int) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[1] == "mistral3":
         write_mistral3(Path(sys.argv[2]))
+    elif sys.argv[1] in _QUANTIZERS:
+        write_quantized(Path(sys.argv[2]), sys.argv[1])
     else:
         write_folder(Path(sys.argv[2]), sys.argv[1])

@@ -89,6 +89,31 @@ def test_a_folder_is_converted_without_rounding_and_stored_as_it_is_told(
     assert np.array_equal(stored, wanted)
 
 
+@pytest.mark.parametrize("method", ["fp8", "compressed-tensors", "gptq"])
+def test_what_a_publisher_quantized_is_turned_back_and_named(
+    write: Callable[[str], Path], tmp_path: Path, method: str
+) -> None:
+    write(method)
+    planned = json.loads(lwq("plan", "folder.toml", "--json", cwd=tmp_path).out)
+    said = lwq("run", "folder.toml", cwd=tmp_path)
+    assert said.code == 0, said.err
+    report = tmp_path / "reports" / "folder"
+    assert f"is quantized itself ({method})" in (report / "README.md").read_text(encoding="utf-8")
+    assert planned["files"][0]["file_bytes"] == pytest.approx((report / "tiny-Q8_0.gguf").stat().st_size, rel=0.005)
+    stored = read_tensor(read_header(report / "tiny-BF16.gguf"), "blk.1.ffn_up.weight")
+    np.testing.assert_allclose(stored, np.load(tmp_path / "wanted.npy"), rtol=2**-8, atol=0)
+
+
+def test_a_method_that_the_converter_does_not_turn_back_is_refused_by_name(
+    write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    write("awq")
+    for command in ("plan", "run"):
+        said = lwq(command, "folder.toml", cwd=tmp_path)
+        assert said.code == 1
+        assert "its weights are quantized by awq" in said.err
+
+
 def test_a_value_of_f32_beyond_f16_is_named_and_bf16_is_offered(
     write: Callable[[str], Path], tmp_path: Path, python: Path
 ) -> None:

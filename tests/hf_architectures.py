@@ -8,9 +8,11 @@ the converter wants a pre-tokenizer that it knows) or a SentencePiece one.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,21 +185,26 @@ def write_tokenizer(tokens: str, gguf: Path, folder: Path) -> int:
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
         (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
         return len(words)
-    kept = folder.parent / ".bpe"
+    kept = gguf.parent / ".bpe"
     if not kept.is_dir():
-        from transformers import GPT2TokenizerFast
-
-        tokenizer = GPT2TokenizerFast.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        tokenizer.add_special_tokens(
-            {"additional_special_tokens": list(_TOKENS)}, replace_additional_special_tokens=False
-        )
-        tokenizer.save_pretrained(kept)
-        whole = json.loads((kept / "tokenizer.json").read_text(encoding="utf-8"))
-        whole["model"]["byte_fallback"] = False  # as published; by it the converter tells it from SentencePiece
-        (kept / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+        _write_bpe(gguf, kept)
     for file in kept.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return N_BPE
+
+
+def _write_bpe(gguf: Path, kept: Path) -> None:
+    from transformers import GPT2TokenizerFast
+
+    tokenizer = GPT2TokenizerFast.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    added = {"additional_special_tokens": list(_TOKENS)}
+    tokenizer.add_special_tokens(added, replace_additional_special_tokens=False)
+    tokenizer.save_pretrained(unfinished := kept.with_name(f".bpe-{os.getpid()}"))
+    whole = json.loads((unfinished / "tokenizer.json").read_text(encoding="utf-8"))
+    whole["model"]["byte_fallback"] = False  # as published; by it the converter tells it from SentencePiece
+    (unfinished / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    with suppress(OSError):  # another was first
+        unfinished.rename(kept)
 
 
 def _add_further_token(folder: Path, named: str) -> None:

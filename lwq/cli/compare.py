@@ -23,9 +23,10 @@ from lwq.gguf.scan import not_finite
 from lwq.gguf.usable import check_usable
 from lwq.metrics.speeds import BUSY, busiest
 from lwq.plan.assemble import assemble
+from lwq.plan.given import Fetched
 from lwq.plan.job import Asked, Job
 from lwq.plan.publish import publish_files
-from lwq.plan.sources import Fetched, Sources
+from lwq.plan.sources import Sources
 from lwq.recipe.parse import parse_recipe
 from lwq.record.record import Record
 from lwq.tasks.sets import files_of, title_of
@@ -114,8 +115,8 @@ def _names(models: tuple[str, ...]) -> list[str]:
 def eval_command(settings: Settings, /, out: Path | None, as_json: bool, **asked: Any) -> None:
     """Measure PPL, KLD and task scores of each MODEL against the original.
 
-    A MODEL is a GGUF: a path or hf://OWNER/NAME/FILE.gguf. Finished measurements are kept, so the same command with
-    one more MODEL measures that one only.
+    A MODEL is a GGUF (of a split one the first shard): a path or hf://OWNER/NAME/FILE.gguf. Finished measurements are
+    kept, so the same command with one more MODEL measures that one only.
     """
     _measure(Files(speed="", **asked), settings, out, as_json=as_json)
 

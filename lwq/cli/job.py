@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
-from lwq.gguf.header import without_extension
+from lwq.gguf.header import whole_name
 from lwq.llama.converter_env import converter_python
 from lwq.plan.finished import Run
 from lwq.plan.job import Asked, Job, Part
@@ -48,7 +48,7 @@ def ready(job: Job, progress: Progress) -> None:
 
 def name_of(reference: str, most: int) -> str:
     """A name of at most so many characters from a path or reference: ``hf://owner/Model-8B@main`` → ``Model-8B``."""
-    name = without_extension(Path(reference.split("@")[0].rstrip("/")).name)
+    name = whole_name(Path(reference.split("@")[0].rstrip("/")).name)
     return re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip("._+-")[:most] or "model"
 
 

@@ -186,6 +186,12 @@ def without_extension(name: str) -> str:
     return name[: -len(EXTENSION)] if is_named_gguf(name) else name
 
 
+def whole_name(name: str) -> str:
+    """``MODEL-00001-of-00002.gguf`` and ``MODEL.gguf`` → ``MODEL``."""
+    match = _SHARD_NAME.match(name)
+    return match[1] if match else without_extension(name)
+
+
 def shard_paths(path: Path) -> tuple[Path, ...]:
     """All files of the split model that ``path`` names a shard of, or just ``path``."""
     match = _SHARD_NAME.match(path.name)

@@ -214,6 +214,7 @@ def _decided(allocation: Allocation) -> tuple[tuple[str, str], ...]:
 
 def _other_row(run: Run, row: PlannedRow, inspect: InspectStep) -> Row:
     fetched, facts = run.sources.third_party[row.name], run.result(inspect).facts
+    shards = fetched.files()
     return Row(
         file=fetched.given.name,
         origin=row.origin,
@@ -222,6 +223,7 @@ def _other_row(run: Run, row: PlannedRow, inspect: InspectStep) -> Row:
         tensor_type_patterns=(),
         pruned_layers=(),
         sha256=fetched.given.sha256,
+        shards=shards if len(shards) > 1 else (),
         predicted_file_bytes=None,
         tensor_types_file=None,
         n_fallback=0,

@@ -33,7 +33,9 @@ def publish_files(run: Run, folder: Path) -> None:
             _put(entry.path(name), folder / name, str(facts["sha256"]))
             placed.add(name)
     for other in run.sources.third_party.values():
-        _put(other.paths[0], folder / other.given.name, other.given.sha256)
+        for path, file in zip(other.paths, other.files(), strict=True):
+            _put(path, folder / file.file, file.sha256)
+            placed.add(file.file)
     for path in run.sources.model.fetched.paths:
         if path.is_file() and not (folder / path.name).exists():
             with suppress(OSError):  # another disk: the convert command then lacks its input, nothing else does

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from lwq.errors import DownloadError, FileError, LwqError, ModelError
-from lwq.gguf.header import read_header, without_extension
+from lwq.gguf.header import read_header, whole_name
 from lwq.gguf.types import FTYPES
 from lwq.gguf.usable import check_usable
 from lwq.plan.chat import Render, chat_template
+from lwq.plan.given import NOT_READ, Fetched, HashOf, fetched_model
 from lwq.plan.hub import Source, fetch_model, fetch_text
 from lwq.plan.mixture import mixed
 from lwq.recipe.schema import Recipe, Task, ThirdParty, split_cloze
@@ -26,19 +27,7 @@ from lwq.tasks.items import Kind
 
 T = TypeVar("T")
 OnNote = Callable[[str], None]
-HashOf = Callable[[Path], str]
-_NOT_READ: Final = "not read: "
 _LARGE_BYTES: Final = 1 << 30
-_MERGE: Final = '"$(lwq toolchain show --bin)/llama-gguf-split" --merge'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """A given file (or the files of a model) with its content hash and a label that tells no local path."""
-
-    given: Given
-    paths: tuple[Path, ...]
-    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +58,7 @@ class Sources:
 
     def unread(self) -> frozenset[str]:
         """What stands for the hashes of models that were only looked at: keys that hold them are of this plan alone."""
-        return frozenset(sha256 for sha256 in self.given() if sha256.startswith(_NOT_READ))
+        return frozenset(sha256 for sha256 in self.given() if sha256.startswith(NOT_READ))
 
 
 def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote, *, look: bool = False) -> Sources:
@@ -142,12 +131,12 @@ def _hash(memo: Path, on_note: OnNote, path: Path) -> str:
 
 def _known(memo: Path, path: Path) -> str:
     """The hash that is known of a file, or what stands for it; nothing of the file is read."""
-    return known_sha256(path, memo) or f"{_NOT_READ}{path.resolve()}"
+    return known_sha256(path, memo) or f"{NOT_READ}{path.resolve()}"
 
 
 def _model(source: Source, recipe: Recipe, hash_of: HashOf) -> Model:
     name = recipe.model_name or _stem(source)
-    fetched = _fetched(source, hash_of)
+    fetched = fetched_model(source, hash_of)
     return Model(kind=source.kind, fetched=fetched, name=name, licence=source.licence)
 
 
@@ -156,34 +145,17 @@ def _stem(source: Source) -> str:
     name = source.name
     if source.kind == "hf-folder":
         return name
-    name = without_extension(name)
-    shard = name.rpartition("-00001-of-")[0]
-    name = shard or name
+    name = whole_name(name)
     head, _, label = name.replace("-", ".").rpartition(".")
     return name[: len(head)] if label.upper() in FTYPES and head else name
-
-
-def _fetched(source: Source, hash_of: HashOf) -> Fetched:
-    """Content hash of a model: of the file, or of the list of its files' hashes."""
-    hashes = [(path.name, hash_of(path)) for path in source.files]
-    unread = next((digest for _, digest in hashes if digest.startswith(_NOT_READ)), "")
-    whole = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
-    digest = unread or whole
-    paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
-    return Fetched(given=Given(sha256=digest, name=source.name), paths=paths, label=source.label)
 
 
 def _other(other: ThirdParty, folder: Path, home: Path, on_note: OnNote, hash_of: HashOf) -> Fetched:
     source = fetch_model(other.model, recipe_dir=folder, home=home, on_progress=on_note)
     if source.kind != "gguf":
         raise FileError(f"third_party {other.name}: {other.model} is no GGUF", hint="name a .gguf file")
-    if (n := len(source.files)) > 1:
-        raise FileError(
-            f"third_party {other.name}: {other.model} is split into {n} files, and rows of a card are one file each",
-            hint=f"merge it: {_MERGE} {source.files[0].name} {source.name.partition('-00001-of-')[0]}.gguf",
-        )
-    read_header(source.files[0])
-    return _fetched(source, hash_of)
+    files = tuple(shard.path for shard in read_header(source.files[0]).shards)
+    return fetched_model(replace(source, files=files), hash_of)
 
 
 def _named(others: dict[str, Fetched], model: Model, recipe: Recipe) -> dict[str, Fetched]:
@@ -194,7 +166,9 @@ def _named(others: dict[str, Fetched], model: Model, recipe: Recipe) -> dict[str
         taken.add(model.fetched.given.name)
     named = {}
     for row, other in others.items():
-        name = _unlike(other.given.name, (f"{row}.gguf", f"{row}-{other.given.name}"), taken)
+        n = len(other.paths)
+        own = f"{row}-00001-of-{n:05}.gguf" if n > 1 else f"{row}.gguf"
+        name = _unlike(other.given.name, (own, f"{row}-{other.given.name}"), taken)
         named[row] = replace(other, given=replace(other.given, name=name))
         taken.add(name)
     return named

@@ -22,7 +22,10 @@ class ThirdParty(Strict):
     """Somebody else's GGUF of the same base, measured beside ours."""
 
     name: str = Field(pattern=f"^{NAME.pattern}$", description="The row's name.")
-    model: str = Field(min_length=1, description="A GGUF: a path or `hf://OWNER/NAME/FILE.gguf[@REVISION]`.")
+    model: str = Field(
+        min_length=1,
+        description="A GGUF: a path or `hf://OWNER/NAME/FILE.gguf[@REVISION]`; of a split model the first shard.",
+    )
 
 
 class Task(Strict):

@@ -34,6 +34,14 @@ class TypeShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileHash:
+    """A file and its content."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
     """What one GGUF holds; ``bpw`` is 8 · Σ tensor bytes ÷ Σ elements of that file."""
 
@@ -142,6 +150,7 @@ class Row:
 
     name: str
     file: str
+    """Of a split model the first shard's."""
     origin: Literal["base", "ours", "third-party"]
     ftype: str
     uses_imatrix: bool
@@ -170,6 +179,8 @@ class Row:
     """How the allocation was found, where lwq chose it within a budget."""
     parts: PrunedParts | None = None
     """What pruning and what quantizing cost, of a row that lost layers."""
+    shards: tuple[FileHash, ...] = ()
+    """All files of a split model, whose ``sha256`` is that of the list of their hashes; empty for one file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,7 @@ def how_made(row: Row) -> str:
     if row.origin == "base":
         return "base"
     if row.origin == "third-party":
-        return f"third party, {row.ftype}"
+        return f"third party, {row.ftype}" + (f", {len(row.shards)} shards" if row.shards else "")
     n_patterns = len(row.tensor_type_patterns)
     is_stock = not (n_patterns or row.pruned_layers or row.search)
     parts = [stock_name(row.ftype) if is_stock else mixture(row)]

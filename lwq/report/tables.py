@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.record.record import Record, Row
+from lwq.record.record import FileHash, Record, Row
 from lwq.report.markdown import plain
 from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
 from lwq.report.rows import alike, base_row, chosen_on, how_made, removal
@@ -88,8 +88,14 @@ def checksums(record: Record) -> Table:
             Column(title="sha256", right=False, code=True),
             Column(title="Parameters"),
         ),
-        rows=tuple((row.file, row.sha256, count(row.n_params)) for row in record.rows),
+        rows=tuple(cells for row in record.rows for cells in _checksums(row)),
     )
+
+
+def _checksums(row: Row) -> tuple[tuple[str, str, str], ...]:
+    """A line for the file; for a split model one for each shard, the parameters of all beside the first."""
+    files = row.shards or (FileHash(file=row.file, sha256=row.sha256),)
+    return tuple((f.file, f.sha256, "" if i else count(row.n_params)) for i, f in enumerate(files))
 
 
 def contents(record: Record) -> Table:

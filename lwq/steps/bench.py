@@ -18,7 +18,7 @@ from lwq.llama.machine import busy_share
 from lwq.llama.requests import Benched, Ran
 from lwq.metrics.speeds import mean
 from lwq.metrics.values import Speed
-from lwq.steps.step import Context, Given, Origin, from_json, to_json
+from lwq.steps.step import Context, Origin, from_json, to_json
 
 NAME = "bench"
 VERSION = 2
@@ -108,10 +108,9 @@ def _once(row: Entrant, inputs: Inputs, ctx: Context) -> object:
 @contextmanager
 def _placed(origin: Origin, ctx: Context) -> Iterator[Path]:
     """A folder with the file (or all shards of it) alone, since files of several people may have one name."""
-    paths = ctx.given[origin.sha256] if isinstance(origin, Given) else (ctx.find(origin),)
     folder = ctx.folder / "turn"
     folder.mkdir()
-    for link, path in zip((origin.name, *(p.name for p in paths[1:])), paths, strict=True):
+    for link, path in ctx.links(origin):
         (folder / link).symlink_to(path)
     yield folder
     shutil.rmtree(folder)

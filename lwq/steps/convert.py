@@ -97,11 +97,7 @@ def _method_notes(folder: ModelFolder | None) -> tuple[str, ...]:
 def _source(inputs: Inputs, ctx: Context, folder: ModelFolder | None) -> str:
     """A GGUF in the work folder that holds the original's values, by its bare name."""
     if inputs.kind == "gguf":
-        for path in ctx.given[inputs.source.sha256]:
-            link = ctx.folder / path.name
-            if not link.is_symlink():
-                link.symlink_to(path)
-        return ctx.given[inputs.source.sha256][0].name
+        return ctx.place(inputs.source)
     assert folder
     n_bytes = 4 if folder.outtype == "f32" else 2
     need_space(ctx.folder, n_bytes * sum(t.n_elements for t in folder.tensors), "the converted model")

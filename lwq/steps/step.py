@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from lwq.bits.stock import OfFtype, stock_mix
-from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.header import GgufHeader, read_header, shard_paths
 from lwq.gguf.types import bits_per_weight
 from lwq.llama.toolchain import Toolchain
 from lwq.record.record import FileFacts, shares
@@ -82,11 +82,17 @@ class Context:
     """The most memory (resident bytes, mapped files included) that one of its processes was seen with."""
 
     def place(self, origin: Origin) -> str:
-        """Link an input into the work folder under its public name, which is returned."""
-        link = self.folder / origin.name
-        if not link.is_symlink():
-            link.symlink_to(self.find(origin))
+        """Link an input (all shards of a split model) into the work folder under its public name, which is returned."""
+        for name, path in self.links(origin):
+            if not (self.folder / name).is_symlink():
+                (self.folder / name).symlink_to(path)
         return origin.name
+
+    def links(self, origin: Origin) -> tuple[tuple[str, Path], ...]:
+        """Under which names an input's files are seen, and where they really are."""
+        if isinstance(origin, Given):
+            return tuple(zip(names_of(origin.name, self.given[origin.sha256]), self.given[origin.sha256], strict=True))
+        return ((origin.name, self.find(origin)),)
 
     def find(self, origin: Origin) -> Path:
         """Where an input really is."""
@@ -164,6 +170,11 @@ class Step(Generic[I, R]):
     def result_of(self, entry: Entry) -> R:
         """The typed result that an entry of this step holds."""
         return from_json(self.module.Result, entry.result)
+
+
+def names_of(name: str, paths: Sequence[Path]) -> tuple[str, ...]:
+    """The public names of a given file, or of all shards of which ``name`` is the first's."""
+    return tuple(path.name for path in shard_paths(Path(name))) if len(paths) > 1 else (name,)
 
 
 def file_facts(header: GgufHeader) -> FileFacts:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.test_main import lwq
 from tests.run_tiny import write_inputs
-from tests.tiny_models import write_tiny_gemma3
+from tests.tiny_models import write_split_llama, write_tiny_gemma3, write_tiny_llama
 
 pytestmark = pytest.mark.tools
 SHORT = ("--text", "evaluation.txt", "--ctx", "64", "--chunks", "5")
@@ -94,3 +94,16 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(
     assert told in said.err
     assert "hint:" in said.err
     assert not list(tools_home.glob("steps/*"))
+
+
+def test_a_first_shard_is_compared_as_the_whole_file(tmp_path: Path, tools_home: Path) -> None:
+    write_inputs(tmp_path)
+    write_tiny_llama(tmp_path / "tiny.gguf", n_layer=2, n_ff=256)
+    first = write_split_llama(tmp_path)
+    for command in ("compare", "eval"):
+        said = lwq(command, first.name, "tiny.gguf", "--base", "tiny.gguf", *SHORT, "--json", cwd=tmp_path)
+        assert said.code == 0, said.err
+        _, split, whole = json.loads(said.out)["rows"]
+        assert (split["name"], whole["name"]) == ("tiny", "tiny-no2")
+        assert split["evaluation"] == whole["evaluation"]
+        assert len(split["shards"]) == 2

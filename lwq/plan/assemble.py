@@ -7,6 +7,7 @@ from typing import Any
 
 from lwq import __version__
 from lwq.gguf.allocation import Allocation
+from lwq.gguf.header import read_header
 from lwq.metrics.values import Speed
 from lwq.plan.finished import Run, pruned_parts, pruning_facts, removed_layers, steps_of_pruned_bases
 from lwq.plan.plan import InspectStep, PlannedRow, TargetSteps
@@ -17,6 +18,7 @@ from lwq.record.record import (
     Command,
     FileFacts,
     ModelFacts,
+    Projector,
     Provenance,
     Record,
     Role,
@@ -27,6 +29,7 @@ from lwq.record.record import (
 )
 from lwq.record.search import Sensitivity
 from lwq.steps import convert, lean, search
+from lwq.steps.step import file_facts
 
 
 def assemble(run: Run) -> Record:
@@ -56,6 +59,19 @@ def assemble(run: Run) -> Record:
         sensitivity=_sensitivity(run),
         pruning=pruning_facts(run),
         task_sets=tuple(_task_set(run, task) for task in run.recipe.tasks),
+        projector=_projector(run, base.projector) if base.projector else None,
+    )
+
+
+def _projector(run: Run, file: str) -> Projector:
+    entry = run.entry(run.plan.convert)
+    facts = file_facts(read_header(entry.path(file)))
+    return Projector(
+        file=file,
+        sha256=str(entry.outputs[file]["sha256"]),
+        file_bytes=facts.file_bytes,
+        n_params=facts.n_params,
+        types=facts.types,
     )
 
 

@@ -96,6 +96,17 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Projector:
+    """The file of the original's vision or audio tower, which lies beside the others and is not measured."""
+
+    file: str
+    sha256: str
+    file_bytes: int
+    n_params: int
+    types: tuple[TypeShare, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextFacts:
     """One text and how it was used."""
 
@@ -280,3 +291,5 @@ class Record:
     pruning: PruningFacts | None = None
     """Where a target lets lwq choose layers to remove; None otherwise."""
     task_sets: tuple[TaskSet, ...] = ()
+    projector: Projector | None = None
+    """Where the original has a tower that the converter knows; None otherwise."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from lwq.record.record import FileHash, Record, Row
 from lwq.report.markdown import plain
-from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, parameters, percent, share
+from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, mib, parameters, percent, share
 from lwq.report.rows import alike, base_row, chosen_on, how_made, removal
 
 
@@ -79,6 +79,19 @@ def _prediction(row: Row) -> str:
     return "exact" if off == 0 else f"{count(row.predicted_file_bytes)} (real {off:+,})"
 
 
+def projector(record: Record) -> Table | None:
+    """File, type, bytes, MiB and parameters of the tower's file, or None where the original has none."""
+    if (tower := record.projector) is None:
+        return None
+    size = (count(tower.file_bytes), mib(tower.file_bytes), parameters(tower.n_params))
+    return Table(
+        caption="The projector: the original's vision or audio tower, the same for every file above. llama.cpp takes it"
+        f" beside one of them, by `--mmproj {tower.file}`. It is passed on, not measured.",
+        columns=(Column(title="File", right=False, code=True), *columns("Type", "Bytes", "MiB", "Parameters")),
+        rows=((tower.file, tower.types[0].name.upper(), *size),),
+    )
+
+
 def checksums(record: Record) -> Table:
     """File and sha256."""
     return Table(
@@ -88,7 +101,7 @@ def checksums(record: Record) -> Table:
             Column(title="sha256", right=False, code=True),
             Column(title="Parameters"),
         ),
-        rows=tuple(cells for row in record.rows for cells in _checksums(row)),
+        rows=(*(cells for row in record.rows for cells in _checksums(row)), *_checksum_of_tower(record)),
     )
 
 
@@ -96,6 +109,11 @@ def _checksums(row: Row) -> tuple[tuple[str, str, str], ...]:
     """A line for the file; for a split model one for each shard, the parameters of all beside the first."""
     files = row.shards or (FileHash(file=row.file, sha256=row.sha256),)
     return tuple((f.file, f.sha256, "" if i else count(row.n_params)) for i, f in enumerate(files))
+
+
+def _checksum_of_tower(record: Record) -> tuple[tuple[str, str, str], ...]:
+    tower = record.projector
+    return ((tower.file, tower.sha256, count(tower.n_params)),) if tower else ()
 
 
 def contents(record: Record) -> Table:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lwq.metrics.values import Estimate
-from lwq.record.record import Command, Record, Row
+from lwq.record.record import Command, Projector, Record, Row, TypeShare
 from lwq.report.card import card, card_body, page, squeezed
 from lwq.report.figures import front
 from lwq.report.numerals import estimate, fixed, percent
@@ -238,3 +238,13 @@ def test_script_that_is_not_on_the_path_is_located() -> None:
 
 def test_squeezing_leaves_fenced_blocks_alone() -> None:
     assert squeezed("\na\n\n\n\nb\n\n```sh\nx\n\n\n\ny\n```\n\n\n\nc\n\n") == "a\n\nb\n\n```sh\nx\n\n\n\ny\n```\n\nc\n"
+
+
+def test_the_projector_has_its_own_line_in_sizes_and_checksums() -> None:
+    held = TypeShare(name="f16", n_tensors=3, n_bytes=2 * 2**20, n_elements=2**20)
+    tower = Projector(file="mmproj-M-F16.gguf", sha256="d" * 64, file_bytes=2**21 + 4096, n_params=2**20, types=(held,))
+    text = card(replace(sample_record(), projector=tower))
+    assert "| `mmproj-M-F16.gguf` | F16 | 2,101,248 | 2.00 | 1.0 M |" in text
+    assert f"| `mmproj-M-F16.gguf` | `{'d' * 64}` | 1,048,576 |" in text
+    assert "by `--mmproj mmproj-M-F16.gguf`" in text
+    assert "mmproj" not in card(sample_record())

@@ -16,6 +16,7 @@ from lwq.gguf.data import read_tensor
 from lwq.gguf.header import read_header
 from lwq.llama.converter_env import current
 from lwq.llama.toolchain import source_folder
+from lwq.store.files import sha256_file
 from tests.cli.test_main import lwq
 from tests.conftest import REAL_HOME
 from tests.tiny_models import write_tiny_text
@@ -174,3 +175,9 @@ def test_the_layout_of_mistral_small_goes_to_its_card_with_its_projector(
     assert "mmproj-tiny-F16.gguf" in card
     assert read_header(report / "mmproj-tiny-F16.gguf").architecture == "clip"
     assert read_header(report / "tiny-pruned.gguf").n_layer == 3
+    file = report / "mmproj-tiny-F16.gguf"
+    tower = json.loads((report / "record.json").read_text(encoding="utf-8"))["projector"]
+    n_bytes, digest = file.stat().st_size, sha256_file(file)
+    assert (tower["file"], tower["file_bytes"], tower["sha256"]) == (file.name, n_bytes, digest)
+    assert f"| `{file.name}` | F16 | {n_bytes:,} |" in card
+    assert f"| `{file.name}` | `{digest}` |" in card

@@ -23,6 +23,7 @@ COMMANDS = {
     "allocate": ("allocate", "Choose types within budgets, by predicted damage."),
     "prune-scores": ("prune", "Measure what removing each layer of a model costs."),
     "prune": ("prune", "Write a model without some layers, healed."),
+    "drop-mtp": ("further", "Write a model without the blocks that predict further tokens."),
     "bench": ("bench", "Tokens per second of GGUFs, measured in turns."),
     "eval": ("compare", "Measure PPL, KLD and task scores of GGUFs."),
     "compare": ("compare", "Put GGUFs of one model side by side."),

@@ -13,7 +13,7 @@ from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
 from lwq.errors import DownloadError
-from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.header import GgufHeader
 from lwq.gguf.usable import cautions, check_usable
 from lwq.outlook.calibration import calibrated
 from lwq.outlook.effort import effort_of
@@ -22,8 +22,9 @@ from lwq.outlook.outlook import Outlook
 from lwq.plan import preview
 from lwq.plan.asked import check_asked
 from lwq.plan.forecast import Forecast, Guess
-from lwq.plan.job import Job, read_recipe
+from lwq.plan.job import Job, header_as_asked, read_recipe
 from lwq.plan.plan import AnyStep
+from lwq.recipe.schema import Recipe
 from lwq.store.files import free_bytes, human_bytes
 
 
@@ -41,7 +42,7 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
         job = Job.prepare(asked, machine, settings.cache(), _note, look=True)
         header = job.header()
     except DownloadError as error:
-        header, missing = _model_alone(recipe.model, path.parent), error.message
+        header, missing = _model_alone(recipe, path.parent), error.message
     if header:
         check_usable(header)
         check_asked(recipe, header, machine.toolchain)
@@ -64,12 +65,10 @@ def _note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _model_alone(reference: str, folder: Path) -> GgufHeader | None:
+def _model_alone(recipe: Recipe, folder: Path) -> GgufHeader | None:
     """The model's header if it is a local GGUF, though other sources are not here yet."""
-    if "://" in reference:
-        return None
-    path = folder / reference
-    return read_header(path) if path.is_file() else None
+    path = folder / recipe.model
+    return header_as_asked(recipe, path) if "://" not in recipe.model and path.is_file() else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +181,9 @@ def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ..
         for f in files
     ]
     print_table(("file", "ftype", "size", "bpw", "params", "fallbacks"), rows, left=2)
+    if further := [f"{human_bytes(f.further_bytes)} of {f.name}" for f in files if f.n_further]:
+        told = f"{files[0].n_further} tensors of each file predict further tokens ({', '.join(further)})"
+        click.echo(f'note: {told}; mtp = "drop" leaves them out')
     for file in files:
         if file.obstacle:
             click.echo(f"{file.name}: cannot be made: {file.obstacle}")

@@ -78,6 +78,11 @@ class GgufHeader:
         return self.n_layer_all - self.n_layer_nextn
 
     @property
+    def tensors_nextn(self) -> tuple[TensorInfo, ...]:
+        """The tensors of the blocks that predict further tokens."""
+        return tuple(t for t in self.tensors if t.layer is not None and t.layer >= self.n_layer > 0)
+
+    @property
     def n_params(self) -> int:
         return sum(t.n_elements for t in self.tensors)
 

@@ -38,6 +38,7 @@ def rewrite_gguf(
     layers: Collection[int] = (),
     metadata: Mapping[str, NewValue],
     tensors: Mapping[str, Floats],
+    with_data: bool = True,
 ) -> GgufHeader:
     """The header of the copy that was written to ``out``, one file whatever the source was.
 
@@ -46,6 +47,7 @@ def rewrite_gguf(
         metadata: keys that are replaced (their value types stay) or added.
         tensors: values that are stored in place of the source's, in its ggml type, or added in f32; by the names
             that the source has or would have, in numpy order.
+        with_data: False leaves zeros in place of all data, in a sparse file.
 
     Raises:
         ModelError: a tensor that cannot be stored, or of a layer that goes.
@@ -58,10 +60,14 @@ def rewrite_gguf(
     kv = list(_kv(source, _with_label(source, infos, layers, metadata)))
     head = encoded_head(kv, infos, source.alignment)
     n_bytes = len(head) + sum(padded(info.n_bytes, source.alignment) for info in infos)
-    need_space(out.parent, n_bytes, out.name)
+    need_space(out.parent, n_bytes if with_data else len(head), out.name)
     data = ((tensor.info, _data_of(tensor)) for tensor in planned)
     with replacing(out) as file:
-        write_parts(file, head, data, source.alignment)
+        if with_data:
+            write_parts(file, head, data, source.alignment)
+        else:
+            file.write(head)
+            file.truncate(n_bytes)
     return check_against(out, infos, file_bytes=n_bytes)
 
 

@@ -78,7 +78,9 @@ def _tokens(o: Outlook, inputs: Any) -> float:
 
 
 def _convert(i: convert.Inputs, o: Outlook, _: AnyStep) -> Effort:
-    return Effort() if o.is_base(i.base_type) else Effort(quantized=0.1 * o.shape.n_params, written=o.shape.base_bytes)
+    if o.is_base(i.base_type):
+        return Effort(written=o.shape.base_bytes if o.drops(i) else 0.0)
+    return Effort(quantized=0.1 * o.shape.n_params, written=o.shape.base_bytes)
 
 
 def _imatrix(i: imatrix.Inputs, o: Outlook, _: AnyStep) -> Effort:

@@ -63,10 +63,13 @@ def disk_of(step: AnyStep, outlook: Outlook) -> Disk:
 
 
 def _convert_disk(step: AnyStep, o: Outlook) -> Disk:
-    as_it_is = o.is_base(step.inputs.base_type)
+    as_it_is, drops = o.is_base(step.inputs.base_type), o.drops(step.inputs)
+    once = o.shape.header.file_bytes
     if step.inputs.kind == "hf-folder":
-        return Disk(kept=o.shape.base_bytes, scratch=0 if as_it_is else o.shape.header.file_bytes)
-    return Disk() if as_it_is else Disk(kept=o.shape.base_bytes)
+        return Disk(kept=o.shape.base_bytes, scratch=0 if as_it_is and not drops else once)
+    if as_it_is:
+        return Disk(kept=o.shape.base_bytes if drops else 0)
+    return Disk(kept=o.shape.base_bytes, scratch=once if drops else 0)
 
 
 def _imatrix_disk(step: AnyStep, o: Outlook) -> Disk:

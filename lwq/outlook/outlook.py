@@ -15,7 +15,7 @@ from lwq.outlook.shape import ModelShape
 from lwq.plan.plan import AnyStep, Plan
 from lwq.plan.preview import PlannedFile, repacked_bytes
 from lwq.plan.sources import Sources
-from lwq.steps import quantize
+from lwq.steps import convert, quantize
 from lwq.steps.step import Made, Origin
 
 _TOKEN_BYTES: Final = 4
@@ -104,6 +104,12 @@ class Outlook:
         """Layers that are left out at once, at most."""
         found = self.plan.prune.inputs.n_layers if self.plan.prune else 0
         return len(layers) or max(counts, default=found)
+
+    def drops(self, inputs: convert.Inputs) -> bool:
+        """Whether blocks are left out of the base; of a folder only the converter knows whether it has some."""
+        if inputs.mtp == "keep":
+            return False
+        return inputs.kind == "hf-folder" or read_header(self.sources.model.fetched.paths[0]).n_layer_nextn > 0
 
     def is_base(self, base_type: str) -> bool:
         """Whether the original is its own base, which is then linked."""

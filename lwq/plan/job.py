@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from lwq.errors import FileError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.hf_folder import read_folder
+from lwq.layers.further import header_without_further
 from lwq.llama.toolchain import home
 from lwq.llama.twin import twin_of
 from lwq.plan.asked import check_asked
@@ -108,10 +109,8 @@ class Job:
         if entry := self.cache.lookup(self.plan.convert.module.NAME, self.plan.convert.key):
             return read_header(entry.path(self.plan.convert.inputs.file))
         path = self.sources.model.fetched.paths[0]
-        if self.sources.model.kind == "gguf":
-            return read_header(path)
-        twin = twin_of(path, read_folder(path).outtype)
-        return read_header(twin) if twin else None
+        given = path if self.sources.model.kind == "gguf" else twin_of(path, read_folder(path).outtype)
+        return header_as_asked(self.recipe, given) if given else None
 
     def work(self) -> dict[str, float]:
         """Key → amount of work; nothing for a model whose size is not known before it is converted."""
@@ -156,6 +155,12 @@ class Job:
         """What the steps are carried out with."""
         files = {**self.sources.given(), **(given or {})}
         return Surroundings(cache=self.cache, machine=self.machine, given=files, watch=watch, work=self.work())
+
+
+def header_as_asked(recipe: Recipe, path: Path) -> GgufHeader:
+    """The header of a model as the base will be: without blocks of further tokens where they are not wanted."""
+    header = read_header(path)
+    return header_without_further(header) if recipe.mtp == "drop" else header
 
 
 def read_recipe(path: Path, model: str | None = None) -> Asked:

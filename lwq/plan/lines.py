@@ -25,7 +25,13 @@ class Lines:
         """The original as one 16-bit GGUF."""
         model = self.sources.model
         file = f"{model.name}-{self.recipe.base_type.upper()}.gguf"
-        inputs = convert.Inputs(source=model.fetched.given, kind=model.kind, base_type=self.recipe.base_type, file=file)
+        inputs = convert.Inputs(
+            source=model.fetched.given,
+            kind=model.kind,
+            base_type=self.recipe.base_type,
+            file=file,
+            mtp=self.recipe.mtp,
+        )
         return self.steps.add(convert, inputs)
 
     def whole(self, base: Made) -> Line:

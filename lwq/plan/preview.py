@@ -44,6 +44,9 @@ class PlannedFile:
     """Why it cannot be made, and the way out; empty where nothing stands against it."""
     repacked_bytes: int
     """Of matrices whose type the CPU's kernels want in another order; half, where types are still to be found."""
+    n_further: int = 0
+    """Tensors of blocks that predict further tokens."""
+    further_bytes: int = 0
 
 
 def repacked_bytes(tensors: Iterable[TensorInfo]) -> int:
@@ -109,7 +112,14 @@ def _planned(
         n_fallback=plan.n_fallback,
         obstacle=_obstacle(target, header) or _without_data(header, types),
         repacked_bytes=repacked_bytes(tensors),
+        **_further(tensors, header.n_layer - len(layers)),
     )
+
+
+def _further(tensors: Iterable[TensorInfo], n_layer: int) -> dict[str, int]:
+    """Tensors behind the layers of the next token, and their bytes."""
+    beyond = [t for t in tensors if t.layer is not None and t.layer >= n_layer]
+    return {"n_further": len(beyond), "further_bytes": sum(t.n_bytes for t in beyond)}
 
 
 def _without_data(header: GgufHeader, types: Mapping[str, str]) -> str:
@@ -160,4 +170,5 @@ def _within(
         n_fallback=0,
         obstacle="",
         repacked_bytes=n_bytes // 2,
+        **_further(planned_tensors(header, types=mix.types), header.n_layer),
     )

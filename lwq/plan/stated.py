@@ -13,6 +13,7 @@ from lwq.plan.finished import Run
 from lwq.record.hub_terms import repository_of, stated_languages
 from lwq.record.record import CardFacts
 from lwq.steps import convert
+from lwq.store.files import human_bytes
 
 
 def cautions_of(run: Run, base: convert.Result) -> Iterator[str]:
@@ -21,6 +22,7 @@ def cautions_of(run: Run, base: convert.Result) -> Iterator[str]:
     yield from cautions(
         read_header(run.entry(run.plan.convert).path(file)), (t.n_ctx for t in run.recipe.texts().values())
     )
+    yield from _further(run)
     card = run.recipe.card
     if not card.languages and (strange := stated_languages(general.get("languages", ()))[1]):
         yield f"The model's metadata names languages that are no ISO 639 codes, left out here: {', '.join(strange)}."
@@ -30,6 +32,17 @@ def cautions_of(run: Run, base: convert.Result) -> Iterator[str]:
     strange = tuple(r for r in general.get("base_model.0.repo_url", ()) if not repository_of(r))
     if not card.base_model and strange:
         yield f"The model's metadata names a base model that is not on the Hub: {strange[0]}."
+
+
+def _further(run: Run) -> Iterator[str]:
+    """What blocks of further tokens take of each file that was made."""
+    made = [own.quantize for row in run.plan.rows if (own := row.own)]
+    headers = [read_header(run.entry(step).path(step.inputs.file)) for step in made]
+    if not any(header.tensors_nextn for header in headers):
+        return
+    sizes = (f"{human_bytes(sum(t.n_bytes for t in h.tensors_nextn))} of {h.path.name}" for h in headers)
+    n = len(headers[0].tensors_nextn)
+    yield f'{n} tensors of each file predict further tokens: {", ".join(sizes)}. mtp = "drop" leaves them out.'
 
 
 def card_facts(run: Run, base: convert.Result) -> CardFacts:

@@ -199,6 +199,11 @@ class Recipe(Strict):
     base_type: Literal["f16", "bf16"] = Field(
         default="f16", description="Type of the base that everything is made from."
     )
+    mtp: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="Blocks that predict further tokens (MTP), of models that have some: only speculative decoding"
+        " reads them. `drop` makes the base, and so all files, without them; what is predicted next stays the same.",
+    )
     process_output: bool = Field(default=False, description="Collect importance for `output.weight` too.")
     calibration: Calibration = Field(description="Text for the importance matrix, probes and scores.")
     selection: Text | None = Field(

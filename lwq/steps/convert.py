@@ -13,17 +13,19 @@ from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.hf_folder import ModelFolder, read_folder
 from lwq.gguf.scan import scan_f16_range
 from lwq.gguf.usable import check_usable
+from lwq.layers.further import drop_further
 from lwq.llama import converter, tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.record.record import FileFacts, TypeShare, shares
 from lwq.steps.step import Context, Given, file_facts
-from lwq.store.files import need_space, write_atomic
+from lwq.store.files import human_bytes, need_space, write_atomic
 
 NAME = "convert"
 VERSION = 2
 USES_TOOLS = True
 IN_PROCESS = False
 _ORIGINAL = "original.gguf"
+_WITHOUT = "without-mtp.gguf"
 # what the publisher's card may take from the model's own metadata
 _GENERAL = ("name", "license", "languages", "tags", "base_model.0.repo_url", "author", "size_label")
 
@@ -34,6 +36,8 @@ class Inputs:
     kind: Literal["gguf", "hf-folder"]
     base_type: Literal["f16", "bf16"]
     file: str
+    mtp: Literal["keep", "drop"] = "keep"
+    """Whether the base has the original's blocks that predict further tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,35 +61,74 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     """
     folder = read_folder(ctx.given[inputs.source.sha256][0]) if inputs.kind == "hf-folder" else None
     source = _source(inputs, ctx, folder)
-    header = read_header(ctx.folder / source)
-    check_usable(header)
-    types = {t.ggml_type for t in header.tensors}
-    quantized = was_quantized(header)  # of a folder's file never: the converter writes floats
-    as_it_is = types <= {inputs.base_type, "f32"} and inputs.base_type in types and len(header.shards) == 1
-    notes = _range_notes(header, inputs, is_converted=not as_it_is)
-    if as_it_is and inputs.kind == "gguf":
+    original = read_header(ctx.folder / source)
+    check_usable(original)
+    quantized = was_quantized(original)  # of a folder's file never: the converter writes floats
+    header, dropped = _without_further(inputs, ctx, original)
+    as_it_is = _is_base(header, inputs.base_type)
+    notes = (*_further_notes(inputs, original), *_range_notes(header, inputs, is_converted=not as_it_is))
+    is_link = as_it_is and inputs.kind == "gguf" and not dropped
+    if is_link:
         if source != inputs.file:
             (ctx.folder / inputs.file).symlink_to(ctx.find(inputs.source))
     elif as_it_is:
-        (ctx.folder / source).rename(ctx.folder / inputs.file)
+        header.path.rename(ctx.folder / inputs.file)
     else:
-        if source == inputs.file:
-            source = (ctx.folder / source).rename(ctx.folder / _ORIGINAL).name
-            header = read_header(ctx.folder / source)
-        _convert(inputs, ctx, source, header, quantized)
+        _convert(inputs, ctx, _beside(inputs, header), quantized)
     projector, why = _projector(inputs, ctx, folder) if folder and folder.has_tower else ("", ())
     base = read_header(ctx.folder / inputs.file)
     return Result(
         facts=file_facts(base),
         original_types=shares(folder.tensors, lambda t: t.dtype.lower())
         if folder
-        else shares(header.tensors, lambda t: t.ggml_type),
+        else shares(original.tensors, lambda t: t.ggml_type),
         was_quantized=quantized or bool(folder and folder.quantized_as),
         general=_general(base),
-        notes=(*_shard_notes(header), *_method_notes(folder), *notes, *why),
+        notes=(*_shard_notes(original), *_method_notes(folder), *notes, *why),
         projector=projector,
-        keep_links=(inputs.file,) if as_it_is and inputs.kind == "gguf" else (),
+        keep_links=(inputs.file,) if is_link else (),
     )
+
+
+def _is_base(header: GgufHeader, base_type: str) -> bool:
+    """Whether a file is one of 16 bits already."""
+    types = {t.ggml_type for t in header.tensors}
+    return types <= {base_type, "f32"} and base_type in types and len(header.shards) == 1
+
+
+def _without_further(inputs: Inputs, ctx: Context, original: GgufHeader) -> tuple[GgufHeader, bool]:
+    """The original without its blocks of further tokens, where it has some that are not wanted; and whether it had."""
+    if inputs.mtp == "keep" or not original.n_layer_nextn:
+        return original, False
+    header = _beside(inputs, original)
+    beyond = {t.name for t in header.tensors_nextn}
+    kept = [t.ggml_type for t in header.tensors if t.name not in beyond]
+    is_whole = set(kept) <= {inputs.base_type, "f32"} and inputs.base_type in kept
+    name = inputs.file if is_whole else _WITHOUT
+    written = drop_further(header, ctx.folder / name)
+    ctx.commands.append(("lwq", "drop-mtp", header.path.name, "--out", name))
+    if inputs.kind == "hf-folder":
+        header.path.unlink()
+    return written, True
+
+
+def _beside(inputs: Inputs, header: GgufHeader) -> GgufHeader:
+    """The file under another name, where it has the base's."""
+    if header.path.name != inputs.file:
+        return header
+    return read_header(header.path.rename(header.path.with_name(_ORIGINAL)))
+
+
+def _further_notes(inputs: Inputs, original: GgufHeader) -> tuple[str, ...]:
+    """What became of the blocks of further tokens where they are not wanted."""
+    if inputs.mtp == "keep":
+        return ()
+    if not (n := original.n_layer_nextn):
+        return ('The original has no block that predicts further tokens (MTP), so mtp = "drop" changed nothing.',)
+    gone = original.tensors_nextn
+    blocks = f"{n} block{'s' if n > 1 else ''} that predict{'' if n > 1 else 's'} further tokens (MTP)"
+    size = human_bytes(sum(t.n_bytes for t in gone))
+    return (f"Left out: {blocks}, {len(gone)} tensors, {size} of the original.",)
 
 
 def _method_notes(folder: ModelFolder | None) -> tuple[str, ...]:
@@ -148,15 +191,15 @@ def _shard_notes(header: GgufHeader) -> tuple[str, ...]:
     return (f"{len(header.shards)} shards merged",) if len(header.shards) > 1 else ()
 
 
-def _convert(inputs: Inputs, ctx: Context, source: str, header: GgufHeader, quantized: bool) -> None:
+def _convert(inputs: Inputs, ctx: Context, header: GgufHeader, quantized: bool) -> None:
     need_space(ctx.folder, 2 * header.n_params, inputs.file)
     request = QuantizeRequest(
-        model=source, output=inputs.file, ftype=inputs.base_type.upper(), allow_requantize=quantized
+        model=header.path.name, output=inputs.file, ftype=inputs.base_type.upper(), allow_requantize=quantized
     )
     done = tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress)
     ctx.ran(done)
-    if inputs.kind == "hf-folder":
-        (ctx.folder / source).unlink()
+    if inputs.kind == "hf-folder" or header.path.name == _WITHOUT:
+        header.path.unlink()
 
 
 def _general(header: GgufHeader) -> tuple[tuple[str, tuple[str, ...]], ...]:

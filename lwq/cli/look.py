@@ -10,7 +10,7 @@ import click
 from lwq.cli.tables import print_json, print_table
 from lwq.errors import UsageError
 from lwq.gguf.header import GgufHeader, read_header
-from lwq.gguf.imatrix import read_imatrix, unreached_experts
+from lwq.gguf.imatrix import read_imatrix, tokens_of_experts, unreached_experts
 from lwq.gguf.statistics import TensorStatistics, as_printed, layer_statistics, tensor_statistics
 from lwq.gguf.types import bits_per_weight
 from lwq.record.record import TypeShare, shares
@@ -36,18 +36,23 @@ def stats_command(imatrix: Path, as_json: bool, order: str | None) -> None:
     """
     entries = read_imatrix(imatrix).entries
     rows, unreached = tensor_statistics(entries), unreached_experts(entries)
-    layers = layer_statistics(rows)
+    layers, seen = layer_statistics(rows), tokens_of_experts(entries)
     if order:
         rows = tuple(sorted(rows, key=lambda row: _sort_key(row, SORTS[order])))
     if as_json:
         values = {"tensors": [dataclasses.asdict(r) for r in rows], "layers": [dataclasses.asdict(r) for r in layers]}
-        print_json({**values, "unreached_experts": unreached})
+        print_json(
+            {**values, "tokens_of_experts": {i: n.tolist() for i, n in seen.items()}, "unreached_experts": unreached}
+        )
         return
     print_table(STATS_HEADS, [as_printed(row) for row in rows], left=2)
     click.echo()
     print_table(("Layer", "μΣ(Act²)", "μZD", "μCosSim"), [as_printed(row) for row in layers])
+    if seen:
+        n, least = sum(tokens.size for tokens in seen.values()), min(int(tokens.min()) for tokens in seen.values())
+        click.echo(f"\n{n:,} experts in {len(seen)} layers; the least saw {least:,} tokens")
     if unreached:
-        click.echo(f"\n{unreached}")
+        click.echo(unreached)
 
 
 def _sort_key(row: TensorStatistics, field: str) -> tuple[bool, object, str]:

@@ -21,7 +21,7 @@ from lwq.outlook.expected import Expected, Lack, expected, outlook, to_write, wh
 from lwq.outlook.outlook import Outlook
 from lwq.plan import preview
 from lwq.plan.asked import check_asked
-from lwq.plan.forecast import Forecast, Guess
+from lwq.plan.forecast import Forecast, Guess, waits_for_experts
 from lwq.plan.job import Job, header_as_asked, read_recipe
 from lwq.plan.plan import AnyStep
 from lwq.recipe.schema import Recipe
@@ -55,6 +55,8 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
         _print_files(header, files)
         for caution in cautions(header, (text.n_ctx for text in recipe.texts().values())) if header else ():
             click.echo(f"note: {caution}")
+        if header and waits_for_experts(recipe, header):
+            click.echo("note: calibration may use all of its text (min_expert_tokens); its time is told for that")
         if ahead:
             _print_cost(ahead)
     if (ahead and ahead.lacks) or any(file.obstacle for file in files):

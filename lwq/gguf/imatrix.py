@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lwq.errors import FileError, ModelError
 from lwq.gguf.data import read_tensor
@@ -15,6 +17,7 @@ from lwq.gguf.header import GgufHeader, read_array, read_header
 from lwq.gguf.statistics import ImatrixEntry
 from lwq.gguf.types import split_name
 
+Counts: TypeAlias = NDArray[np.int64]
 _SUM, _COUNT = ".in_sum2", ".counts"
 _OLD = "an imatrix in the old .dat format can be turned into GGUF: `llama-imatrix --in-file OLD -o NEW.gguf`"
 
@@ -57,23 +60,31 @@ def read_imatrix(path: Path) -> Imatrix:
 
 
 def unreached_experts(entries: Iterable[ImatrixEntry]) -> str:
-    """Which experts no token reached, of how many, in a sentence; empty where each was reached.
-
-    The tensors of one layer share their experts: of each layer the tensor with the most such experts counts.
-    """
-    by_layer: dict[int | None, tuple[int, ...]] = {}
-    n_experts: dict[int | None, int] = {}
-    for entry in (e for e in entries if e.counts.size > 1):
-        layer = split_name(entry.name)[0]
-        bare = tuple(int(i) for i in np.flatnonzero(entry.counts == 0))
-        by_layer[layer] = max(by_layer.get(layer, ()), bare, key=len)
-        n_experts[layer] = max(n_experts.get(layer, 0), entry.counts.size)
-    n, all_ = sum(map(len, by_layer.values())), sum(n_experts.values())
+    """Which experts no token reached, of how many, in a sentence; empty where each was reached."""
+    tokens = tokens_of_experts(entries)
+    bare = {layer: np.flatnonzero(seen == 0) for layer, seen in tokens.items()}
+    n, all_ = sum(b.size for b in bare.values()), sum(seen.size for seen in tokens.values())
     if not n:
         return ""
-    listed = [f"{', '.join(map(str, b[:6]))}{', …' if b[6:] else ''} of layer {i}" for i, b in by_layer.items() if b]
-    more = f" and others in {len(listed) - 4} layers" if listed[4:] else ""
-    return f"Calibration reached no token of {n:,} of {all_:,} experts ({n / all_:.1%}): {'; '.join(listed[:4])}{more}."
+    listed = [_unreached_of(layer, b, tokens[layer].size) for layer, b in sorted(bare.items()) if b.size]
+    more = f"; and others in {len(listed) - 4} layers" if listed[4:] else ""
+    return f"Calibration never reached {n:,} of {all_:,} experts ({n / all_:.1%}): {'; '.join(listed[:4])}{more}."
+
+
+def _unreached_of(layer: int, bare: Counts, n_experts: int) -> str:
+    """``layer 3: experts 5, 17 (2 of 64)``."""
+    named = f"{', '.join(map(str, bare[:6]))}{', …' if bare.size > 6 else ''}"
+    return f"layer {layer}: expert{'s' if bare.size > 1 else ''} {named} ({bare.size} of {n_experts})"
+
+
+def tokens_of_experts(entries: Iterable[ImatrixEntry]) -> dict[int, Counts]:
+    """Layer → tokens that each of its experts saw; the least, where its tensors differ."""
+    seen: dict[int, Counts] = {}
+    for entry in (e for e in entries if e.counts.size > 1):
+        layer = split_name(entry.name)[0]
+        if layer is not None and (before := seen.get(layer, entry.counts)).size == entry.counts.size:
+            seen[layer] = np.minimum(before, entry.counts)
+    return seen
 
 
 def _is_other(path: Path) -> bool:

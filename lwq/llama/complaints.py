@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
+USED_UP: Final = "the text has no two further windows"
 _KNOWN: Final = (
+    (
+        r"there will be not enough tokens left after removing (\d+) chunks",
+        USED_UP + " behind its first {0}",
+        "give a longer text",
+    ),
     (
         r"you need at least (\d+) tokens to evaluate perplexity with a context of (\d+)",
         "the text is too short: at least {0} tokens are needed for windows of {1}",

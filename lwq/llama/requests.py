@@ -25,9 +25,12 @@ class Window:
 
     n_ctx: int
     n_chunks: int | None
+    first: int = 0
+    """Windows of the text that are left out at its start; llama-imatrix alone can do that."""
 
     def arguments(self) -> tuple[str, ...]:
-        return ("-c", str(self.n_ctx), *(("--chunks", str(self.n_chunks)) if self.n_chunks else ()))
+        some = ("--chunks", str(self.n_chunks)) if self.n_chunks else ()
+        return ("-c", str(self.n_ctx), *some, *(("--chunk", str(self.first)) if self.first else ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class TextRequest:
     text: str
     window: Window
     output: str
+    onto: str = ""
+    """An importance matrix to whose sums the window's are added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,10 +80,11 @@ def imatrix(
     process_output: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Collected:
-    """Writes the importance matrix ``cwd/output``."""
+    """Writes the importance matrix ``cwd/output``; one that goes on from another may find fewer windows than asked."""
     window, output = request.window, request.output
     more = ("--process-output",) if process_output else ()
-    files = ("-m", request.model, "-f", request.text, "-o", output)
+    onto = ("--in-file", request.onto) if request.onto else ()
+    files = ("-m", request.model, "-f", request.text, *onto, "-o", output)
     argv = (
         "llama-imatrix",
         *files,
@@ -95,7 +96,8 @@ def imatrix(
     )
     header, done = run_program(toolchain, argv, cwd, on_progress, partial(written, cwd / output))
     n_chunks = header.number("imatrix.chunk_count") or 0
-    if not n_chunks or (window.n_chunks and n_chunks < window.n_chunks):
+    wanted = window.first + 1 if request.onto else window.n_chunks or 1
+    if n_chunks < wanted:
         raise ToolError(
             f"{request.text}: the importance matrix holds {n_chunks} windows of {window.n_ctx} tokens, "
             f"{window.n_chunks or 'some'} were asked for",

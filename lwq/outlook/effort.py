@@ -73,10 +73,6 @@ def effort_of(step: AnyStep, outlook: Outlook) -> Effort | None:
     return found(step.inputs, outlook, step) if found else None
 
 
-def _tokens(o: Outlook, inputs: Any) -> float:
-    return float(inputs.n_ctx * o.n_windows(inputs.text.sha256, inputs.n_ctx, inputs.n_chunks))
-
-
 def _convert(i: convert.Inputs, o: Outlook, _: AnyStep) -> Effort:
     if o.is_base(i.base_type):
         return Effort(written=o.shape.base_bytes if o.drops(i) else 0.0)
@@ -84,7 +80,8 @@ def _convert(i: convert.Inputs, o: Outlook, _: AnyStep) -> Effort:
 
 
 def _imatrix(i: imatrix.Inputs, o: Outlook, _: AnyStep) -> Effort:
-    return Effort(passed=o.shape.n_params * _tokens(o, i))
+    n = o.collected_windows(i.text.sha256, i.n_ctx, i.n_chunks, i.min_expert_tokens)
+    return Effort(passed=float(o.shape.n_params * i.n_ctx * n))
 
 
 def _baseline(i: baseline.Inputs, o: Outlook, step: AnyStep) -> Effort:
@@ -158,7 +155,8 @@ def _cut(i: cut.Inputs, o: Outlook, _: AnyStep) -> Effort:
 
 def _lean(i: lean.Inputs, o: Outlook, _: AnyStep) -> Effort:
     raced = i.n_ctx * i.n_windows * (2 + o.n_gone((), ()))
-    fitted = i.fit_n_ctx * (20 + o.n_windows(i.fit_text.sha256, i.fit_n_ctx, i.fit_n_chunks))
+    n_collected = o.collected_windows(i.fit_text.sha256, i.fit_n_ctx, i.fit_n_chunks, i.min_expert_tokens)
+    fitted = i.fit_n_ctx * (20 + n_collected)
     return Effort(
         passed=o.shape.n_params * (raced + fitted), quantized=2.0 * o.shape.n_params, written=o.shape.base_bytes
     )

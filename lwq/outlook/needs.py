@@ -122,7 +122,7 @@ def _convert(step: AnyStep, o: Outlook) -> Peak:
 
 def _imatrix(step: AnyStep, o: Outlook) -> Peak:
     i = step.inputs
-    return o.model.imatrix(i.n_ctx, o.n_windows(i.text.sha256, i.n_ctx, i.n_chunks))
+    return o.model.imatrix(i.n_ctx, o.collected_windows(i.text.sha256, i.n_ctx, i.n_chunks, i.min_expert_tokens))
 
 
 def _baseline(step: AnyStep, o: Outlook) -> Peak:
@@ -241,7 +241,7 @@ def _lean(step: AnyStep, o: Outlook) -> Peak:
     i = step.inputs
     n_gone = o.n_gone((), ())
     raced = _mixing(o, o.target(step), i.n_ctx, i.n_windows, more=2 * o.shape.end_values * n_gone)
-    n = o.n_windows(i.fit_text.sha256, i.fit_n_ctx, i.fit_n_chunks)
+    n = o.collected_windows(i.fit_text.sha256, i.fit_n_ctx, i.fit_n_chunks, i.min_expert_tokens)
     return raced.and_then(_proved(o, i.fit_n_ctx, n_gone)).and_then(o.model.imatrix(i.fit_n_ctx, n))
 
 

@@ -86,6 +86,11 @@ class Outlook:
         found = max(1, self.text_bytes[text] // token_bytes // n_ctx)
         return min(found, n_chunks) if n_chunks else found
 
+    def collected_windows(self, text: str, n_ctx: int, n_chunks: int | None, min_expert_tokens: int) -> int:
+        """Windows that an importance matrix may take: where experts are waited for, all of the text."""
+        is_waiting = min_expert_tokens > 0 and self.shape.n_expert > 0
+        return self.n_windows(text, n_ctx, n_chunks if self.least or not is_waiting else None)
+
     def scored_windows(self, made: Made) -> int:
         """Windows of a baseline."""
         inputs = self.by_key[made.key].inputs

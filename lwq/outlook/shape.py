@@ -46,6 +46,11 @@ class ModelShape:
         return self._number("embedding_length")
 
     @cached_property
+    def n_expert(self) -> int:
+        """Experts of a layer, 0 of a model without."""
+        return self._number("expert_count")
+
+    @cached_property
     def n_ff(self) -> int:
         """Channels of the widest feed-forward that one token passes."""
         used = self._number("expert_used_count")

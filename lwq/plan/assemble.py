@@ -59,6 +59,7 @@ def assemble(run: Run) -> Record:
         sensitivity=_sensitivity(run),
         pruning=pruning_facts(run),
         task_sets=tuple(_task_set(run, task) for task in run.recipe.tasks),
+        experts=run.result(plan.imatrix).experts if plan.imatrix else None,
         projector=_projector(run, base.projector) if base.projector else None,
     )
 

@@ -60,6 +60,12 @@ def forecast(steps: Iterable[AnyStep], cache: Cache, work: Mapping[str, float], 
     return Forecast(n_missing=len(missing), by_key=seconds, unknown=tuple(unknown), guessed=tuple(guessed))
 
 
+def waits_for_experts(recipe: Recipe, header: GgufHeader) -> bool:
+    """Whether calibration may go on to the end of its text, until each expert saw enough of it."""
+    has_experts = (header.number(f"{header.architecture}.expert_count") or 0) > 0
+    return recipe.calibration.min_expert_tokens > 0 and has_experts
+
+
 def work_of(plan: Plan, recipe: Recipe, header: GgufHeader, text_bytes: Mapping[str, int]) -> dict[str, float]:
     """Key → parameters times tokens (or parameters alone) of each costly step.
 
@@ -72,6 +78,8 @@ def work_of(plan: Plan, recipe: Recipe, header: GgufHeader, text_bytes: Mapping[
         role: text.n_ctx * (text.n_chunks or text_bytes.get(role, 0) / 4 / text.n_ctx)
         for role, text in recipe.texts().items()
     }
+    if waits_for_experts(recipe, header):  # at the worst
+        tokens["calibration"] = max(tokens["calibration"], text_bytes.get("calibration", 0) / 4)
     by_kind = _by_kind(recipe, header) | {"imatrix": n_params * tokens["calibration"]}
     work = {step.key: by_kind[step.module.NAME] for step in plan.steps if step.module.NAME in by_kind}
     work |= {step.key: n_params * tokens[role] for role, step in plan.baselines.items()}

@@ -68,5 +68,6 @@ class Lines:
             n_ctx=text.n_ctx,
             n_chunks=text.n_chunks,
             process_output=self.recipe.process_output,
+            min_expert_tokens=text.min_expert_tokens,
         )
         return self.steps.add(imatrix, inputs, *about)

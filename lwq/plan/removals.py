@@ -125,6 +125,7 @@ class Removals:
             fit_text=self.sources.texts["calibration"].given,
             fit_n_ctx=calibration.n_ctx,
             fit_n_chunks=calibration.n_chunks,
+            min_expert_tokens=calibration.min_expert_tokens,
             process_output=recipe.process_output,
             text=searched.inputs.text,
             n_ctx=searched.inputs.n_ctx,

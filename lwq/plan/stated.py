@@ -10,6 +10,7 @@ from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix, unreached_experts
 from lwq.gguf.usable import cautions
 from lwq.plan.finished import Run
+from lwq.record.calibrated import ExpertCoverage
 from lwq.record.hub_terms import repository_of, stated_languages
 from lwq.record.record import CardFacts
 from lwq.steps import convert
@@ -72,10 +73,28 @@ def _repository(run: Run) -> tuple[str, ...]:
 _ON_HUB: Final = re.compile(r"hf://([^/@]+/[^/@]+)(?:@.+)?")
 
 
+def _coverage(found: ExpertCoverage) -> str:
+    """How far calibration went for the experts, and what it reached."""
+    went = f"{found.n_chunks} windows"
+    if found.n_chunks > found.n_first_chunks:
+        went = f"{found.n_first_chunks} windows and then {found.n_chunks - found.n_first_chunks} more"
+    if not found.n_below:
+        return (
+            f"Calibration used {went}: each of {found.n_experts:,} experts saw at least {found.wanted_tokens:,} tokens"
+            f" (the least {found.least_tokens:,})."
+        )
+    return (
+        f"Calibration used {went}, all that the text gives: {found.n_below:,} of {found.n_experts:,} experts saw fewer"
+        f" than the {found.wanted_tokens:,} tokens asked for (the least {found.least_tokens:,})."
+    )
+
+
 def _unreached(run: Run) -> Iterator[str]:
     """Experts that the calibration text never reached, so that nothing guides their rounding."""
     if run.plan.imatrix is None:
         return
+    if (experts := run.result(run.plan.imatrix).experts) and experts.wanted_tokens:
+        yield _coverage(experts)
     entries = read_imatrix(run.entry(run.plan.imatrix).path(run.result(run.plan.imatrix).file)).entries
     if told := unreached_experts(entries):
         yield f"{told} They are quantized without importance data; a longer or more varied text reaches more."

@@ -77,6 +77,12 @@ class Calibration(Text):
         " by `seed` and interleaved.",
     )
     seed: int = Field(default=1, ge=0, description="Of the draw from `parts`.")
+    min_expert_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Of a mixture of experts: the importance matrix is collected on twice as many windows again and"
+        " again, from `n_chunks` on, until each expert of each layer saw so many tokens, or the text is used up.",
+    )
 
     @field_validator("parts", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from lwq.gguf.safetensors import StoredTensor
 from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.gguf.types import TensorInfo
 from lwq.metrics.values import Damage, Estimate, Perplexity, Speed, TaskScore
+from lwq.record.calibrated import ExpertCoverage
 from lwq.record.prune import PrunedParts, PruningFacts
 from lwq.record.search import Search, Sensitivity
 
@@ -293,3 +294,5 @@ class Record:
     task_sets: tuple[TaskSet, ...] = ()
     projector: Projector | None = None
     """Where the original has a tower that the converter knows; None otherwise."""
+    experts: ExpertCoverage | None = None
+    """What calibration reached of them; None where the model has none, or no importance matrix was made."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from lwq.llama import tools
+from lwq.llama.covering import collect_covering
 from lwq.llama.requests import TextRequest, Window
+from lwq.record.calibrated import ExpertCoverage
 from lwq.steps.step import Context, Given, Made
 
 NAME = "imatrix"
@@ -21,6 +24,8 @@ class Inputs:
     n_ctx: int
     n_chunks: int | None
     process_output: bool
+    min_expert_tokens: int = 0
+    """Tokens that each expert is to see: further windows are used until it did, or the text is used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,8 @@ class Result:
     file: str
     n_entries: int
     n_chunks: int
+    experts: ExpertCoverage | None = None
+    """None where the model has none."""
 
 
 def file_of(base: Made) -> str:
@@ -37,18 +44,22 @@ def file_of(base: Made) -> str:
 
 def run(inputs: Inputs, ctx: Context) -> Result:
     """The imatrix file, in GGUF."""
-    done = tools.imatrix(
+    request = TextRequest(
+        model=ctx.place(inputs.base),
+        text=ctx.place(inputs.text),
+        window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
+        output=file_of(inputs.base),
+    )
+    collect = partial(
+        tools.imatrix,
         ctx.toolchain,
-        TextRequest(
-            model=ctx.place(inputs.base),
-            text=ctx.place(inputs.text),
-            window=Window(n_ctx=inputs.n_ctx, n_chunks=inputs.n_chunks),
-            output=file_of(inputs.base),
-        ),
         cwd=ctx.folder,
         process_output=inputs.process_output,
         threads=ctx.n_threads,
         on_progress=ctx.progress,
     )
-    ctx.ran(done)
-    return Result(file=file_of(inputs.base), n_entries=done.n_entries, n_chunks=done.n_chunks)
+    done = collect_covering(collect, request, inputs.min_expert_tokens, ctx.folder)
+    for each in done.runs:
+        ctx.ran(each)
+    last = done.last
+    return Result(file=request.output, n_entries=last.n_entries, n_chunks=last.n_chunks, experts=done.experts)

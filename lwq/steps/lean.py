@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lwq.bits.damage import TensorDamage, damages
 from lwq.bits.knapsack import BudgetError
@@ -27,6 +28,7 @@ from lwq.gguf.types import renumber
 from lwq.layers.lean import Lean, lean_candidates, score_lean, verdict
 from lwq.layers.pruned_base import Cut, Proof, cut_command, read_repairs, write_proved
 from lwq.llama import tools
+from lwq.llama.covering import collect_covering
 from lwq.llama.requests import DryRunRequest, TextRequest, Window
 from lwq.metrics.arrays import Floats
 from lwq.metrics.divergence import Scores
@@ -60,6 +62,7 @@ class Inputs:
     fit_text: Given
     fit_n_ctx: int
     fit_n_chunks: int | None
+    min_expert_tokens: int
     process_output: bool
     text: Given
     n_ctx: int
@@ -275,8 +278,15 @@ def _collect(inputs: Inputs, ctx: Context) -> str:
         window=Window(n_ctx=inputs.fit_n_ctx, n_chunks=inputs.fit_n_chunks),
         output=plain,
     )
-    output = inputs.process_output
-    ctx.ran(tools.imatrix(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, process_output=output))
+    collect = partial(
+        tools.imatrix,
+        ctx.toolchain,
+        cwd=ctx.folder,
+        threads=ctx.n_threads,
+        process_output=inputs.process_output,
+    )
+    for each in collect_covering(collect, request, inputs.min_expert_tokens, ctx.folder).runs:
+        ctx.ran(each)
     base = ctx.folder / inputs.cut_file
     with Engine(ctx.toolchain, base, n_ctx=inputs.fit_n_ctx, n_threads=ctx.n_threads) as engine:
         windows = engine.cut(ctx.find(inputs.fit_text).read_bytes().decode())

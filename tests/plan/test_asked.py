@@ -246,9 +246,9 @@ def test_experts_without_data_are_named(folder: Path) -> None:
     asked(folder, recipe=RECIPE.replace("model.gguf", "starved.gguf"))
     said = lwq("run", "asked.toml", cwd=folder)
     assert said.code == 0, said.err
-    (note,) = [line for line in said.err.splitlines() if line.startswith("note: Calibration reached no token of ")]
+    (note,) = [line for line in said.err.splitlines() if line.startswith("note: Calibration never reached ")]
     assert note.removeprefix("note: ").split(" They are")[0] in (folder / "reports/asked/README.md").read_text()
-    assert "Calibration reached no token" in lwq("stats", "reports/asked/imatrix.gguf", cwd=folder).out
+    assert "Calibration never reached" in lwq("stats", "reports/asked/imatrix.gguf", cwd=folder).out
 
 
 def test_strangers_metadata_is_checked_like_the_recipes(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lwq.errors import ModelError
 from lwq.gguf.safetensors import StoredTensor, read_safetensors
+from lwq.gguf.usable import check_class
 
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
 _DEQUANTIZED: Final = ("bitnet", "fp8", "gptq", "compressed-tensors", "modelopt", "mxfp4")
@@ -40,7 +41,7 @@ class ModelFolder:
     @property
     def architecture(self) -> str:
         """The class in ``transformers``, by which the converter tells models apart."""
-        return next(iter(self.config.get("architectures") or ()), "")
+        return _class_of(self.config)
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -108,6 +109,7 @@ def read_folder(path: Path) -> ModelFolder:
             hint="merge it into its base model first (peft's merge_and_unload), and name the merged folder",
         )
     config = _config(path)
+    check_class(path, _class_of(config))
     files = sorted(p for p in path.glob("*.safetensors") if not p.name.startswith("consolidated"))
     if not files:
         raise ModelError(f"{path}: has no *.safetensors", hint=_without_safetensors(path))
@@ -124,6 +126,10 @@ def read_folder(path: Path) -> ModelFolder:
             hint=f"take the original in 16 bits; of quantized ones it takes {', '.join(_DEQUANTIZED)}",
         )
     return folder
+
+
+def _class_of(config: Mapping[str, Any]) -> str:
+    return next((name for name in config.get("architectures") or () if isinstance(name, str)), "")
 
 
 def _config(path: Path) -> Mapping[str, Any]:

@@ -5,7 +5,9 @@ Source: src/llama-vocab.cpp, src/llama-arch.cpp, tools/perplexity/perplexity.cpp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from lwq.errors import ModelError
@@ -21,13 +23,28 @@ _ENCODERS: Final = frozenset(
     ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
      "gemma-embedding", "llama-embed", "t5encoder")
 )  # fmt: skip
+_ENCODER: Final = "an encoder, which makes embeddings and predicts no text"
+_DIFFUSION: Final = "a diffusion model: it predicts no next token"
+_DRAFT: Final = "a draft model, which predicts only beside another"
+_SOUND: Final = "a model of sound"
+_SEQUENCES: Final = "an encoder with a decoder, which llama-perplexity cannot measure"
 _OTHERS: Final = {
-    **dict.fromkeys(_ENCODERS, "an encoder, which makes embeddings and predicts no text"),
-    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), "a diffusion model: it predicts no next token"),
-    **dict.fromkeys(("eagle3", "dflash", "gemma4-assistant"), "a draft model, which predicts only beside another"),
-    **dict.fromkeys(("wavtokenizer-dec", "qwen3tts", "pockettts"), "a model of sound"),
-    "t5": "an encoder with a decoder, which llama-perplexity cannot measure",
+    **dict.fromkeys(_ENCODERS, _ENCODER),
+    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), _DIFFUSION),
+    **dict.fromkeys(("eagle3", "dflash", "gemma4-assistant"), _DRAFT),
+    **dict.fromkeys(("wavtokenizer-dec", "qwen3tts", "pockettts"), _SOUND),
+    "t5": _SEQUENCES,
 }
+_CLASSES: Final = (
+    (r"ForSequenceClassification$", "a classifier, which ranks texts and predicts none"),
+    (r"(?i)bert|^T5Encoder|^Gemma3TextModel$|^Lfm2Model$|Bidirectional|Embeddings", _ENCODER),
+    (r"^U?M?T5", _SEQUENCES),
+    (r"^(Dream|LLaDA|RND1)", _DIFFUSION),
+    (r"Draft|DSpark|Eagle3|Speculator|Assistant", _DRAFT),
+    (r"^(WavTokenizer|Qwen3TTS|PocketTTS)|AudioTokenizer$", _SOUND),
+)
+"""Of ``transformers``, which the converter turns into these. Source: conversion/__init__.py and the classes there."""
+_WHAT_LWQ_DOES: Final = "`llama-quantize` itself makes its files; lwq measures how well the next token is predicted"
 _LEARNED: Final = "position_embd.weight"
 
 
@@ -40,8 +57,12 @@ def check_usable(header: GgufHeader) -> None:
         told = "general.architecture" if architecture == "clip" else "general.type"
         raise ModelError(f"{path}: {what} ({told} is {header.text(told)!r}), expected a language model", hint=hint)
     if what := _OTHERS.get(architecture, ""):
-        hint = "`llama-quantize` itself makes its files; lwq measures how well the next token is predicted"
-        raise ModelError(f"{path}: {architecture!r} is {what}", hint=hint)
+        raise ModelError(f"{path}: {architecture!r} is {what}", hint=_WHAT_LWQ_DOES)
+    if header.metadata.get(f"{architecture}.attention.causal") is False:
+        raise ModelError(
+            f"{path}: reads a text in both directions ({architecture}.attention.causal is false), so it is {_ENCODER}",
+            hint=_WHAT_LWQ_DOES,
+        )
     if not header.n_layer_all or not header.tensors:
         lack = "tensors" if header.n_layer_all else f"{architecture or 'general.architecture'}.block_count"
         raise ModelError(f"{path}: a GGUF, but not of a model (no {lack})", hint="name the model's own .gguf file")
@@ -59,6 +80,12 @@ def check_usable(header: GgufHeader) -> None:
             " gives up on others",
             hint="convert the model anew from its Hugging Face folder",
         )
+
+
+def check_class(path: Path, name: str) -> None:
+    """Raises ModelError for a class of ``transformers`` that predicts no next token, before it is converted."""
+    if what := next((what for pattern, what in _CLASSES if re.search(pattern, name)), ""):
+        raise ModelError(f"{path}: {name!r} is {what}", hint=_WHAT_LWQ_DOES)
 
 
 def _is_small(name: str, ne: tuple[int, ...]) -> bool:

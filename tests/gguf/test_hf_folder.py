@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from lwq.errors import ModelError
 from lwq.gguf.hf_folder import check_known, read_folder
 from lwq.gguf.safetensors import read_safetensors
+from lwq.gguf.usable import check_class
+from lwq.llama.toolchain import source_folder
 
 CONFIG: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}
 LISTED = """TEXT_MODEL_MAP: dict[str, str] = {
@@ -135,8 +138,6 @@ def test_an_index_is_held_against_its_shards(folder: Path) -> None:
     ],
 )
 def test_damaged_shards_are_told(folder: Path, raw: bytes, said: str) -> None:
-    import re
-
     (folder / "model.safetensors").write_bytes(raw)
     assert re.search(said, told(folder))
     with pytest.raises(ModelError):
@@ -153,3 +154,39 @@ def test_an_architecture_that_the_converter_does_not_list_is_refused(folder: Pat
     with pytest.raises(ModelError, match="converts no LlamaNextForCausalLM .2 architectures are known.") as caught:
         check_known(read_folder(folder), source)
     assert "near: LlamaForCausalLM" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("BertModel", "'BertModel' is an encoder, which makes embeddings and predicts no text"),
+        ("BertForMaskedLM", "is an encoder"),
+        ("XLMRobertaModel", "is an encoder"),
+        ("NomicBertModel", "is an encoder"),
+        ("JinaBertForMaskedLM", "is an encoder"),
+        ("ModernBertModel", "is an encoder"),
+        ("NeoBERT", "is an encoder"),
+        ("Gemma3TextModel", "is an encoder"),
+        ("LlamaBidirectionalModel", "is an encoder"),
+        ("T5EncoderModel", "is an encoder, which"),
+        ("T5ForConditionalGeneration", "is an encoder with a decoder"),
+        ("UMT5Model", "is an encoder with a decoder"),
+        ("XLMRobertaForSequenceClassification", "is a classifier"),
+        ("LLaDAModelLM", "is a diffusion model"),
+        ("LlamaForCausalLMEagle3", "is a draft model"),
+        ("WavTokenizerDec", "is a model of sound"),
+    ],
+)
+def test_what_predicts_no_next_token_is_named_before_it_is_converted(folder: Path, name: str, said: str) -> None:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "architectures": [name]}))
+    assert said in told(folder)
+
+
+def test_no_class_of_a_language_model_is_taken_for_another() -> None:
+    """Every class that the pinned converter lists, and that ends like one that predicts text."""
+    listed = (source_folder() / "conversion" / "__init__.py").read_text(encoding="utf-8")
+    names = re.findall(r'^    "(\w+(?:ForCausalLM|LMHeadModel|ForConditionalGeneration))"', listed, re.MULTILINE)
+    assert len(names) > 100
+    others = [name for name in names if not re.search("T5|TTS|Assistant|DSpark|Eagle3", name)]
+    for name in others:
+        check_class(Path("folder"), name)

@@ -31,8 +31,8 @@ class Covered:
 def collect_covering(collect: Collect, request: TextRequest, wanted: int, cwd: Path) -> Covered:
     """Writes ``cwd/output`` on the windows of the request, and on twice as many while an expert saw too few tokens.
 
-    A run that goes on adds to the sums of the one before, window by window. Windows are taken in the order of the
-    text, so the same text always gives the same matrix.
+    A run that goes on adds to the sums of the one before, so they are those of one run over all windows: to the bit
+    where the first run ends with a batch (2,048 tokens), else to rounding. The same text always gives the same matrix.
 
     Args:
         collect: one run of llama-imatrix.

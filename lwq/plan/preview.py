@@ -130,7 +130,8 @@ def _without_data(header: GgufHeader, types: Mapping[str, str]) -> str:
     layer, (name, ggml_type) = split_name(beyond[0][0])[0], beyond[0]
     return (
         f"{name} would be {ggml_type}, which needs importance data, and no text reaches block {layer}: it predicts"
-        f" further tokens; add tensor_types = ['blk\\.{layer}\\.={without_data(name, ggml_type)}']"
+        f" further tokens; add tensor_types = ['blk\\.{layer}\\.={without_data(name, ggml_type)}'], or set"
+        ' mtp = "drop"'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from lwq.gguf.statistics import ImatrixEntry
 from lwq.llama import tools
 from lwq.llama.complaints import USED_UP
 from lwq.llama.covering import Covered, collect_covering
+from lwq.llama.process import run_tool
 from lwq.llama.requests import TextRequest, Window
 from lwq.llama.toolchain import Toolchain
 from lwq.plan.assemble import assemble
@@ -147,6 +149,13 @@ def test_what_calibration_reached_stands_in_record_card_and_statistics(
     told = f"Calibration used 4 windows and then {more} more: each of 12 experts saw at least 200 tokens"
     assert told in card.read_text(encoding="utf-8")
     assert [c.argv[0] for c in record.commands].count("llama-imatrix") == len(run.entry("imatrix").commands) > 1
+    pasted = tmp_path / "pasted"
+    pasted.mkdir()
+    for name in ("tiny-F16.gguf", "calibration.txt"):
+        shutil.copy(tmp_path / "report" / name, pasted / name)
+    for argv in (c.argv for c in record.commands if c.argv[0] == "llama-imatrix"):
+        run_tool((str(toolchain.program(argv[0])), *argv[1:]), cwd=pasted)
+    assert (pasted / "imatrix.gguf").read_bytes() == (tmp_path / "report" / "imatrix.gguf").read_bytes()
     said = lwq("stats", "report/imatrix.gguf", cwd=tmp_path)
     assert f"12 experts in 3 layers; the least saw {experts.least_tokens} tokens" in said.out
     run, _, card = run_tiny(tmp_path, tmp_path / "home", toolchain, RECIPE.replace("WANTED", "1000000"))

@@ -10,7 +10,7 @@ STAMP := $(VENV)/.complete
 RECIPE ?= quickstart
 NAME ?= overhead
 
-.PHONY: help demo run test test-device lowest toolchain lint types bench lock clean
+.PHONY: help architectures demo run test test-device lowest toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -36,6 +36,9 @@ lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml 
 	CMAKE_ARGS=-DLLAMA_BUILD=OFF $(BIN)/uv pip install --quiet --python $(LOWEST) -r $(LOWEST)/requirements.txt \
 		pytest pytest-xdist hypothesis pyyaml
 	$(LOWEST)/bin/python -m pytest -q $(SPREAD) -m "not tools and not slow" -W ignore::DeprecationWarning
+
+architectures: toolchain ## docs/architectures.md anew: every stage on tiny models of many architectures (an hour)
+	$(BIN)/python -m tests.architectures .architectures
 
 toolchain: $(STAMP) ## fetch and build the pinned llama.cpp
 	$(BIN)/lwq toolchain build

@@ -49,6 +49,10 @@ class DownloadError(LwqError):
     """A model, text or source tree that could not be fetched."""
 
 
+class RefusedError(DownloadError):
+    """What was asked for is not there, or not for this user: to ask again will not help."""
+
+
 class ToolchainError(LwqError):
     """llama.cpp is missing, half-built, of another commit, or lacks what lwq needs."""
 

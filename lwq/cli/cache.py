@@ -11,7 +11,9 @@ from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
 from lwq.llama.converter_env import current, environments, is_whole
+from lwq.llama.toolchain import home
 from lwq.llama.twin import twins
+from lwq.plan.stand_ins import stand_ins
 from lwq.store.files import human_bytes, lock, os_errors
 
 
@@ -44,11 +46,17 @@ def _size(folder: Path) -> int:
     return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
 
 
+def _blocks(path: Path) -> int:
+    """What a sparse file, or a folder of such, takes on the disk."""
+    return sum(p.stat().st_blocks * 512 for p in (path, *path.rglob("*")) if p.is_file())
+
+
 @cache_command.command("gc")
 @click.option("--yes", is_flag=True, help="Remove; without it they are only listed.")
 @click.pass_obj
 def collect(settings: Settings, yes: bool) -> None:
-    """Remove steps that no recipe's last run used, what killed runs left, and the converter's earlier environments."""
+    """Remove steps that no recipe's last run used, what killed runs left, the converter's earlier environments,
+    and what plans made of models that they looked at."""
     cache = settings.cache()
     garbage = cache.garbage()
     stale = [path for path in environments() if path != current()]
@@ -64,10 +72,12 @@ def collect(settings: Settings, yes: bool) -> None:
         if yes:
             with lock(path.parent / f"{path.name}.lock"), os_errors("remove the converter's environment", path):
                 shutil.rmtree(path)
-    for path in (made := list(twins())):
-        n_bytes += path.stat().st_blocks * 512
-        click.echo(f"twins/{path.name}")
-        if yes:
+    for path in (made := [*twins(), *stand_ins(home())]):
+        n_bytes += _blocks(path)
+        click.echo(f"{path.parent.name}/{path.name}")
+        if yes and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif yes:
             path.unlink(missing_ok=True)
     garbage += [*stale, *made]
     what = "removed" if yes else "to remove (`--yes` does it)"

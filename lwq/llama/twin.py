@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from lwq.errors import ModelError, ToolError
 from lwq.llama.converter import complaint_of, script
-from lwq.llama.converter_env import converter_python, current, is_whole
+from lwq.llama.converter_env import converter_environ, converter_python, current, is_whole
 from lwq.llama.process import run_tool
 from lwq.llama.toolchain import COMMIT, home
 from lwq.store.files import lock, os_errors
@@ -22,6 +23,8 @@ from lwq.store.files import lock, os_errors
 _WITHOUT_DATA: Final = """
 import os, runpy, sys
 sys.argv = sys.argv[1:]
+if os.environ.get("USE_TORCH") == "0" and not os.path.exists(os.path.join(sys.argv[1], "tekken.json")):
+    sys.modules["mistral_common"] = None
 here = os.path.dirname(sys.argv[0])
 sys.path[:0] = [here, os.path.join(here, "gguf-py")]
 from gguf.gguf_writer import GGUFWriter, WriterState
@@ -38,14 +41,20 @@ GGUFWriter.write_tensors_to_file = write_tensors_to_file
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
+_LEAN: Final = {"USE_TORCH": "0"}
+"""transformers then reads configurations and tokenizers without loading PyTorch's own parts, which takes seconds."""
+
 
 def twins() -> Iterator[Path]:
     """All twins that were made; each can be made again."""
     yield from sorted((home() / "twins").glob("*.gguf"))
 
 
-def twin_of(folder: Path, outtype: str) -> Path | None:
+def twin_of(folder: Path, outtype: str, name: str) -> Path | None:
     """The sparse twin of what the converter would write of a folder, made once for its files as they are now.
+
+    Args:
+        name: under which the conversion sees the folder; it goes into the metadata.
 
     Returns:
         None where the converter's environment is not there yet (``lwq toolchain converter`` makes it).
@@ -57,24 +66,31 @@ def twin_of(folder: Path, outtype: str) -> Path | None:
     if not os.environ.get("LWQ_CONVERT_PYTHON") and not is_whole(current()):
         return None
     program = converter_python()
+    name = name or folder.resolve().name
     facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file()]
-    key = hashlib.sha256(repr((COMMIT, outtype, str(folder.resolve()), facts)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((COMMIT, outtype, name, str(folder.resolve()), facts)).encode()).hexdigest()[:16]
     twin = home() / "twins" / f"{key}.gguf"
     with os_errors("make the twin of a folder", twin):
         twin.parent.mkdir(parents=True, exist_ok=True)
     with lock(twin.with_suffix(".lock")):
         if not twin.exists():
-            _make(program, folder, outtype, twin)
+            _make(program, folder, outtype, name, twin)
     return twin
 
 
-def _make(program: Path, folder: Path, outtype: str, twin: Path) -> None:
-    unfinished = twin.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    arguments = (str(folder.resolve()), "--outfile", str(unfinished), "--outtype", outtype)
-    try:
-        run_tool((str(program), "-c", _WITHOUT_DATA, str(script()), *arguments), cwd=twin.parent)
-    except ToolError as error:
-        said, hint = complaint_of(error)
-        raise ModelError(f"{folder}: {said}", hint=hint) from None
-    os.replace(unfinished, twin)
+def _make(program: Path, folder: Path, outtype: str, name: str, twin: Path) -> None:
+    said = hint = ""
+    with tempfile.TemporaryDirectory(dir=twin.parent) as scratch:
+        link, unfinished = Path(scratch) / name, Path(scratch) / "unfinished"
+        link.symlink_to(folder.resolve())
+        arguments = (str(link), "--outfile", str(unfinished), "--outtype", outtype)
+        command = (str(program), "-c", _WITHOUT_DATA, str(script()), *arguments)
+        for lean in (_LEAN, {}):  # some tokenizers may want all of transformers
+            try:
+                run_tool(command, cwd=twin.parent, env={**converter_environ(), **lean})
+            except ToolError as error:
+                said, hint = complaint_of(error)
+            else:
+                os.replace(unfinished, twin)
+                return
+    raise ModelError(f"{folder}: {said}", hint=hint)

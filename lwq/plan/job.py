@@ -108,9 +108,8 @@ class Job:
         """
         if entry := self.cache.lookup(self.plan.convert.module.NAME, self.plan.convert.key):
             return read_header(entry.path(self.plan.convert.inputs.file))
-        path = self.sources.model.fetched.paths[0]
-        given = path if self.sources.model.kind == "gguf" else twin_of(path, read_folder(path).outtype)
-        return header_as_asked(self.recipe, given) if given else None
+        model = self.sources.model
+        return header_of(self.recipe, model.kind, model.fetched.paths[0], model.fetched.given.name)
 
     def work(self) -> dict[str, float]:
         """Key → amount of work; nothing for a model whose size is not known before it is converted."""
@@ -157,9 +156,12 @@ class Job:
         return Surroundings(cache=self.cache, machine=self.machine, given=files, watch=watch, work=self.work())
 
 
-def header_as_asked(recipe: Recipe, path: Path) -> GgufHeader:
-    """The header of a model as the base will be: without blocks of further tokens where they are not wanted."""
-    header = read_header(path)
+def header_of(recipe: Recipe, kind: str, path: Path, name: str) -> GgufHeader | None:
+    """Of the base as it is asked for, from an original or a folder of that name; None without the converter."""
+    given = path if kind == "gguf" else twin_of(path, read_folder(path).outtype, name)
+    if given is None:
+        return None
+    header = read_header(given)
     return header_without_further(header) if recipe.mtp == "drop" else header
 
 

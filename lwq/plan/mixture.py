@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lwq.errors import FileError
 from lwq.plan.chat import Render
-from lwq.plan.hub import fetch_text
+from lwq.plan.hub import TextOf
 from lwq.recipe.text import Part
 from lwq.store.files import os_errors, write_atomic
 from lwq.tasks.files import parquet_rows
@@ -32,7 +32,7 @@ class _Contents:
 
 
 def mixed(
-    parts: Sequence[Part], seed: int, *, folder: Path, home: Path, template: Callable[[], Render]
+    parts: Sequence[Part], seed: int, *, text_of: TextOf, home: Path, template: Callable[[], Render]
 ) -> tuple[Path, str]:
     """The mixture as a file, and what it is made of in words.
 
@@ -40,13 +40,14 @@ def mixed(
     seed and interleaved evenly.
 
     Args:
+        text_of: gives a part's file and its label.
         template: gives what puts a conversation through the model's own chat template; asked for chats only.
 
     Raises:
         FileError: a part that is missing, not of its form, or without a usable row.
         ModelError: a chat, but no chat template.
     """
-    drawn = [_read(part, folder, home, template) for part in parts]
+    drawn = [_read(part, text_of, template) for part in parts]
     sizes = [sum(map(_n_bytes, d.documents)) for d in drawn]
     total = min(size / part.share for size, part in zip(sizes, parts, strict=True))
     chosen: list[tuple[float, int, str]] = []
@@ -84,8 +85,8 @@ def _up_to(documents: Sequence[str], n_bytes: float) -> Iterator[tuple[float, st
         taken += size
 
 
-def _read(part: Part, folder: Path, home: Path, template: Callable[[], Render]) -> _Contents:
-    path, label = fetch_text(part.text, recipe_dir=folder, home=home)
+def _read(part: Part, text_of: TextOf, template: Callable[[], Render]) -> _Contents:
+    path, label = text_of(part.text)
     with os_errors("read the text", path):
         raw = path.read_bytes()
     if not part.column and not part.chat:

@@ -6,17 +6,18 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count
+from itertools import chain, combinations, count
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from lwq.errors import DownloadError, FileError, LwqError, ModelError
+from lwq.errors import DownloadError, FileError, LwqError, ModelError, RefusedError
 from lwq.gguf.header import read_header, whole_name
 from lwq.gguf.types import FTYPES
 from lwq.gguf.usable import check_usable
 from lwq.plan.chat import Render, chat_template
+from lwq.plan.disjoint import overlap
 from lwq.plan.given import NOT_READ, Fetched, HashOf, fetched_model
-from lwq.plan.hub import Source, fetch_model, fetch_text
+from lwq.plan.hub import Source, TextOf, fetch_model, fetch_text
 from lwq.plan.mixture import mixed
 from lwq.recipe.schema import Recipe, Task, ThirdParty, split_cloze
 from lwq.recipe.text import Calibration, Text
@@ -28,6 +29,8 @@ from lwq.tasks.items import Kind
 T = TypeVar("T")
 OnNote = Callable[[str], None]
 _LARGE_BYTES: Final = 1 << 30
+_OF_VALUES: Final = (".gguf", ".GGUF", ".safetensors", ".bin", ".pt", ".pth")
+_DISJOINT: Final = "calibration, selection and evaluation must be disjoint: what was fitted on must not be scored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +63,18 @@ class Sources:
         """What stands for the hashes of models that were only looked at: keys that hold them are of this plan alone."""
         return frozenset(sha256 for sha256 in self.given() if sha256.startswith(NOT_READ))
 
+    def to_fetch_bytes(self) -> int:
+        """Of models that were only looked at, and that a run fetches first."""
+        models = {f.label: f for f in (self.model.fetched, *self.third_party.values())}
+        return sum(model.to_fetch_bytes for model in models.values())
+
 
 def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote, *, look: bool = False) -> Sources:
     """All sources of a recipe whose paths start at ``folder``.
 
     Args:
         look: models that were never hashed are not read for it. That is enough for a plan, which needs hashes only to
-            say what is done: of such a model nothing can be in the cache.
+            say what is done: of such a model nothing can be in the cache. Of models on the Hub headers are fetched.
 
     Raises:
         LwqError: the one thing that is wrong, or a list of all that are.
@@ -82,10 +90,12 @@ def fetch(recipe: Recipe, folder: Path, home: Path, on_note: OnNote, *, look: bo
             faults.append(error)
             return None
 
-    source = attempt(partial(_source, recipe, folder, home, on_note))
-    texts = {r: attempt(partial(_text, r, t, folder, home, source)) for r, t in recipe.texts().items()}
-    others = {t.name: attempt(partial(_other, t, folder, home, on_note, hash_of)) for t in recipe.third_party}
-    tasks = {t.name: attempt(partial(_task, t, folder, home)) for t in recipe.tasks}
+    model_of = partial(fetch_model, recipe_dir=folder, home=home, on_progress=on_note, look=look)
+    text_of = partial(fetch_text, recipe_dir=folder, home=home, look=look)
+    source = attempt(partial(_source, recipe, model_of))
+    texts = {r: attempt(partial(_text, r, t, text_of, home, source)) for r, t in recipe.texts().items()}
+    others = {t.name: attempt(partial(_other, t, model_of, hash_of)) for t in recipe.third_party}
+    tasks = {t.name: attempt(partial(_task, t, text_of)) for t in recipe.tasks}
     attempt(lambda: _check_disjoint({role: text for role, text in texts.items() if text}))
     if faults:
         raise _joined(faults)
@@ -111,13 +121,15 @@ def _joined(faults: list[LwqError]) -> LwqError:
     if len(faults) == 1:
         return faults[0]
     lines = "\n".join(f"  {fault.message}" + (f" ({fault.hint})" if fault.hint else "") for fault in faults)
-    kind = DownloadError if all(isinstance(fault, DownloadError) for fault in faults) else FileError
+    kind: type[LwqError] = FileError
+    if all(isinstance(fault, DownloadError) for fault in faults):
+        kind = RefusedError if any(isinstance(fault, RefusedError) for fault in faults) else DownloadError
     return kind(f"{len(faults)} things are missing or wrong:\n{lines}")
 
 
-def _source(recipe: Recipe, folder: Path, home: Path, on_note: OnNote) -> Source:
+def _source(recipe: Recipe, model_of: Callable[[str], Source]) -> Source:
     """The model's files; a GGUF's header is whole, and of a model that can be measured."""
-    source = fetch_model(recipe.model, recipe_dir=folder, home=home, on_progress=on_note)
+    source = model_of(recipe.model)
     if source.kind == "gguf":
         check_usable(read_header(source.files[0]))
     return source
@@ -130,7 +142,9 @@ def _hash(memo: Path, on_note: OnNote, path: Path) -> str:
 
 
 def _known(memo: Path, path: Path) -> str:
-    """The hash that is known of a file, or what stands for it; nothing of the file is read."""
+    """The hash that is known of a file, or what stands for it; no values of a model are read."""
+    if path.suffix not in _OF_VALUES:
+        return sha256_file(path, memo=memo)
     return known_sha256(path, memo) or f"{NOT_READ}{path.resolve()}"
 
 
@@ -150,8 +164,8 @@ def _stem(source: Source) -> str:
     return name[: len(head)] if label.upper() in FTYPES and head else name
 
 
-def _other(other: ThirdParty, folder: Path, home: Path, on_note: OnNote, hash_of: HashOf) -> Fetched:
-    source = fetch_model(other.model, recipe_dir=folder, home=home, on_progress=on_note)
+def _other(other: ThirdParty, model_of: Callable[[str], Source], hash_of: HashOf) -> Fetched:
+    source = model_of(other.model)
     if source.kind != "gguf":
         raise FileError(f"third_party {other.name}: {other.model} is no GGUF", hint="name a .gguf file")
     files = tuple(shard.path for shard in read_header(source.files[0]).shards)
@@ -174,11 +188,11 @@ def _named(others: dict[str, Fetched], model: Model, recipe: Recipe) -> dict[str
     return named
 
 
-def _text(role: str, text: Text, folder: Path, home: Path, source: Source | None) -> Fetched:
+def _text(role: str, text: Text, text_of: TextOf, home: Path, source: Source | None) -> Fetched:
     if isinstance(text, Calibration) and text.parts:
-        path, label = mixed(text.parts, text.seed, folder=folder, home=home, template=partial(_template, source))
+        path, label = mixed(text.parts, text.seed, text_of=text_of, home=home, template=partial(_template, source))
     else:
-        path, label = fetch_text(text.text, recipe_dir=folder, home=home)
+        path, label = text_of(text.text)
     with os_errors("read the text", path):
         raw = path.read_bytes()
     try:
@@ -203,12 +217,12 @@ def _template(source: Source | None) -> Render:
     return chat_template(source)
 
 
-def _task(task: Task, folder: Path, home: Path) -> tuple[Fetched, ...]:
+def _task(task: Task, text_of: TextOf) -> tuple[Fetched, ...]:
     """The files of a task set, read once to find their faults; their names differ."""
     files, items = list[Fetched](), 0
     for reference in task.file:
         cloze, text = split_cloze(reference)
-        path, label = fetch_text(text, recipe_dir=folder, home=home, folders=not cloze)
+        path, label = text_of(text, folders=not cloze)
         with os_errors("read the task data", path):
             digest = _digest(path)
         if alike := next((f for f in files if f.given.sha256 == digest), None):
@@ -242,32 +256,11 @@ def _digest(path: Path) -> str:
 
 
 def _check_disjoint(texts: dict[str, Fetched]) -> None:
-    roles = sorted(texts)
-    for i, first in enumerate(roles):
-        for second in roles[i + 1 :]:
-            if told := _shared(texts[first], texts[second]):
-                raise FileError(f"{first} and {second} text {told}", hint=_DISJOINT)
-
-
-_DISJOINT: Final = "calibration, selection and evaluation must be disjoint: what was fitted on must not be scored"
-_N_LOOKED_FOR: Final = 64
-_LOOKED_FOR: Final = 120
-"""Characters of a passage, white space made single, that two texts do not share by chance."""
-_N_LETTERS: Final = 8
-"""Different characters of a passage that says something; rules and rows of zeros say nothing."""
-_SHARED: Final = 0.1
-
-
-def _shared(one: Fetched, other: Fetched) -> str:
-    """What two texts have in common that is no chance, in words; empty where nothing is found."""
-    if one.given.sha256 == other.given.sha256:
-        return f"have the same content ({one.label}, {other.label})"
-    first, second = (" ".join(f.paths[0].read_text(encoding="utf-8-sig").split()) for f in (one, other))
-    for inner, outer, names in ((first, second, (one, other)), (second, first, (other, one))):
-        step = max(_LOOKED_FOR, len(inner) // _N_LOOKED_FOR)
-        passages = [inner[i : i + _LOOKED_FOR] for i in range(0, len(inner), step)]
-        passages = [p for p in passages if len(p) == _LOOKED_FOR and len(set(p)) > _N_LETTERS] or [inner]
-        share = sum(passage in outer for passage in passages) / len(passages)
-        if share > _SHARED:
-            return f"overlap: {share:.0%} of {len(passages)} passages of {names[0].label} stand in {names[1].label} too"
-    return ""
+    for first, second in combinations(sorted(texts), 2):
+        one, other = texts[first], texts[second]
+        if one.given.sha256 == other.given.sha256:
+            told = f"have the same content ({one.label}, {other.label})"
+        else:
+            told = overlap((one.paths[0], other.paths[0]), (one.label, other.label))
+        if told:
+            raise FileError(f"{first} and {second} text {told}", hint=_DISJOINT)

@@ -2,118 +2,57 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lwq.errors import FileError, ModelError
+from lwq.gguf.header import read_header
 from lwq.llama.process import run_tool
+from lwq.plan import stand_ins as module
 from lwq.plan.hub import Source, fetch_model, fetch_text
+from lwq.plan.stand_ins import stand_ins
 from tests.gguf.test_hf_folder import stored
+from tests.hub_server import COMMIT, Hub, serving
 from tests.tiny_models import write_split_llama, write_tiny_llama
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\nlicense: not-this\n"
 ASK = """
 import json, sys
 from pathlib import Path
 from lwq.errors import LwqError
 from lwq.plan.hub import fetch_model, fetch_text
-reference, folder, notes = sys.argv[1], Path(sys.argv[2]), []
+reference, folder, look, notes = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "look", []
 try:
     if reference.startswith("hf://datasets/"):
-        path, label = fetch_text(reference, recipe_dir=folder, home=folder)
+        path, label = fetch_text(reference, recipe_dir=folder, home=folder, look=look)
         print(json.dumps({"text": path.read_text(encoding="utf-8"), "label": label}))
     else:
-        found = fetch_model(reference, recipe_dir=folder, home=folder, on_progress=notes.append)
+        found = fetch_model(reference, recipe_dir=folder, home=folder, on_progress=notes.append, look=look)
         files = [p.name for p in found.files]
         print(json.dumps({"kind": found.kind, "files": files, "label": found.label, "name": found.name,
-                          "licence": found.licence, "notes": notes}))
+                          "licence": found.licence, "notes": notes, "to_fetch": found.to_fetch_bytes,
+                          "folder": str(found.files[0].parent)}))
 except LwqError as error:
     print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
 """
 CONFIG = b'{"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1}'
 
 
-@dataclass
-class Hub:
-    """A Hub with three repositories: what it was asked, and by whom."""
-
-    address: str = ""
-    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    tokens: dict[str, str | None] = field(default_factory=dict)
-
-
-def _answer(hub: Hub, path: str, token: str | None) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body, as huggingface.co gives them."""
-    hub.asked.append(path)
-    hub.tokens[path] = token
-    is_api = path.startswith("/api/")
-    parts = path.split("?")[0].removeprefix("/api").removeprefix("/models").strip("/").split("/")
-    at = 3 if parts[0] == "datasets" else 2
-    repo, rest = "/".join(parts[:at]), parts[at:]
-    if "gated" in repo and token != "Bearer hf_good":
-        return 403, {"X-Error-Code": "GatedRepo"}, b"{}"
-    if repo not in hub.repos:
-        return 401, {"X-Error-Code": "RepoNotFound"}, b"{}"
-    if len(rest) > 1 and rest[1] not in ("main", COMMIT):
-        return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
-    files = hub.repos[repo]
-    if is_api and rest[:1] == ["tree"]:
-        tree = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in files.items()]
-        return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
-    if is_api:
-        info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files], "tags": []}
-        return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
-    name = "/".join(rest[2:])
-    if name not in files:
-        return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b""
-    etag = hashlib.sha256(files[name]).hexdigest()
-    return 200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, files[name]
-
-
-def _serve(answer: Callable[[str, str | None], tuple[int, dict[str, str], bytes]]) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        def _reply(self, *, with_body: bool) -> None:
-            status, headers, body = answer(self.path, self.headers.get("Authorization"))
-            self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-        def do_HEAD(self) -> None:
-            self._reply(with_body=False)
-
-        def do_GET(self) -> None:
-            self._reply(with_body=True)
-
-        def log_message(self, format: str, *arguments: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub(tmp_path: Path) -> Iterator[Hub]:
     hub = Hub()
-    whole = {"config.json": CONFIG, "README.md": CARD.encode(), "tokenizer.json": b"{}"}
-    shards = {
+    whole: dict[str, bytes | Path] = {"config.json": CONFIG, "README.md": CARD.encode(), "tokenizer.json": b"{}"}
+    shards: dict[str, bytes | Path] = {
         "model-00001-of-00002.safetensors": stored({"one": ("F16", (2, 2))}),
         "model-00002-of-00002.safetensors": stored({"two": ("F16", (2,))}),
     }
+    write_tiny_llama(tmp_path / "real.gguf", n_layer=1)
     hub.repos = {
         "someone/whole": {**whole, **shards, "consolidated.safetensors": b"all again", "picture.png": b"x"},
         "someone/gated": {**whole, **shards},
@@ -122,21 +61,19 @@ def hub() -> Iterator[Hub]:
             "m-Q8_0.gguf": b"q8",
             "m-F16-00001-of-00002.gguf": b"first",
             "m-F16-00002-of-00002.gguf": b"second",
+            "sub/real.gguf": tmp_path / "real.gguf",
         },
         "datasets/someone/texts": {"raw/test.txt": "Grüße\n".encode()},
     }
-    server = _serve(lambda path, token: _answer(hub, path, token))
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    yield hub
-    server.shutdown()
-    server.server_close()
+    with serving(hub):
+        yield hub
 
 
-def ask(hub: Hub, folder: Path, reference: str, **extra: str) -> dict[str, Any]:
+def ask(hub: Hub, folder: Path, reference: str, *, look: bool = False, **extra: str) -> dict[str, Any]:
     """What a process of its own gets: the client reads its settings once, when it is imported."""
     env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "hf"), "NO_PROXY": "127.0.0.1", **extra}
     python_path = os.pathsep.join(p for p in sys.path if p)
-    argv = (sys.executable, "-c", ASK, reference, str(folder))
+    argv = (sys.executable, "-c", ASK, reference, str(folder), "look" if look else "fetch")
     done = run_tool(argv, cwd=folder, env={"PYTHONPATH": python_path, **env})
     assert not done.stderr, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -156,6 +93,8 @@ def test_what_was_fetched_is_found_offline(hub: Hub, tmp_path: Path) -> None:
     first = ask(hub, tmp_path, "hf://someone/whole")
     n_asked = len(hub.asked)
     assert ask(hub, tmp_path, "hf://someone/whole", HF_HUB_OFFLINE="1") == first
+    looked = ask(hub, tmp_path, "hf://someone/whole", look=True)
+    assert looked == {**first, "notes": []}
     assert len(hub.asked) == n_asked
 
 
@@ -200,10 +139,108 @@ def test_each_way_of_failing_has_its_way_out(
     hub: Hub, tmp_path: Path, reference: str, extra: dict[str, str], message: str, hint: str
 ) -> None:
     said = ask(hub, tmp_path, reference, **extra)
-    assert said["error"] == "DownloadError"
+    assert said["error"] == ("DownloadError" if "HF_ENDPOINT" in extra else "RefusedError")
     assert reference in said["message"]
     assert message in said["message"]
     assert hint in said["hint"]
+
+
+WHOLE = "hf://someone/whole"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+def header_bytes(content: bytes | Path) -> int:
+    assert isinstance(content, bytes)
+    return 8 + int.from_bytes(content[:8], "little")
+
+
+def test_a_look_fetches_small_files_and_not_a_byte_behind_the_headers(hub: Hub, tmp_path: Path) -> None:
+    files = hub.repos["someone/whole"]
+    found = ask(hub, tmp_path, WHOLE, look=True)
+    assert found["files"] == ["README.md", "config.json", *SHARDS, "tokenizer.json"]
+    assert (found["label"], found["name"], found["licence"]) == (f"{WHOLE}@{COMMIT}", "whole", "apache-2.0")
+    assert found["notes"] == [f"looking at {WHOLE}"]
+    assert {name: hub.sent[name] for name in SHARDS} == {name: header_bytes(files[name]) for name in SHARDS}
+    assert set(hub.sent) - {""} == set(found["files"])
+    stands_in = Path(found["folder"])
+    assert (stands_in.name, stands_in.parent.parent) == ("whole", tmp_path / "looked-at")
+    for name in found["files"]:
+        content, made = files[name], (stands_in / name).read_bytes()
+        assert isinstance(content, bytes)
+        n_true = header_bytes(content) if name in SHARDS else len(content)
+        assert made == content[:n_true] + bytes(len(content) - n_true)
+    assert found["to_fetch"] == sum(len((stands_in / name).read_bytes()) for name in found["files"])
+    assert list(stand_ins(tmp_path)) == [stands_in.parent]
+
+
+def test_a_second_look_asks_for_the_commit_alone_and_a_run_fetches_all(hub: Hub, tmp_path: Path) -> None:
+    first = ask(hub, tmp_path, WHOLE, look=True)
+    hub.forget()
+    assert ask(hub, tmp_path, WHOLE, look=True) == first
+    assert [path.split("?")[0] for path in hub.asked if "someone" in path] == ["/api/models/someone/whole"]
+    real = ask(hub, tmp_path, WHOLE)
+    assert (real["to_fetch"], real["label"]) == (0, first["label"])
+    assert Path(real["folder"]).parent.name == "snapshots"
+    content = hub.repos["someone/whole"][SHARDS[0]]
+    assert (Path(real["folder"]) / SHARDS[0]).read_bytes() == content
+    assert ask(hub, tmp_path, WHOLE, look=True)["folder"] == real["folder"]
+
+
+def test_a_look_at_a_gguf_reads_its_header(hub: Hub, tmp_path: Path) -> None:
+    found = ask(hub, tmp_path, "hf://someone/ggufs/sub/real.gguf", look=True)
+    assert (found["kind"], found["name"], found["files"]) == ("gguf", "real.gguf", ["real.gguf"])
+    stands_in, real = read_header(Path(found["folder"]) / "real.gguf"), read_header(tmp_path / "real.gguf")
+    assert stands_in.metadata == real.metadata
+    assert stands_in.tensors == real.tensors
+    assert found["to_fetch"] == stands_in.file_bytes == real.file_bytes
+    data = (Path(found["folder"]) / "real.gguf").read_bytes()[real.data_offset :]
+    assert not any(data)
+
+
+def test_the_header_of_a_gguf_is_fetched_in_pieces_until_it_is_whole(hub: Hub, tmp_path: Path) -> None:
+    """Pieces are far smaller here; half of a token's name, or a hole after it, is no header."""
+    path, real = tmp_path / "real.gguf", read_header(tmp_path / "real.gguf")
+    asked = []
+
+    class Repo:
+        def part(self, file: str, first: int, n_bytes: int) -> tuple[bytes, int]:
+            asked.append((first, n_bytes))
+            return path.read_bytes()[first : first + n_bytes], path.stat().st_size
+
+    (tmp_path / "made").mkdir()
+    for n_first in (64, 1000, 4099):
+        asked.clear()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(module, "_GGUF_BYTES", (n_first, 1 << 26))
+            module._put_gguf(Repo(), tmp_path / "made", "real.gguf")  # type: ignore[arg-type]
+        assert read_header(tmp_path / "made" / "real.gguf").tensors == real.tensors
+        assert sum(n for _, n in asked) < 2 * max(real.data_offset, n_first)
+
+
+def test_a_look_says_what_the_hub_refuses(hub: Hub, tmp_path: Path) -> None:
+    for reference, kind, message in (
+        ("hf://someone/nothing", "RefusedError", "no such repository"),
+        ("hf://someone/whole@v9", "RefusedError", "no such revision"),
+        ("hf://someone/ggufs/other.gguf", "RefusedError", "no such file"),
+        ("hf://someone/gated", "RefusedError", "gated"),
+        ("hf://someone/ggufs/m-Q8_0.gguf", "ModelError", "expected b'GGUF'"),
+        ("hf://someone/ggufs", "ModelError", "has no config.json"),
+        ("hf://datasets/someone/texts/raw/test.txt", "DownloadError", "not in the Hub's cache"),
+    ):
+        said = ask(hub, tmp_path, reference, look=True)
+        assert (said["error"], message in said["message"]) == (kind, True), said
+    assert not hub.sent["raw/test.txt"]
+    said = ask(hub, tmp_path, WHOLE, look=True, HF_HUB_OFFLINE="1")
+    assert (said["error"], "HF_HUB_OFFLINE is set" in said["message"]) == ("RefusedError", True)
+    assert ask(hub, tmp_path, "hf://someone/gated", look=True, HF_TOKEN="hf_good")["kind"] == "hf-folder"
+
+
+def test_a_server_that_gives_no_parts_sends_no_model_for_a_look(hub: Hub, tmp_path: Path) -> None:
+    hub.knows_parts = False
+    hub.repos["someone/whole"] |= {SHARDS[0]: stored({"one": ("F16", (1000, 5000))})}
+    said = ask(hub, tmp_path, WHOLE, look=True)
+    assert (said["error"], "gives no parts" in said["message"]) == ("DownloadError", True)
+    assert not list((tmp_path / "looked-at").glob("*/whole"))
 
 
 def test_the_token_opens_a_gated_repository(hub: Hub, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from lwq.errors import FileError, ModelError, RecipeError
 from lwq.gguf.header import read_header
 from lwq.gguf.rewrite import rewrite_gguf
 from lwq.plan.chat import Render, chat_template, has_chat_template
+from lwq.plan.disjoint import overlap
 from lwq.plan.hub import Source, fetch_text
 from lwq.plan.mixture import mixed
-from lwq.plan.sources import Fetched, _shared, fetch
+from lwq.plan.sources import fetch
 from lwq.recipe.parse import parse_recipe
 from lwq.recipe.text import Part
-from lwq.steps.step import Given
 from tests.tiny_models import write_tiny_llama, write_tiny_text
 
 TEMPLATE = """{{ bos_token }}{% for message in messages %}
@@ -46,7 +47,8 @@ def plainly() -> Render:
 
 
 def mix(folder: Path, *parts: Part, seed: int = 1) -> tuple[str, str, Path]:
-    path, label = mixed(parts, seed, folder=folder, home=folder / "home", template=plainly)
+    text_of = partial(fetch_text, recipe_dir=folder, home=folder / "home")
+    path, label = mixed(parts, seed, text_of=text_of, home=folder / "home", template=plainly)
     return path.read_text(), label, path
 
 
@@ -167,9 +169,8 @@ SCRIPTS = (
 )
 
 
-def packaged(name: str, folder: Path) -> Fetched:
-    path, label = fetch_text(f"packaged:{name}", recipe_dir=folder, home=folder)
-    return Fetched(given=Given(sha256=name, name=name), paths=(path,), label=label)
+def packaged(name: str, folder: Path) -> Path:
+    return fetch_text(f"packaged:{name}", recipe_dir=folder, home=folder)[0]
 
 
 def test_packaged_domains_mix_by_the_shares_of_a_new_recipe(folder: Path) -> None:
@@ -181,10 +182,10 @@ def test_packaged_domains_mix_by_the_shares_of_a_new_recipe(folder: Path) -> Non
 
 
 def test_packaged_languages_are_of_many_scripts_and_dialogues_are_conversations(folder: Path) -> None:
-    letters = Counter(unicodedata.name(c, "") for c in packaged("languages", folder).paths[0].read_text("utf-8"))
+    letters = Counter(unicodedata.name(c, "") for c in packaged("languages", folder).read_text("utf-8"))
     counts = {script: sum(n for name, n in letters.items() if name.startswith(script)) for script in SCRIPTS}
     assert min(counts.values()) > 500, counts
-    rows = packaged("dialogue", folder).paths[0].read_text("utf-8").split("\n")[:-1]
+    rows = packaged("dialogue", folder).read_text("utf-8").split("\n")[:-1]
     assert len(rows) > 90
     for row in map(json.loads, rows):
         roles = [message["role"] for message in row["messages"]]
@@ -195,7 +196,7 @@ def test_packaged_languages_are_of_many_scripts_and_dialogues_are_conversations(
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_packaged_domains_share_nothing_with_what_is_scored(folder: Path, domain: str) -> None:
     for scored in ("selection", "evaluation"):
-        assert _shared(packaged(domain, folder), packaged(scored, folder)) == ""
+        assert overlap((packaged(domain, folder), packaged(scored, folder)), (domain, scored)) == ""
 
 
 def test_a_model_without_a_chat_template_is_told_apart(folder: Path) -> None:

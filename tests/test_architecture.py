@@ -35,7 +35,6 @@ OWNERS = {
 WHOLE = {
     "test_architecture.py", "test_architectures.py", "test_device.py", "test_guard.py", "test_kill.py",
     "test_real_folder.py", "test_tiny_models.py",
-    "test_tiny_models.py",
 }  # fmt: skip
 """Tests of no one module."""
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import zipfile
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lwq.errors import DownloadError, LwqError, ModelError
 from lwq.plan import wheels
-from tests.plan.test_hub import _fetch, _serve
+from tests.plan.test_hub import _fetch
 from tests.tiny_models import write_tiny_llama
 
 
@@ -94,11 +97,14 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "index"
     folder.mkdir()
 
-    def answer(path: str, token: str | None) -> tuple[int, dict[str, str], bytes]:
-        served = folder / path.strip("/").replace("/", "_")
-        return (200, {}, served.read_bytes()) if served.is_file() else (404, {}, b"")
+    class Handler(SimpleHTTPRequestHandler):
+        def translate_path(self, path: str) -> str:
+            return str(folder / path.strip("/").replace("/", "_"))
 
-    server = _serve(answer)
+        def log_message(self, format: str, *arguments: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(wheels, "INDEX", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(wheels, "find_spec", lambda name: None)
     yield folder

@@ -56,7 +56,7 @@ n_selection_windows = 2
 _STOCK: Final = '[[targets]]\nftype = "Q4_K_M"\n'
 STAGES: Final[Mapping[str, str]] = {
     "stock mix": _STOCK,
-    "budget": '[[targets]]\nbudget = "Q4_K_M"\ntypes = ["k"]\n',
+    "budget": '[[targets]]\nbudget = "Q4_K_M"\ntypes = ["k", "legacy"]\n',
     "layer scores": '[[targets]]\nname = "p"\nftype = "Q4_K_M"\nprune = 1\nheal = false\n',
     "layer removed": '[[targets]]\nname = "p"\nftype = "Q4_K_M"\nprune_layers = [2]\n',
     "healed": '[[targets]]\nname = "p"\nftype = "Q4_K_M"\nprune_layers = [2]\nheal = true\n',
@@ -96,16 +96,13 @@ def tried(model: Path, scratch: Path) -> dict[str, str]:
     """Column → ``ok``, or what lwq says; with ``architecture``, that of the GGUF."""
     whole = _said(model, scratch, _ALL)
     said = {stage: OK if whole == OK else _said(model, scratch, target) for stage, target in STAGES.items()}
-    made = next(iter((scratch / "reports" / "tried").glob("*-BF16.gguf")), None)
-    failed = made is None and model.is_dir()
-    architecture = read_header(made or model).architecture if not failed else "–"
-    return {"architecture": architecture, "converted": said["stock mix"] if failed else OK, **said}
+    made = next((home() / "steps").glob(f"convert-*/{model.stem if model.is_file() else model.name}-BF16.gguf"), None)
+    architecture = read_header(made).architecture if made else "–"
+    return {"architecture": architecture, "converted": OK if made else said["stock mix"], **said}
 
 
 def _said(model: Path, scratch: Path, targets: str) -> str:
     (scratch / "tried.toml").write_text(RECIPE.replace("MODEL", model.name) + targets, encoding="utf-8")
-    for made in (scratch / "reports" / "tried").glob("*.gguf") if targets == _ALL else ():
-        made.unlink()
     argv = (sys.executable, "-m", "lwq", "--threads", "1", "run", "tried.toml")
     environ = {**os.environ, "PYTHONPATH": str(PAGE.parents[1])}
     done = subprocess.run(argv, cwd=scratch, env=environ, capture_output=True, text=True, check=False)

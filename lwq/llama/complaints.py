@@ -94,6 +94,11 @@ _KNOWN: Final = (
         "mend the tokenizer in the model's Hugging Face folder and convert it anew",
     ),
     (
+        r"key not found in model: (\S+)",
+        "the model has no {0}, which llama.cpp reads of its architecture",
+        "convert it anew; llama.cpp tells some models by how many layers they have, and no others are theirs",
+    ),
+    (
         r"what\(\):\s+unordered_map::at",
         "the model's vocabulary has no token for a byte of the text",
         "convert it anew with the tokenizer as its publisher ships it",

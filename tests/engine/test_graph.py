@@ -29,6 +29,13 @@ def test_layers_that_keep_to_their_own_cache_have_a_boundary_each() -> None:
     assert [nodes[i].name for i in (0, 3, 6)] == ["embd", "l_out-0", "l_out-1"]
 
 
+def test_the_embeddings_own_norm_lies_before_the_first_layer() -> None:
+    nodes = layers(100, 101)
+    nodes[0:1] = [Node(2, "embd", _MUL, (200,), 0), Node(1, "inp_norm-0", _MUL, (2,), 0)]
+    nodes[2] = Node(10, "norm-0", _SET_ROWS, (1, 100), 100)
+    assert _boundaries(nodes, CACHES | WEIGHT)[-1] == Boundary(1, 1)
+
+
 def test_a_copy_on_another_device_is_what_enters_the_first_layer() -> None:
     """Embeddings are looked up on the CPU; the scheduler's copy of them, a leaf, enters."""
     copy = {300: Node(300, "GPU0#embd#0", 0, (), 0), 301: Node(301, "GPU0#inp_pos#0", 0, (), 0)}

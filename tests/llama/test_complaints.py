@@ -48,6 +48,11 @@ def test_metadata_that_sounds_like_a_complaint_is_none() -> None:
         ("perplexity.cpp:456: GGML_ASSERT(!llama_vocab_get_add_eos(vocab)) failed", "adds an end token"),
         ("llama-vocab.cpp:2544: GGML_ASSERT(id_to_token.size() == token_to_id.size()) failed", "has a token twice"),
         ("binary_op: unsupported types: dst: f32, src0: f32, src1: f16", "does not compute with (dst: f32"),
+        (
+            "failed to quantize: key not found in model: deepseek2.attention.q_lora_rank",
+            "no deepseek2.attention.q_lora",
+        ),
+        ("terminate called\n  what():  unordered_map::at", "no token for a byte"),
         ("0.04 s per pass - ETA 0.00 [1]nan,[2]nan,", "not numbers (nan)"),
         ("Mean PPL(Q)                   :        nan ±        nan", "not numbers (nan)"),
     ],

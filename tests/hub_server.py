@@ -24,6 +24,8 @@ class Hub:
     address: str = ""
     repos: dict[str, dict[str, bytes | Path]] = field(default_factory=dict)
     knows_parts: bool = True
+    says: dict[str, int] = field(default_factory=dict)
+    """Name of a file → bytes that it is said to have, where that is not true."""
     asked: list[str] = field(default_factory=list)
     tokens: dict[str, str | None] = field(default_factory=dict)
     sent: Counter[str] = field(default_factory=Counter)
@@ -65,7 +67,7 @@ def _answer(hub: Hub, path: str, token: str | None) -> tuple[int, dict[str, str]
         tree = [{"type": "file", "path": name, "size": _size(data), "oid": "0" * 40} for name, data in files.items()]
         return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
     if is_api:
-        siblings = [{"rfilename": name, "size": _size(data)} for name, data in files.items()]
+        siblings = [{"rfilename": n, "size": hub.says.get(n) or _size(data)} for n, data in files.items()]
         info = {"id": repo, "sha": COMMIT, "siblings": siblings, "tags": []}
         return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
     name = "/".join(rest[2:])

@@ -11,13 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lwq.errors import FileError, ModelError, RefusedError
+from lwq.errors import FileError, LwqError, ModelError, RefusedError, SpaceError
 from lwq.gguf.header import is_named_gguf, shard_paths
 from lwq.gguf.hf_folder import check_known, read_folder
 from lwq.llama.toolchain import source_folder
 from lwq.plan.client import asked, hub_client, in_cache, is_offline
 from lwq.plan.stand_ins import folder_of, ggufs_of, repository
 from lwq.plan.wheels import fetch_wheel_model
+from lwq.store.files import free_bytes, human_bytes
 
 OnNote = Callable[[str], None]
 TextOf = Callable[..., tuple[Path, str]]
@@ -154,6 +155,7 @@ def _from_hub(reference: str, home: Path, on_progress: OnNote, *, look: bool) ->
         raise ModelError(f"{reference}: is not hf://OWNER/NAME[/FILE.gguf][@REVISION]", hint="see docs/recipe.md")
     if look:
         return _here(match) or _looked_at(match, home, on_progress)
+    _check_room(match)
     on_progress(f"fetching {reference}")
     client, repo, revision = hub_client(), match["repo"], match["revision"]
     if match["file"]:
@@ -163,6 +165,26 @@ def _from_hub(reference: str, home: Path, on_progress: OnNote, *, look: bool) ->
     if not (snapshot / "config.json").is_file() or not any(snapshot.glob("*.safetensors")):
         raise _no_folder(match, asked(reference, lambda: client.list_repo_files(repo, revision=revision)))
     return _of_folder(match, snapshot, _revision(snapshot / "config.json"))
+
+
+def _check_room(match: re.Match[str]) -> None:
+    """Raises SpaceError where what is still to be fetched does not fit; nothing where the Hub does not answer."""
+    client = hub_client()
+    try:
+        repo = repository(client, match["repo"], match["revision"])
+    except LwqError:  # an interruption while it was asked
+        raise
+    except Exception:  # what is wrong, if anything is, the download itself tells
+        return
+    wanted = _shards(match) if match["file"] else list(client.utils.filter_repo_objects(repo.sizes, **_PATTERNS))
+    cached = partial(client.try_to_load_from_cache, repo.name, revision=repo.commit)
+    n_bytes = sum(repo.sizes.get(name, 0) for name in wanted if not isinstance(cached(name), str))
+    place = Path(client.constants.HF_HUB_CACHE)
+    if n_bytes > (free := free_bytes(place)):
+        raise SpaceError(
+            f"{match[0]}: {human_bytes(n_bytes)} are to be fetched, and {place} has room for {human_bytes(free)}",
+            hint="free some space, or set HF_HOME to a larger disk",
+        )
 
 
 def _here(match: re.Match[str]) -> Source | None:

@@ -98,6 +98,16 @@ def test_what_was_fetched_is_found_offline(hub: Hub, tmp_path: Path) -> None:
     assert len(hub.asked) == n_asked
 
 
+@pytest.mark.parametrize("reference", ["hf://someone/whole", "hf://someone/ggufs/m-Q8_0.gguf"])
+def test_room_for_what_is_to_be_fetched_is_asked_for_first(hub: Hub, tmp_path: Path, reference: str) -> None:
+    hub.says = dict.fromkeys(("model-00002-of-00002.safetensors", "m-Q8_0.gguf"), 1 << 60)
+    said = ask(hub, tmp_path, reference)
+    assert said["error"] == "SpaceError"
+    assert "1048576.00 TiB are to be fetched" in said["message"]
+    assert "HF_HOME" in said["hint"]
+    assert not hub.sent
+
+
 def test_a_revision_is_asked_for_and_kept_in_the_label(hub: Hub, tmp_path: Path) -> None:
     reference = f"hf://someone/ggufs/m-Q8_0.gguf@{COMMIT}"
     found = ask(hub, tmp_path, reference)

@@ -88,7 +88,10 @@ ROWS: Mapping[str, Row] = {
     "ernie4.5": _row("ernie4_5", "spm"),
     "ernie4.5-moe": _row("ernie4_5_moe", "spm", moe_num_shared_experts=1, intermediate_size=2 * N_FF),
     "exaone4": _row("exaone4"),
-    "falcon": _row("falcon", ffn_hidden_size=4 * N_EMBD, new_decoder_architecture=False, multi_query=True, alibi=False, num_kv_heads=1),
+    "falcon": _row(
+        "falcon", ffn_hidden_size=4 * N_EMBD, new_decoder_architecture=False, multi_query=True, alibi=False,
+        num_kv_heads=1,
+    ),
     "falcon-h1": _row("falcon_h1", stated={"head_dim": 32}, mamba_d_ssm=512, **_MAMBA2),
     "falcon-mamba": _row("falcon_mamba", intermediate_size=2 * N_EMBD, state_size=16, expand=2),
     "gemma": _row("gemma", "spm"),

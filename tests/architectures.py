@@ -139,8 +139,8 @@ def of_page(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield cells[0], {"architecture": cells[1], **dict(zip(COLUMNS, words, strict=True))}
 
 
-def main(scratch: Path) -> None:
-    """Tries what was not tried yet, and writes the page."""
+def main(scratch: Path, names: list[str]) -> None:
+    """Tries what was not tried yet (of these names, if there are some), and writes the page of all that was."""
     scratch.mkdir(parents=True, exist_ok=True)
     python = converter_python()
     tokenizer = scratch / "tokenizer" / "model.gguf"
@@ -159,12 +159,12 @@ def main(scratch: Path) -> None:
         shutil.rmtree(folder)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wanted = sorted({*ROWS, *(f"{name}.gguf" for name in _GGUFS)} - set(rows))
-        list(pool.map(attempt, wanted))
+        wanted = names or sorted((*ROWS, *(f"{name}.gguf" for name in _GGUFS)))
+        list(pool.map(attempt, (name for name in wanted if name not in rows)))
     asked = (str(python), "-c", "import transformers; print(transformers.__version__)")
     version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     PAGE.write_text(page(dict(sorted(rows.items())), version), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute())
+    main(Path(sys.argv[1]).absolute(), sys.argv[2:])

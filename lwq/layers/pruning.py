@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 from lwq.errors import ModelError
+from lwq.gguf.header import GgufHeader
 from lwq.layers.kinds import KINDS, RECURRENT, WINDOW_PATTERN, Hparams, Trait, Value, derived_changes, refusal
 
 Changes: TypeAlias = dict[str, Value | tuple[Value, ...]]
@@ -118,6 +119,18 @@ def without_layers(
     for trait in KINDS[architecture]:
         changes |= _kept_kinds(trait, old, gone, changes)
     return changes
+
+
+def barred_layers(header: GgufHeader, *, allow_edge: bool) -> dict[int, str]:
+    """Layer → why it may not go alone: the first and the last, and those that the architecture cannot lose."""
+    barred = {}
+    for layer in range(header.n_layer):
+        try:
+            check_layers((layer,), header.n_layer, allow_edge=allow_edge)
+            without_layers(header.architecture, header.n_layer_all, header.metadata, (layer,))
+        except ModelError as error:
+            barred[layer] = error.message
+    return barred
 
 
 def prune_obstacle(

@@ -13,7 +13,7 @@ from lwq.errors import ModelError, UsageError
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.usable import check_context
 from lwq.layers.kinds import Hparams, refusal
-from lwq.layers.pruning import NAME_THEM, STATE, carries_state, check_count, check_layers
+from lwq.layers.pruning import NAME_THEM, STATE, barred_layers, carries_state, check_count, check_layers
 from lwq.llama import tools
 from lwq.llama.requests import DryRunRequest
 from lwq.llama.toolchain import Toolchain
@@ -36,6 +36,8 @@ def check_asked(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> Non
             check_count(target.prune, header.n_layer, allow_edge=allow_edge)
         if target.prune:
             _check_any_goes(header, target.name)
+        if isinstance(target.prune, int):
+            _check_enough_go(target.prune, header, target.name, allow_edge=allow_edge)
         check_ties(header.tensors, target.constraints())
     check_patterns({t.name: t.constraints() for t in recipe.targets}, header, toolchain)
 
@@ -49,6 +51,17 @@ def _check_any_goes(header: GgufHeader, name: str) -> None:
     if carries_state(of_model):
         raise ModelError(
             f"{name}: which layers of {header.architecture!r} may go cannot be measured: {STATE}", hint=NAME_THEM
+        )
+
+
+def _check_enough_go(n: int, header: GgufHeader, name: str, *, allow_edge: bool) -> None:
+    """Raises ModelError where fewer layers of the model can go, each by itself, than are to be chosen."""
+    barred = barred_layers(header, allow_edge=allow_edge)
+    if n > (most := header.n_layer - len(barred)):
+        why = list(barred.values())[len(barred) // 2]  # of one between the first and the last
+        raise ModelError(
+            f"{name}: prune = {n}, but only {most} of this model's {header.n_layer} layers may go one by one: {why}",
+            hint=f"prune at most {most}" if most else "name layers that can go together yourself, in prune_layers",
         )
 
 

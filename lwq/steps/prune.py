@@ -26,7 +26,7 @@ from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
 from lwq.gguf.statistics import ImatrixEntry, layer_statistics, tensor_statistics
 from lwq.layers.cuts import Cuts, Removal, grow
-from lwq.layers.pruning import NAME_THEM, check_layers, without_layers
+from lwq.layers.pruning import NAME_THEM, barred_layers
 from lwq.layers.scores import StreamStatistics, lowest, nearest_run, weights_above
 from lwq.metrics.arrays import Floats, Tokens
 from lwq.recipe.budget import Budget
@@ -100,7 +100,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         windows = engine.cut_file(ctx.find(inputs.text), inputs.text.name)
         streams = pieces.get(f"{prefix}/streams", partial(_streams, engine, windows))
         engine.set_windows(_in_turn(spread_over(windows, 2 * inputs.n_windows)))
-        barred = dict(_barred(inputs, header))
+        barred = barred_layers(header, allow_edge=inputs.allow_edge)
         candidates = [layer for layer in range(n_layer) if layer not in barred]
         on_done = ctx.counted(3 * n_layer + inputs.n_layers * len(candidates))
         cuts = Cuts(engine=engine, pieces=pieces, text=prefix, on_done=on_done)
@@ -148,16 +148,6 @@ def _needed(inputs: Inputs, ctx: Context, header: GgufHeader, candidates: Sequen
         freed = sorted(sum(n for layer, n in least if layer == c) for c in candidates)
         over = sum(n for _, n in least) - n_bytes
         yield next((k for k in range(len(freed) + 1) if sum(freed[:k]) >= over), len(freed))
-
-
-def _barred(inputs: Inputs, header: GgufHeader) -> Iterator[tuple[int, str]]:
-    """Layers that may not go: the first and the last, and those that the architecture cannot lose."""
-    for layer in range(header.n_layer):
-        try:
-            check_layers((layer,), header.n_layer, allow_edge=inputs.allow_edge)
-            without_layers(header.architecture, header.n_layer_all, header.metadata, (layer,))
-        except ModelError as error:
-            yield layer, error.message
 
 
 def _streams(engine: Engine, windows: Tokens) -> list[dict[str, Any]]:

@@ -13,7 +13,14 @@ from lwq.gguf.header import read_header
 from lwq.gguf.rewrite import rewrite_gguf
 from tests import tiny_models
 from tests.cli.test_main import lwq
-from tests.tiny_models import write_split_llama, write_tiny_glm4, write_tiny_lfm2, write_tiny_llama, write_tiny_text
+from tests.tiny_models import (
+    write_split_llama,
+    write_tiny_glm4,
+    write_tiny_lfm2,
+    write_tiny_llama,
+    write_tiny_smollm3,
+    write_tiny_text,
+)
 
 pytestmark = pytest.mark.tools
 RECIPE = """
@@ -102,6 +109,17 @@ def test_types_that_need_data_of_a_block_no_text_reaches_are_foretold_and_the_wa
     assert "imatrix ✓" not in said.err
     asked(folder, "[[targets]]\nftype = 'IQ2_XXS'\ntensor_types = ['blk\\.4\\.=q2_K']\n")
     assert lwq("run", "asked.toml", cwd=folder).code == 0
+
+
+def test_more_layers_than_may_go_one_by_one_are_refused_before_anything_runs(folder: Path) -> None:
+    """SmolLM3 leaves out rope in every fourth layer, as only its code says: no layer can go alone."""
+    write_tiny_smollm3(folder / "model.gguf")
+    asked(folder, "[[targets]]\nftype = 'Q8_0'\nprune = 1\n")
+    for command in ("plan", "run"):
+        said = lwq(command, "asked.toml", cwd=folder)
+        assert said.code == 1
+        assert "prune = 1, but only 0 of this model's 9 layers may go one by one: layers 4 of 'smollm3'" in said.err
+        assert "name layers that can go together yourself, in prune_layers" in said.err
 
 
 def test_what_is_no_language_model_is_refused_by_init_plan_and_run(folder: Path) -> None:

@@ -84,7 +84,7 @@ ROWS: Mapping[str, Row] = {
     "deepseek-v2": _row("deepseek_v2", **_MLA),
     "deepseek-v3": _row("deepseek_v3", **_MLA),
     "deepseek-v3-mtp": _row("deepseek_v3", stated={"num_nextn_predict_layers": 1}, further="layer", **_MLA),
-    "dots1": _row("dots1", num_key_value_heads=8),
+    "dots1": _row("dots1", stated={"scoring_func": "sigmoid"}, num_key_value_heads=8),
     "ernie4.5": _row("ernie4_5", "spm"),
     "ernie4.5-moe": _row("ernie4_5_moe", "spm", moe_num_shared_experts=1, intermediate_size=2 * N_FF),
     "exaone4": _row("exaone4"),

@@ -165,7 +165,7 @@ def train_sentencepiece(folder: Path) -> None:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=model, vocab_size=N_VOCAB, byte_fallback=True, model_type="bpe",
-        hard_vocab_limit=False, minloglevel=2,
+        hard_vocab_limit=False, minloglevel=2, control_symbols=["<|endoftext|>"],
     )  # fmt: skip
     (folder / "tokenizer.model").write_bytes(model.getvalue())
 

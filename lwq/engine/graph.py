@@ -18,8 +18,9 @@ from lwq.errors import ModelError
 from lwq.metrics.arrays import Bytes
 
 _LAYER_END: Final = re.compile(r"^l_out-(\d+)$")
-_FIRST_LAYER: Final = re.compile(r"^(?!inp_norm-).*-0$")
-"""The embedding's own norm is named as if it were of layer 0 (src/models/bloom.cpp)."""
+_FIRST_LAYER: Final = re.compile(r"-0$")
+_INPUT_NORM: Final = "inp_norm-0"
+"""The embedding's own norm, which ends with this node and is named as if it were of layer 0 (src/models/bloom.cpp)."""
 _CACHE: Final = re.compile(r"^cache_[kv]_l\d+")
 _OP_NONE: Final = 0
 _COPIED: Final = re.compile(r"^[^#]+#(.+)#\d+$")
@@ -156,7 +157,8 @@ def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, 
     begins = Counter(first[a] for a, end in last.items() if end > first[a])
     ends = Counter(end for a, end in last.items() if end > first[a])
     crossing, boundaries = 0, {}
-    begun = next((i for i, node in enumerate(nodes) if _FIRST_LAYER.match(node.name)), 0)
+    normed = next((i + 1 for i, node in enumerate(nodes) if node.name == _INPUT_NORM), 0)
+    begun = next((i for i, node in enumerate(nodes) if i >= normed and _FIRST_LAYER.search(node.name)), 0)
     for i, node in enumerate(nodes):
         crossing += begins[i] - ends[i]
         if i < begun and crossing == 1 and last.get(node.address, i) > i:

@@ -99,6 +99,11 @@ _KNOWN: Final = (
         "convert it anew; llama.cpp tells some models by how many layers they have, and no others are theirs",
     ),
     (
+        r"error loading model vocabulary: unordered_map::at",
+        "the vocabulary lacks a token that llama.cpp expects of a model of this name",
+        "convert it anew with the tokenizer as its publisher ships it, or give it another general.name",
+    ),
+    (
         r"what\(\):\s+unordered_map::at",
         "the model's vocabulary has no token for a byte of the text",
         "convert it anew with the tokenizer as its publisher ships it",

@@ -31,9 +31,10 @@ def test_layers_that_keep_to_their_own_cache_have_a_boundary_each() -> None:
 
 def test_the_embeddings_own_norm_lies_before_the_first_layer() -> None:
     nodes = layers(100, 101)
-    nodes[0:1] = [Node(2, "embd", _MUL, (200,), 0), Node(1, "inp_norm-0", _MUL, (2,), 0)]
-    nodes[2] = Node(10, "norm-0", _SET_ROWS, (1, 100), 100)
-    assert _boundaries(nodes, CACHES | WEIGHT)[-1] == Boundary(1, 1)
+    before = [("embd", 2, 200), ("norm-0", 3, 2), ("norm_w-0", 4, 3), ("inp_norm-0", 1, 4)]
+    nodes[0:1] = [Node(address, name, _MUL, (source,), 0) for name, address, source in before]
+    nodes[4] = Node(10, "norm-0", _SET_ROWS, (1, 100), 100)
+    assert _boundaries(nodes, CACHES | WEIGHT)[-1] == Boundary(3, 1)
 
 
 def test_a_copy_on_another_device_is_what_enters_the_first_layer() -> None:

@@ -52,6 +52,10 @@ def test_metadata_that_sounds_like_a_complaint_is_none() -> None:
             "failed to quantize: key not found in model: deepseek2.attention.q_lora_rank",
             "no deepseek2.attention.q_lora",
         ),
+        (
+            "llama_model_load: error loading model: error loading model vocabulary: unordered_map::at",
+            "lacks a token that",
+        ),
         ("terminate called\n  what():  unordered_map::at", "no token for a byte"),
         ("0.04 s per pass - ETA 0.00 [1]nan,[2]nan,", "not numbers (nan)"),
         ("Mean PPL(Q)                   :        nan ±        nan", "not numbers (nan)"),

@@ -114,13 +114,15 @@ ROWS: Mapping[str, Row] = {
         "hunyuan_v1_moe",
         stated={"moe_intermediate_size": [N_FF] * 4, "moe_topk": [2] * 4, "num_shared_expert": [1] * 4},
     ),
-    "jamba": _row("jamba", attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1),
+    "jamba": _row(
+        "jamba", "spm", attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1
+    ),
     "lfm2": _row("lfm2", layer_types=["conv", "full_attention", "conv", "full_attention"]),
     "llama": _row("llama", "spm"),
     "llama-3": _row("llama"),
     "llama4": _row("llama4_text", interleave_moe_layer_step=2, intermediate_size_mlp=N_FF),
     "mamba": _row("mamba", intermediate_size=2 * N_EMBD, state_size=16, expand=2),
-    "mamba2": _row("mamba2", head_dim=32, num_heads=16, state_size=16, expand=2, n_groups=1),
+    "mamba2": _row("mamba2", vocab_size=49168, head_dim=32, num_heads=16, state_size=16, expand=2, n_groups=1),
     "mistral": _row("mistral", "spm"),
     "mixtral": _row("mixtral", "spm"),
     "nemotron": _row("nemotron", "spm"),
@@ -131,7 +133,8 @@ ROWS: Mapping[str, Row] = {
     "phi2": _row("phi"),
     "phi3": _row("phi3", "spm"),
     "phi3.5-moe": _row(
-        "phimoe", "spm", stated={"architectures": ["PhiMoEForCausalLM"], "original_max_position_embeddings": 512}
+        "phimoe", "spm", lm_head_bias=True, attention_bias=True,
+        stated={"architectures": ["PhiMoEForCausalLM"], "original_max_position_embeddings": 512},
     ),
     "qwen2": _row("qwen2"),
     "qwen2-moe": _row("qwen2_moe"),

@@ -129,7 +129,7 @@ ROWS: Mapping[str, Row] = {
     "olmo": _row("olmo"),
     "olmo2": _row("olmo2"),
     "olmo3": _row("olmo3", sliding_window=64),
-    "olmoe": _row("olmoe"),
+    "olmoe": _row("olmoe", num_key_value_heads=8),
     "phi2": _row("phi", num_key_value_heads=8),
     "phi3": _row("phi3", "spm"),
     "phi3.5-moe": _row(

@@ -18,7 +18,7 @@ def test_the_page_holds_the_families_that_people_quantize() -> None:
     assert all(
         ROWS[name][column] == OK for name in ("deepseek-v3-mtp", "glm4.5-mtp", "qwen3-moe") for column in COLUMNS
     )
-    assert len({row["architecture"] for row in ROWS.values()}) >= 45
+    assert len({row["architecture"] for row in ROWS.values()} - {"–"}) >= 45
 
 
 def test_a_page_says_what_was_found() -> None:

@@ -130,7 +130,7 @@ ROWS: Mapping[str, Row] = {
     "olmo2": _row("olmo2"),
     "olmo3": _row("olmo3", sliding_window=64),
     "olmoe": _row("olmoe", num_key_value_heads=8),
-    "phi2": _row("phi", num_key_value_heads=8),
+    "phi2": _row("phi", num_key_value_heads=8, intermediate_size=4 * N_EMBD),
     "phi3": _row("phi3", "spm"),
     "phi3.5-moe": _row(
         "phimoe", "spm", lm_head_bias=True, attention_bias=True,

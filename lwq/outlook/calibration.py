@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -52,17 +53,24 @@ class MachinePace:
 def calibrated(machine: Machine, home: Path) -> MachinePace:
     """This machine's pace; measured when it never was, or with another build, other threads or on another processor.
 
+    What was measured beside other work is kept until the machine has less to do.
+
     Raises:
         LwqError: the small model could not be written, quantized or timed.
     """
-    facts, path = _facts(machine), home / _FILE
-    if path.is_file() and (kept := read_json(path)).get("facts") == facts:
+    facts, path, busy = _facts(machine), home / _FILE, _is_busy()
+    if path.is_file() and (kept := read_json(path)).get("facts") == facts and (busy or not kept.get("busy", True)):
         return MachinePace(**kept["pace"])
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".calibration-") as folder:
         pace = _measured(machine, Path(folder))
-    write_json(path, {"facts": facts, "pace": asdict(pace)})
+    write_json(path, {"facts": facts, "busy": busy, "pace": asdict(pace)})
     return pace
+
+
+def _is_busy() -> bool:
+    """Whether more than half of the processors had work in the last minute."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1) / 2
 
 
 def _facts(machine: Machine) -> Mapping[str, Any]:

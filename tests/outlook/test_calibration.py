@@ -25,6 +25,7 @@ def test_a_pace_is_kept_with_what_it_depends_on(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
+    monkeypatch.setattr(calibration, "_is_busy", lambda: False)
     pace = calibrated(machine, tmp_path)
     assert 0 < pace.passed < pace.generated  # many tokens at once share the reading of weights
     assert min(pace.quantized, pace.written) > 0
@@ -33,3 +34,17 @@ def test_a_pace_is_kept_with_what_it_depends_on(
     monkeypatch.setattr(calibration, "_measured", lambda machine, folder: other)
     assert calibrated(machine, tmp_path) == pace
     assert calibrated(replace(machine, n_threads=2), tmp_path) == other
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize(("before", "after", "again"), [(True, True, False), (True, False, True), (False, True, False)])
+def test_a_pace_of_a_busy_machine_is_measured_again_when_it_has_less_to_do(
+    toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool, after: bool, again: bool
+) -> None:
+    paces = iter(MachinePace(passed=n, generated=1, quantized=1, written=1) for n in (1, 2))
+    monkeypatch.setattr(calibration, "_measured", lambda machine, folder: next(paces))
+    machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
+    monkeypatch.setattr(calibration, "_is_busy", lambda: before)
+    assert calibrated(machine, tmp_path).passed == 1
+    monkeypatch.setattr(calibration, "_is_busy", lambda: after)
+    assert calibrated(machine, tmp_path).passed == (2 if again else 1)

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,14 +62,9 @@ class Repository:
         url, session = self.client.hf_hub_url(self.name, file, revision=self.commit), utils.get_session()
         asked = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
         options = {"headers": {**utils.build_hf_headers(), **asked}, "timeout": _SECONDS}
-        is_httpx = hasattr(session, "stream")
-        opened = (
-            session.stream("GET", url, **options) if is_httpx else closing(session.get(url, stream=True, **options))
-        )
-        with opened as answer:
+        with session.stream("GET", url, **options) as answer:
             if answer.status_code >= 400:
-                if is_httpx:
-                    answer.read()
+                answer.read()
                 utils.hf_raise_for_status(answer)
             n_bytes = int(answer.headers.get("Content-Length") or last + 2)
             if answer.status_code == 206:
@@ -77,7 +72,7 @@ class Repository:
             elif first or n_bytes > last + 1:  # the whole file is coming, and nothing of it has been read yet
                 hint = "`lwq run` fetches the model, and `lwq plan` then knows it"
                 raise DownloadError(f"{url}: the server gives no parts of files", hint=hint)
-            return (answer.read() if is_httpx else answer.content), n_bytes
+            return answer.read(), n_bytes
 
 
 def repository(client: Any, name: str, revision: str | None) -> Repository:

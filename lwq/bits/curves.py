@@ -7,14 +7,14 @@ and the correlations of the channels. A sample of rows and tokens is enough for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from lwq.engine.activations import Activations, activation_sources
 from lwq.engine.engine import Engine
-from lwq.engine.graph import read_node
 from lwq.engine.product import Product
 from lwq.errors import ModelError
 from lwq.gguf.data import read_tensor
@@ -34,26 +34,10 @@ class Slice:
     importance: Floats | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activations:
-    """What enters a multiplication: float32 (tokens, channels), by expert where tokens choose."""
-
-    by_expert: Mapping[int, Floats]
-
-
-@dataclass(frozen=True, slots=True)
-class _ActivationSource:
-    """Where a tensor's activations come from: the node, and which experts each token chose."""
-
-    node: int
-    chosen: int | None = None
-    n_used: int = 1
-
-
 def observe_activations(engine: Engine, windows: Tokens, names: Iterable[str]) -> dict[str, Activations]:
     """A sample of what enters the multiplication by each tensor; tensors that only look rows up are not in it."""
-    sources = _sources(engine, frozenset(names))
-    addresses = {a for s in sources.values() for a in (s.node, s.chosen) if a is not None}
+    found = activation_sources(engine, frozenset(names))
+    addresses = {a for s in found.values() for a in s.addresses}
     shapes = {a: engine.ggml.shape(a) for a in addresses}
     each = max(1, N_TOKENS // max(1, len(windows)))
     caught: dict[int, list[Bytes]] = {}
@@ -65,36 +49,7 @@ def observe_activations(engine: Engine, windows: Tokens, names: Iterable[str]) -
 
     for tokens in windows:
         engine.observe(tokens, addresses, keep)
-    return {name: _activations(source, caught, shapes) for name, source in sources.items()}
-
-
-def _sources(engine: Engine, wanted: frozenset[str]) -> dict[str, _ActivationSource]:
-    assert engine.graph
-    computed = {node.address for node in engine.graph.nodes}
-    sources = {}
-    for node in engine.graph.nodes:
-        if node.op not in engine.ggml.products or (name := read_node(node.src[0]).name) not in wanted:
-            continue
-        source = _ActivationSource(node.src[1])
-        if len(node.src) > 2:
-            source = _ActivationSource(node.src[1], engine.ggml.whole(node.src[2]), engine.ggml.shape(node.src[2])[0])
-        if {source.node, source.chosen} <= computed | {None}:
-            sources[name] = source
-    return sources
-
-
-def _activations(
-    source: _ActivationSource, caught: Mapping[int, Sequence[Bytes]], shapes: Mapping[int, tuple[int, ...]]
-) -> Activations:
-    n_channels = shapes[source.node][0]
-    values = np.concatenate(caught[source.node]).view(np.float32)
-    if source.chosen is None:
-        return Activations(by_expert={0: values.reshape(-1, n_channels)})
-    experts = np.concatenate(caught[source.chosen]).view(np.int32)[:, : source.n_used]
-    tokens = values.reshape(len(experts), -1, n_channels)
-    each = np.broadcast_to(tokens, (len(experts), source.n_used, n_channels)).reshape(-1, n_channels)
-    who = experts.reshape(-1)
-    return Activations(by_expert={int(e): np.ascontiguousarray(each[who == e]) for e in np.unique(who)})
+    return {name: source.activations(caught, shapes[source.node][0]) for name, source in found.items()}
 
 
 def slices(engine: Engine, name: str, activations: Activations | None, importance: Floats | None) -> tuple[Slice, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from lwq.gguf.types import type_bpw
@@ -96,6 +96,27 @@ def damages(tensors: Iterable[TensorSensitivity], more: Mapping[tuple[str, str],
     for (name, ggml_type), kld in more.items():
         probes.setdefault(name, {})[ggml_type] = kld
     return {t.tensor: _damage(t, probes.get(t.tensor, {})) for t in tensors}
+
+
+def with_gains(
+    tensors: Iterable[TensorSensitivity], gains: Mapping[str, Mapping[str, float]]
+) -> tuple[TensorSensitivity, ...]:
+    """Sensitivities with the errors, and the probe, that compensated values have.
+
+    Args:
+        gains: tensor → type → error with compensated values ÷ error with stock values; what is not there stays.
+    """
+    return tuple(_gained(t, gains.get(t.tensor, {})) for t in tensors)
+
+
+def _gained(tensor: TensorSensitivity, ratios: Mapping[str, float]) -> TensorSensitivity:
+    share, kld = ratios.get(tensor.probe_type, 1.0), tensor.kld
+    stderr = None if kld.stderr is None else kld.stderr * share
+    return replace(
+        tensor,
+        kld=replace(kld, value=kld.value * share, stderr=stderr),
+        errors=tuple((q, e * ratios.get(q, 1.0)) for q, e in tensor.errors),
+    )
 
 
 def _damage(tensor: TensorSensitivity, more: Mapping[str, float]) -> TensorDamage:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from lwq.bits.stock import is_refused
 from lwq.engine.engine import Engine
 from lwq.errors import ModelError
-from lwq.gguf.data import RawTensor, raw_tensor, row_values
+from lwq.gguf.data import raw_tensor, row_pieces, row_values
 from lwq.gguf.types import tensor_bytes
 from lwq.llama.machine import room_bytes
 from lwq.metrics.arrays import Bytes, Floats
 from lwq.metrics.divergence import Scores
+from lwq.values.compensated import Compensated
 
-_PIECE_VALUES: Final = 1 << 24
-"""Values that are dequantized and quantized at once: 64 MiB as float32."""
+Rounding: TypeAlias = Literal["weighted", "unweighted", "compensated"]
+"""How a tensor's values are chosen: as by llama-quantize, with importance data or without; or compensated."""
 _ENOUGH: Final = 0.08
 """Relative standard error at which a probe needs no more windows."""
 
@@ -30,42 +31,49 @@ def probed(n_ctx: int) -> range:
     return range(min(64, n_ctx // 2), n_ctx - 1, 2)
 
 
-def _pieces(raw: RawTensor) -> Iterator[tuple[slice, int]]:
-    """(rows, number of their matrix) of a tensor, few enough to be held as float32; each expert is a matrix."""
-    step, n_rows = max(1, _PIECE_VALUES // raw.ne[0]), raw.ne[1]
-    for matrix in range(len(raw.data) // n_rows):
-        end = (matrix + 1) * n_rows
-        for start in range(matrix * n_rows, end, step):
-            yield slice(start, min(start + step, end)), matrix
-
-
 class Mixer:
     """Tensors of one engine quantized as llama-quantize would, and the mix that is in place now.
 
     Args:
         importance: tensor → float32 (experts, row length), as ``importance_rows`` gives it.
         repaired: tensors whose values are not those of the file.
+        compensated: where tensors with compensated values are had; then these are what is measured.
     """
 
     def __init__(
-        self, engine: Engine, importance: Mapping[str, Floats], repaired: Mapping[str, Floats] | None = None
+        self,
+        engine: Engine,
+        importance: Mapping[str, Floats],
+        repaired: Mapping[str, Floats] | None = None,
+        compensated: Compensated | None = None,
     ) -> None:
         self.engine = engine
         self.importance = importance
         self.repaired = repaired or {}
-        self.now: dict[str, tuple[str, bool]] = {}
-        self._kept: dict[tuple[str, str, bool], Bytes] = {}
+        self.compensated = compensated
+        self.now: dict[str, tuple[str, Rounding]] = {}
+        self._kept: dict[tuple[str, str, Rounding], Bytes] = {}
         self._room = room_bytes(engine.header.file_bytes)
 
-    def stored(self, name: str, ggml_type: str, weighted: bool = True) -> Bytes:
-        """A tensor's bytes in that type, as llama-quantize writes them (``weighted``: with the importance matrix).
+    @property
+    def usual(self) -> Rounding:
+        """How values are chosen where nothing else is said."""
+        return "compensated" if self.compensated else "weighted"
+
+    def stored(self, name: str, ggml_type: str, rounding: Rounding | None = None) -> Bytes:
+        """A tensor's bytes in that type: as llama-quantize writes them, with the importance matrix or without, or with
+        compensated values where those are better.
 
         Raises:
             ModelError: values that are not finite, or a type that needs importance data where there are none.
         """
-        key = (name, ggml_type, weighted)
+        rounding = rounding or self.usual
+        key = (name, ggml_type, rounding)
         if key not in self._kept:
-            data = self._quantized(name, ggml_type, self.importance.get(name) if weighted else None)
+            data = self.compensated.stored(name, ggml_type) if rounding == "compensated" and self.compensated else None
+            if data is None:
+                importance = None if rounding == "unweighted" else self.importance.get(name)
+                data = self._quantized(name, ggml_type, importance)
             if data.nbytes <= self._room:
                 self._room -= data.nbytes
                 self._kept[key] = data
@@ -83,7 +91,7 @@ class Mixer:
                 hint="allow coarser or finer types there (`types`), or collect the matrix on more text",
             )
         stored = np.empty((len(raw.data), tensor_bytes(raw.ne[:1], ggml_type)), np.uint8)
-        for rows, matrix in _pieces(raw):
+        for rows, matrix in row_pieces(raw):
             values = repaired.reshape(-1, raw.ne[0])[rows] if repaired is not None else None
             values = row_values(engine.header, raw, rows, name) if values is None else values
             if not np.isfinite(values).all():
@@ -93,11 +101,14 @@ class Mixer:
             stored[rows] = engine.ggml.quantize(values, ggml_type, row, engine.n_threads)
         return stored
 
-    def put(self, types: Mapping[str, str], unweighted: frozenset[str] = frozenset()) -> None:
+    def put(
+        self, types: Mapping[str, str], unweighted: frozenset[str] = frozenset(), rounding: Rounding | None = None
+    ) -> None:
         """Puts a mix in place; tensors that it does not name, or that the graph does not read, are as they were loaded.
 
         Args:
             unweighted: tensors whose importance data the mix does not use.
+            rounding: of the others.
         """
         for name in [n for n in self.now if n not in types]:
             self.engine.restore(name)
@@ -106,7 +117,8 @@ class Mixer:
         for name, ggml_type in types.items():
             if name not in self.engine.graph.weights:
                 continue
-            wanted = (ggml_type, name not in unweighted)
+            how: Rounding = "unweighted" if name in unweighted else rounding or self.usual
+            wanted = (ggml_type, how)
             if self.now.get(name) != wanted:
                 self.engine.swap(name, ggml_type, self.stored(name, *wanted))
                 self.now[name] = wanted

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from lwq.bits.knapsack import Group, Option
-from lwq.bits.mixes import Mixer
+from lwq.bits.mixes import Mixer, Rounding
 from lwq.metrics.arrays import Doubles
 from lwq.metrics.divergence import Scores, stderr
 from lwq.metrics.values import Estimate
@@ -35,6 +35,11 @@ class Runner:
     """Why it cannot be chosen (too large, against a constraint): it is measured for comparison and drops nobody."""
     scores: Scores | None = None
     dropped: str = ""
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """Stock and hand-written mixes are what llama-quantize makes of them."""
+        return "weighted" if self.kind in ("stock", "hand") else None
 
     @property
     def kld(self) -> float:
@@ -63,7 +68,7 @@ def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]
     for windows in rounds:
         running = [r for r in runners if not r.dropped]
         for runner in running:
-            mixer.put(runner.types, runner.unweighted)
+            mixer.put(runner.types, runner.unweighted, runner.rounding)
             scores = mixer.engine.score(windows=windows)
             runner.scores = runner.scores.with_more(scores) if runner.scores else scores
             on_done()
@@ -199,7 +204,7 @@ class Polish:
         engine, now = self.mixer.engine, self.scores
         changes = self._types(dict((swap.up, swap.down)))
         before = {name: self.mixer.now[name] for name in changes}
-        self._swap({name: (q, True) for name, q in changes.items()})
+        self._swap({name: (q, self.mixer.usual) for name, q in changes.items()})
         self.n_tried += 1
         n = min(2, len(engine.windows))
         scores = engine.score(*changes, windows=range(n))
@@ -214,10 +219,10 @@ class Polish:
         self._swap(before)
         return False
 
-    def _swap(self, types: Mapping[str, tuple[str, bool]]) -> None:
-        for name, (ggml_type, weighted) in types.items():
-            self.mixer.engine.swap(name, ggml_type, self.mixer.stored(name, ggml_type, weighted))
-            self.mixer.now[name] = (ggml_type, weighted)
+    def _swap(self, types: Mapping[str, tuple[str, Rounding]]) -> None:
+        for name, (ggml_type, rounding) in types.items():
+            self.mixer.engine.swap(name, ggml_type, self.mixer.stored(name, ggml_type, rounding))
+            self.mixer.now[name] = (ggml_type, rounding)
 
 
 def entered_as(runner: Runner, chosen: Runner, n_bytes: int, predicted: float) -> SearchCandidate:

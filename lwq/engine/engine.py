@@ -27,12 +27,6 @@ class Engine(Windowed):
         self._is_settled = False
         """Whether it is known if there can be a judge."""
 
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def set_windows(self, windows: Tokens, scored: range | None = None) -> None:
         """Scores from here on are against what the model says now, of these windows.
 

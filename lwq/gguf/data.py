@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,8 @@ from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.types import GGML_TYPES, UNQUANTIZED, TensorInfo, tensor_bytes
 
 _CHUNK: Final = 1 << 22
+_PIECE_VALUES: Final = 1 << 24
+"""Values that are dequantized and quantized at once: 64 MiB as float32."""
 DTYPES: Final = {
     "f32": np.float32, "f16": np.float16, "f64": np.float64,
     "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
@@ -64,6 +66,15 @@ def row_values(header: GgufHeader, raw: RawTensor, rows: slice, name: str) -> ND
     """
     data = np.ascontiguousarray(raw.data[rows])
     return _values(header, name, raw.ggml_type, data).reshape(len(data), raw.ne[0])
+
+
+def row_pieces(raw: RawTensor) -> Iterator[tuple[slice, int]]:
+    """(rows, number of their matrix) of a tensor, few enough to be held as float32; each expert is a matrix."""
+    step, n_rows = max(1, _PIECE_VALUES // raw.ne[0]), raw.ne[1]
+    for matrix in range(len(raw.data) // n_rows):
+        end = (matrix + 1) * n_rows
+        for start in range(matrix * n_rows, end, step):
+            yield slice(start, min(start + step, end)), matrix
 
 
 def _values(header: GgufHeader, name: str, ggml_type: str, data: NDArray[np.uint8]) -> NDArray[np.float32]:

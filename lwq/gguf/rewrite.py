@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from lwq.errors import ModelError
-from lwq.gguf.data import check_against, size_label
+from lwq.gguf.data import check_against, raw_tensor, size_label
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.size import SPLIT_KEYS, planned_tensors
 from lwq.gguf.types import TensorInfo, padded, renumber
 from lwq.gguf.write import DataPieces, NewValue, encoded_head, encoded_key, rounded, with_offsets, write_parts
-from lwq.metrics.arrays import Floats
+from lwq.metrics.arrays import Bytes, Floats
 from lwq.store.files import need_space, os_errors, replacing
 
 _PIECE_BYTES: Final = 8 << 20
@@ -29,6 +32,25 @@ class _Written:
     source: tuple[Path, int] | None
     """File and offset in it; None where ``values`` are given."""
     values: Floats | None = None
+
+
+def overwrite(header: GgufHeader, name: str, data: Bytes) -> None:
+    """Puts other bytes in place of a tensor's, in the file itself, and reads them back.
+
+    Raises:
+        ModelError: not as many bytes, or the file holds others afterwards.
+        SpaceError, FileError: they cannot be written.
+    """
+    shard, tensor = header.find(name)
+    if data.nbytes != tensor.n_bytes:
+        raise ModelError(f"{name}: {data.nbytes} bytes do not replace {tensor.n_bytes}")
+    with os_errors("write it", shard.path), shard.path.open("r+b") as file:
+        file.seek(shard.data_offset + tensor.offset)
+        file.write(np.ascontiguousarray(data).data)
+        file.flush()
+        os.fsync(file.fileno())
+    if not np.array_equal(raw_tensor(header, name).data.reshape(-1), data.reshape(-1)):
+        raise ModelError(f"{shard.path}: {name} does not hold what was written", hint="is the disk sound?")
 
 
 def rewrite_gguf(

@@ -23,6 +23,7 @@ from lwq.steps import (
     convert,
     cut,
     evaluate,
+    grams,
     heal,
     imatrix,
     lean,
@@ -35,6 +36,7 @@ from lwq.steps import (
     tasks,
 )
 from lwq.steps.step import Made
+from lwq.values.compensated import N_SAMPLED_ROWS
 
 _TAIL: Final = 0.55
 """Share of a pass that a change of one tensor makes necessary, on average."""
@@ -43,6 +45,8 @@ _N_TIMED: Final = 5
 _TOKENS_OF_AN_ITEM: Final = 100
 """All choices of a task item together."""
 _TEST: Final = 128
+_COMPENSATED: Final = 8.0
+"""Time to compensate a weight ÷ time to quantize it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +128,22 @@ def _sensitivity(i: sensitivity.Inputs, o: Outlook, _: AnyStep) -> Effort:
     )
 
 
+def _grams(i: grams.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    """Of a multiplication by n channels, their Gram matrix takes about as much as the n channels' weights."""
+    n_tokens, shape = i.n_ctx * (i.n_windows + grams.N_HELD_WINDOWS), o.shape
+    squares = sum(n**2 for n in shape.gathered) / 2
+    sampled = sum(t.ne[0] for t in shape.matrices) * N_SAMPLED_ROWS * len(i.types)
+    return Effort(passed=n_tokens * (shape.n_params + squares), quantized=float(_COMPENSATED * sampled))
+
+
 def _search(i: search.Inputs, o: Outlook, _: AnyStep) -> Effort:
     mixes = 1 + len(EXPONENTS) + len(i.rivals)
     probes = _TAIL * N_PROBES * N_PROBE_WINDOWS * i.probe_n_ctx
     raced = i.n_ctx * i.n_windows * (1 + mixes + _TAIL * 2 * N_SWAPS)
-    return Effort(passed=o.shape.n_params * (probes + raced), quantized=float(o.shape.n_params * mixes))
+    quantized = float(o.shape.n_params * mixes)
+    if i.grams:  # most tensors have the same type in several of the mixes
+        quantized += 1.5 * _COMPENSATED * o.shape.n_params
+    return Effort(passed=o.shape.n_params * (probes + raced), quantized=quantized)
 
 
 def _prune(i: prune.Inputs, o: Outlook, _: AnyStep) -> Effort:
@@ -173,8 +188,10 @@ def _pace(_: pace.Inputs, o: Outlook, step: AnyStep) -> Effort:
     return total
 
 
-def _quantize(_: quantize.Inputs, o: Outlook, step: AnyStep) -> Effort:
-    return Effort(quantized=o.shape.n_params, written=o.target(step).file_bytes)
+def _quantize(i: quantize.Inputs, o: Outlook, step: AnyStep) -> Effort:
+    searched = i.completed is not None  # then nearly all tensors are there already
+    more = _COMPENSATED * o.shape.n_params if i.grams and not searched else 0.0
+    return Effort(quantized=o.shape.n_params + more, written=o.target(step).file_bytes)
 
 
 _EFFORTS: Final[dict[str, Callable[[Any, Outlook, AnyStep], Effort]]] = {
@@ -186,6 +203,7 @@ _EFFORTS: Final[dict[str, Callable[[Any, Outlook, AnyStep], Effort]]] = {
     tasks.NAME: _tasks,
     bench.NAME: _bench,
     sensitivity.NAME: _sensitivity,
+    grams.NAME: _grams,
     search.NAME: _search,
     prune.NAME: _prune,
     heal.NAME: _heal,

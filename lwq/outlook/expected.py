@@ -158,6 +158,7 @@ _HINTS = {
     "evaluate": "lower n_chunks or n_ctx of that text",
     "parts": "lower n_chunks or n_ctx of [evaluation]",
     "sensitivity": "lower n_ctx of [calibration], or n_windows of [sensitivity]",
+    "grams": "lower n_ctx of [calibration], or n_gram_windows of [sensitivity]",
     "search": "lower n_ctx of [selection], n_selection_windows of [sensitivity], or the budget",
     "lean": "lower n_ctx of [selection], n_selection_windows of [sensitivity], or the budget",
     "prune": "lower n_ctx of [calibration], or n_windows of [pruning]",

@@ -200,6 +200,11 @@ class Footprint:
         """Activations of all tensors, and the largest tensor as float32 with a mark for each value."""
         return self.shape.n_channels * _N_OBSERVED * _F32 + self.shape.largest * (_F32 + 1)
 
+    def compensated(self) -> int:
+        """Of the widest place its Gram matrix, the factor and their parts; a piece of a tensor and what it becomes."""
+        widest = max(self.shape.gathered, default=0)
+        return 6 * _F32 * widest**2 + 4 * _F32 * min(_PIECE_VALUES, self.shape.largest) + 2 * self.shape.largest
+
     def repair(self, n_windows: int, n_ctx: int) -> int:
         """What a repair is fitted with: streams of the fitting text three times, sums over its tokens and what solving
         copies of them (float64; ``layers.healing``), the tensor as it was and two repaired ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lwq.bits.mixes import probed
@@ -18,6 +18,7 @@ from lwq.steps import (
     convert,
     cut,
     evaluate,
+    grams,
     heal,
     imatrix,
     items,
@@ -31,6 +32,7 @@ from lwq.steps import (
     tasks,
 )
 from lwq.steps.step import Made
+from lwq.values.collecting import MATRIX_BYTES
 
 _PROBE_BYTES: Final = sensitivity.PROBE_BPW / 8
 _CONVERTER_BYTES: Final = 700 << 20
@@ -99,6 +101,7 @@ _DISKS: Final[dict[str, Callable[[AnyStep, Outlook], Disk]]] = {
     convert.NAME: _convert_disk,
     imatrix.NAME: _imatrix_disk,
     sensitivity.NAME: _imatrix_disk,
+    grams.NAME: lambda step, o: Disk(kept=sum(n * (n - 1) for n in o.shape.gathered)),
     baseline.NAME: _baseline_disk,
     parts.NAME: lambda step, o: Disk(scratch=o.stored(step.inputs.baseline)),
     quantize.NAME: lambda step, o: Disk(kept=o.target(step).file_bytes),
@@ -174,7 +177,8 @@ def _pace(step: AnyStep, o: Outlook) -> Peak:
 
 
 def _quantize(step: AnyStep, o: Outlook) -> Peak:
-    return o.model.quantizer(o.target(step).bpw / 8)
+    written = o.model.quantizer(o.target(step).bpw / 8)
+    return written.and_then(Peak(anonymous=LWQ_BYTES + o.model.compensated())) if step.inputs.grams else written
 
 
 def _probing(o: Outlook, n_ctx: int, n_windows: int, *, own: int = 0) -> Peak:
@@ -196,10 +200,21 @@ def _mixing(o: Outlook, planned: PlannedFile, n_ctx: int, n_windows: int, *, n_m
     return o.model.engine(n_ctx, n_ctx - 1 - n_ctx // 2, n_windows, own=held, swapped=swapped)
 
 
+def _grams(step: AnyStep, o: Outlook) -> Peak:
+    """Sums of as many places as fit, or of the widest; then the matrices of one place."""
+    i, squares = step.inputs, [4 * n**2 for n in o.shape.gathered]
+    summed = max(max(squares, default=0), min(sum(squares), MATRIX_BYTES))
+    return o.model.engine(
+        i.n_ctx, i.n_ctx - 1, i.n_windows + grams.N_HELD_WINDOWS, own=max(summed, o.model.compensated())
+    )
+
+
 def _search(step: AnyStep, o: Outlook) -> Peak:
     i = step.inputs
+    more = o.model.compensated() if i.grams else 0
     raced = _mixing(o, o.target(step), i.n_ctx, i.n_windows, n_mixes=_N_RIVALS)
-    return _probing(o, i.probe_n_ctx, 2).and_then(raced)
+    raced = replace(raced, anonymous=raced.anonymous + more)
+    return _probing(o, i.probe_n_ctx, 2, own=more).and_then(raced)
 
 
 def _prune(step: AnyStep, o: Outlook) -> Peak:
@@ -257,6 +272,7 @@ _PEAKS: Final[dict[str, Callable[[AnyStep, Outlook], Peak]]] = {
     pace.NAME: _pace,
     quantize.NAME: _quantize,
     sensitivity.NAME: _sensitivity,
+    grams.NAME: _grams,
     search.NAME: _search,
     prune.NAME: _prune,
     heal.NAME: _heal,

@@ -105,6 +105,12 @@ class ModelShape:
         """Input channels of all matrices together: what an importance matrix has a number for, of each expert."""
         return sum(t.ne[0] * (t.ne[2] if len(t.ne) > 2 else 1) for t in self.matrices)
 
+    @cached_property
+    def gathered(self) -> tuple[int, ...]:
+        """Channels of each Gram matrix: one for tensors that are multiplied by the same, one for each expert."""
+        own = (t for t in self.matrices if t.tensor_class not in _SHARING)
+        return tuple(t.ne[0] for t in own for _ in range(t.ne[2] if len(t.ne) > 2 else 1))
+
     def _number(self, key: str) -> int:
         value = self.header.metadata.get(f"{self.header.architecture}.{key}")
         if isinstance(value, tuple | list):
@@ -112,4 +118,6 @@ class ModelShape:
         return int(value) if isinstance(value, int) else 0
 
 
+_SHARING: Final = ("attn_k", "attn_v", "ffn_up", "ffn_up_exps", "ffn_up_shexp")
+"""Classes that are multiplied by what enters another (``attn_q``, ``ffn_gate``) too."""
 _VOCABULARIES: Final = ("token_embd.weight", "output.weight")

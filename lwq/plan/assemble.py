@@ -218,6 +218,7 @@ def _our_row(run: Run, row: PlannedRow, made: TargetSteps) -> Row:
         tensor_types_file=planned.tensor_types_file,
         n_fallback=allocation.n_fallback,
         tensor_types=_decided(allocation),
+        compensated=written.compensated,
         search=planned.search if isinstance(planned, search.Result | lean.Result) else None,
         **_held(written.facts),
         **_measured(run, row),

@@ -99,6 +99,7 @@ def _by_kind(recipe: Recipe, header: GgufHeader) -> dict[str, float]:
     n_ctx, pruning = recipe.calibration.n_ctx, recipe.pruning
     work = dict.fromkeys(("convert", "quantize", "search", "lean", "pace", "cut", "parts"), n_params)
     work["sensitivity"] = n_params * recipe.sensitivity.n_windows * n_ctx
+    work["grams"] = n_params * recipe.sensitivity.n_gram_windows * n_ctx
     if sets := sets_wanted(recipe):
         window = n_params * header.n_layer * n_ctx
         work["prune"] = window * pruning.n_windows * (2 + max(sets))

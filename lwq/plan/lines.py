@@ -9,7 +9,7 @@ from lwq.plan.plan import ConvertStep, CutStep, ImatrixStep, Line, Steps
 from lwq.plan.sources import Sources
 from lwq.recipe.constraints import TYPE_SETS
 from lwq.recipe.schema import Recipe
-from lwq.steps import convert, imatrix, sensitivity
+from lwq.steps import convert, grams, imatrix, sensitivity
 from lwq.steps.step import Made
 
 
@@ -44,17 +44,35 @@ class Lines:
         line = Line(about=about, base=base, cut=step, imatrix=self._imatrix(base, *about))
         return self.with_sensitivity(line) if budget else line
 
+    def with_grams(self, line: Line) -> Line:
+        """The line with Gram matrices of what enters its multiplications."""
+        texts, text = self.sources.texts, self.recipe.calibration
+        inputs = grams.Inputs(
+            base=line.base,
+            imatrix=line.probed if line.sensitivity else line.matrix,
+            text=texts["calibration"].given,
+            n_ctx=text.n_ctx,
+            n_windows=self.recipe.sensitivity.n_gram_windows,
+            held=texts["selection" if self.recipe.selection else "evaluation"].given,
+            types=self._types(),
+        )
+        return replace(line, grams=self.steps.add(grams, inputs, *line.about))
+
+    def _types(self) -> tuple[str, ...]:
+        """What budgets may use."""
+        asked = {q for t in self.recipe.targets if t.wanted() for q in t.types} or set(TYPE_SETS["all"])
+        return tuple(sorted(asked, key=lambda q: (type_bpw(q), q)))
+
     def with_sensitivity(self, line: Line) -> Line:
         """The line with its sensitivity measured."""
         text = self.recipe.calibration
-        asked = {q for t in self.recipe.targets if t.wanted() for q in t.types} or set(TYPE_SETS["all"])
         inputs = sensitivity.Inputs(
             base=line.base,
             imatrix=line.matrix,
             text=self.sources.texts["calibration"].given,
             n_ctx=text.n_ctx,
             n_windows=self.recipe.sensitivity.n_windows,
-            types=tuple(sorted(asked, key=lambda q: (type_bpw(q), q))),
+            types=self._types(),
             probes=self.recipe.sensitivity.probes,
             minutes=self.recipe.sensitivity.minutes,
         )

@@ -16,6 +16,7 @@ from lwq.steps import (
     convert,
     cut,
     evaluate,
+    grams,
     heal,
     imatrix,
     inspect,
@@ -43,6 +44,7 @@ BenchStep: TypeAlias = Step[bench.Inputs, bench.Result]
 ConvertStep: TypeAlias = Step[convert.Inputs, convert.Result]
 CutStep: TypeAlias = Step[cut.Inputs, cut.Result]
 EvaluateStep: TypeAlias = Step[evaluate.Inputs, evaluate.Result]
+GramsStep: TypeAlias = Step[grams.Inputs, grams.Result]
 HealStep: TypeAlias = Step[heal.Inputs, heal.Result]
 ImatrixStep: TypeAlias = Step[imatrix.Inputs, imatrix.Result]
 InspectStep: TypeAlias = Step[inspect.Inputs, inspect.Result]
@@ -109,6 +111,8 @@ class Line:
     imatrix: ImatrixStep
     sensitivity: SensitivityStep | None = None
     """Where a budget asks for it."""
+    grams: GramsStep | None = None
+    """Where values are compensated."""
 
     @property
     def matrix(self) -> Made:

@@ -65,7 +65,8 @@ class Targets:
         return tuple(self._steps(t, lines[t.name], allocated[t.name], cuts) for t in targets)
 
     def _line(self, target: Target, cuts: CutSteps) -> Line:
-        return self.lines.pruned(cuts[target.name], budget=bool(target.wanted())) if target.is_cut() else self.whole
+        line = self.lines.pruned(cuts[target.name], budget=bool(target.wanted())) if target.is_cut() else self.whole
+        return self.lines.with_grams(line) if target.is_compensated() else line
 
     def _rivals(self, allocated: Mapping[str, _Allocated]) -> Iterator[search.Rival]:
         """The hand-written mixes of the whole model: they are candidates for every budget."""
@@ -152,6 +153,7 @@ class Targets:
             n_windows=recipe.sensitivity.n_selection_windows,
             rivals=() if line.cut else rivals,
             optional=target.prune == "auto",
+            grams=line.grams.output() if line.grams and target.is_compensated() else None,
             paced=paced.output() if paced else None,
             file=self._types_file(target),
         )
@@ -164,6 +166,7 @@ class Targets:
             completed=line.probed if target.wanted() else None,
             may_be_cut=target.prune == "auto",
             allocation=types,
+            grams=line.grams.output() if line.grams and target.is_compensated() else None,
             file=f"{self.sources.model.name}-{target.name}.gguf",
             quantized_by=self.recipe.card.author,
         )

@@ -138,6 +138,11 @@ class SensitivityOptions(Strict):
         description="Windows of the calibration text that score a probe, at most; no more than two where its error is"
         " small.",
     )
+    n_gram_windows: int = Field(
+        default=64,
+        ge=2,
+        description="Windows of the calibration text from which compensated values know what enters each tensor.",
+    )
     n_selection_windows: int = Field(
         default=6, ge=2, description="Windows of the selection text on which candidates race."
     )

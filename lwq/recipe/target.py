@@ -67,6 +67,10 @@ class Target(Strict):
         description='Lists of tensor classes that share a type in each layer: `[["ffn_gate", "ffn_up"]]`.',
     )
     imatrix: bool = Field(default=True, description="Quantize with the importance matrix.")
+    values: Literal["compensated", "stock"] | None = Field(
+        default=None,
+        description="`stock`: llama-quantize's numbers; `compensated` (default of budgets): errors offset each other.",
+    )
     tensor_types: tuple[str, ...] = Field(
         default=(),
         description="Hand-written `PATTERN=TYPE` entries, as for `llama-quantize --tensor-type`: the pattern is"
@@ -143,8 +147,10 @@ class Target(Strict):
             raise fault('heal = false cannot stand beside prune = "auto", which decides by measurement')
         if not self.is_pruned() and self.heal is not None:
             raise fault("heal needs prune or prune_layers")
+        if self.values == "compensated" and (why := _bars_compensation(self)):
+            raise fault(f'values = "compensated" cannot stand beside {why}')
         if not self.name:
-            object.__setattr__(self, "name", (asked.label if asked else self.ftype) + self._suffix())
+            object.__setattr__(self, "name", (asked.label if asked else self.ftype) + _suffix(self))
         if not NAME.fullmatch(self.name):
             raise fault(f"name {self.name!r} may hold letters, digits and . _ + - only")
         if self.ftype in UNPATCHED_FTYPES and (self.tensor_types or asked):
@@ -154,14 +160,6 @@ class Target(Strict):
     def label_of(self, budget: Budget) -> str:
         """The ftype that the file is labelled with; empty: that of the stock mix nearest in size."""
         return self.ftype or ("" if self.min_tg else budget.ftype)
-
-    def _suffix(self) -> str:
-        return self._removal() + (f"-{self.min_tg:g}tps" if self.min_tg else "")
-
-    def _removal(self) -> str:
-        if self.prune is None and not (self.prune_layers and self.wanted()):
-            return ""
-        return "-auto" if self.prune == "auto" else f"-pruned{self.prune or len(self.prune_layers)}"
 
     def is_pruned(self) -> bool:
         """Whether layers go, or may go."""
@@ -182,6 +180,11 @@ class Target(Strict):
             raise fault(f"states {stated[0]} and {stated[1]}; one is enough")
         return _stated_budget(stated[0], getattr(self, stated[0]), self.ram_n_ctx) if stated else None
 
+    def is_compensated(self) -> bool:
+        """Whether its file may get compensated values."""
+        by_default = self.values is None and self.wanted() and not _bars_compensation(self)
+        return bool(by_default) or self.values == "compensated"
+
     def constraints(self) -> Constraints:
         """What the allocation may use."""
         return Constraints(
@@ -190,6 +193,27 @@ class Target(Strict):
             fixed=tuple(_entry(e) for e in self.tensor_types),
             ties=self.ties,
         )
+
+
+def _suffix(target: Target) -> str:
+    return _removal(target) + (f"-{target.min_tg:g}tps" if target.min_tg else "")
+
+
+def _removal(target: Target) -> str:
+    if target.prune is None and not (target.prune_layers and target.wanted()):
+        return ""
+    return "-auto" if target.prune == "auto" else f"-pruned{target.prune or len(target.prune_layers)}"
+
+
+def _bars_compensation(target: Target) -> str:
+    """What compensated values are not made for."""
+    if target.prune == "auto":
+        return 'prune = "auto"'
+    if target.prune_layers and not target.is_cut():
+        return "prune_layers that llama-quantize removes (heal = true lets lwq do it)"
+    if target.ftype in UNPATCHED_FTYPES:
+        return f"ftype {target.ftype}"
+    return "" if target.imatrix else "imatrix = false"
 
 
 def _stated_budget(key: str, value: str | float, ram_n_ctx: int) -> Budget:

@@ -17,6 +17,7 @@ from lwq.metrics.values import Damage, Estimate, Perplexity, Speed, TaskScore
 from lwq.record.calibrated import ExpertCoverage
 from lwq.record.prune import PrunedParts, PruningFacts
 from lwq.record.search import Search, Sensitivity
+from lwq.record.values import CompensatedValues
 
 SCHEMA: Final = 4
 AnyTensor = TypeVar("AnyTensor", TensorInfo, StoredTensor)
@@ -191,6 +192,7 @@ class Row:
     """How the allocation was found, where lwq chose it within a budget."""
     parts: PrunedParts | None = None
     """What pruning and what quantizing cost, of a row that lost layers."""
+    compensated: CompensatedValues | None = None
     shards: tuple[FileHash, ...] = ()
     """All files of a split model, whose ``sha256`` is that of the list of their hashes; empty for one file."""
 

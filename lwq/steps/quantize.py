@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from lwq.engine import generation
+from lwq.engine.bindings import load_bindings
+from lwq.engine.ggml import Ggml
 from lwq.gguf.allocation import Allocation
 from lwq.gguf.data import check_against
-from lwq.gguf.header import read_header
+from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.parse import Scalar
+from lwq.gguf.rewrite import overwrite
 from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
+from lwq.gguf.types import UNQUANTIZED
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.record.record import FileFacts
+from lwq.record.values import CompensatedValues, KeptStock
 from lwq.steps.step import Context, Made, Origin, file_facts
 from lwq.store.files import need_space
 
 NAME = "quantize"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 IN_PROCESS = True
 
@@ -33,6 +39,8 @@ class Inputs:
     may_be_cut: bool
     """The step that allocated may have made a pruned base and its importance matrix; then the file is made of them."""
     allocation: Made
+    grams: Made | None
+    """What values are compensated with, unless the allocation is of a mix that keeps its stock values."""
     file: str
     quantized_by: str
 
@@ -41,6 +49,8 @@ class Inputs:
 class Result:
     facts: FileFacts
     predicted_file_bytes: int
+    compensated: CompensatedValues | None = None
+    """None: all values are llama-quantize's own."""
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
@@ -64,10 +74,42 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     )
     ctx.ran(tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress))
     output = ctx.folder / inputs.file
-    check_against(output, planned_tensors(header, types=types, pruned=pruned), file_bytes=predicted)
+    planned = planned_tensors(header, types=types, pruned=pruned)
+    check_against(output, planned, file_bytes=predicted)
+    compensated = _compensated(inputs, ctx, header, used, output) if _is_compensated(inputs, ctx) else None
     if allocation.pruned_layers or "lwq.pruned_layers" in header.metadata:
         generation.check_generates(ctx.toolchain, output)
-    return Result(facts=file_facts(read_header(output)), predicted_file_bytes=predicted)
+    return Result(facts=file_facts(read_header(output)), predicted_file_bytes=predicted, compensated=compensated)
+
+
+def _is_compensated(inputs: Inputs, ctx: Context) -> bool:
+    """A search says whether what it chose has compensated values; llama-quantize's own mixes have what is asked for."""
+    if not inputs.grams:
+        return False
+    return inputs.completed is None or ctx.result(inputs.allocation, "compensated", bool)
+
+
+def _compensated(
+    inputs: Inputs, ctx: Context, base: GgufHeader, imatrix: Origin | None, output: Path
+) -> CompensatedValues:
+    """Puts compensated values into the written file, tensor by tensor, and reads them back."""
+    assert inputs.grams
+    assert imatrix
+    ggml = Ggml(load_bindings(ctx.toolchain).llama_cpp._lib)
+    grams, key = ctx.grams(inputs.grams), inputs.grams.key
+    values, written = ctx.compensated(ggml, base, key, imatrix, grams), read_header(output)
+    changed, kept = [], []
+    for i, tensor in enumerate(written.tensors):
+        ctx.progress(i, len(written.tensors))
+        if len(tensor.ne) < 2 or tensor.ggml_type in UNQUANTIZED:
+            continue
+        data = values.stored(tensor.name, tensor.ggml_type)
+        if data is None:
+            kept.append(KeptStock(tensor=tensor.name, why=values.verdict(tensor.name, tensor.ggml_type).kept))
+            continue
+        overwrite(written, tensor.name, data)
+        changed.append(tensor.name)
+    return CompensatedValues(n_tensors=len(changed), kept=tuple(kept))
 
 
 def own_metadata(inputs: Inputs, ctx: Context, base: Made, allocation: Allocation) -> dict[str, str]:

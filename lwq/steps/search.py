@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lwq.bits.contest import EXPONENTS, N_PROBE_WINDOWS, N_PROBES, N_SWAPS, Choice, Contest, probe
+from lwq.bits.damage import with_gains
 from lwq.bits.knapsack import BudgetError
 from lwq.bits.mixes import Mixer, probed
 from lwq.bits.pacing import Gate, Timer
@@ -30,9 +31,10 @@ from lwq.recipe.budget import Budget
 from lwq.recipe.constraints import Constraints
 from lwq.record.search import Pace, Search, TensorSensitivity, budget_and_pace, nothing_fits, stock_name
 from lwq.steps.step import Context, Given, Made, Origin
+from lwq.values.grams import Gain
 
 NAME = "search"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = True
 IN_PROCESS = True
 
@@ -64,6 +66,8 @@ class Inputs:
     rivals: tuple[Rival, ...]
     optional: bool
     """A budget that nothing fits is no error: layers may go."""
+    grams: Made | None
+    """What values are compensated with; None: files have the values that llama-quantize chooses."""
     paced: Made | None
     """The step that measured up to which size files are fast enough, where a least speed is asked for."""
     file: str
@@ -80,6 +84,8 @@ class Result:
     bpw: float = 0.0
     plain_imatrix: bool = False
     """The stock mix was chosen, with the importance matrix that it always uses."""
+    compensated: bool = False
+    """The file gets compensated values."""
 
 
 def run(inputs: Inputs, ctx: Context) -> Result:
@@ -123,6 +129,10 @@ class _SearchSetting:
 def _setting(inputs: Inputs, ctx: Context) -> _SearchSetting:
     header = read_header(ctx.find(inputs.base))
     tensors = ctx.result(inputs.sensitivity, "tensors", tuple[TensorSensitivity, ...])
+    if inputs.grams:
+        tensors = with_gains(
+            tensors, {g.tensor: dict(g.ratios) for g in ctx.result(inputs.grams, "gains", tuple[Gain, ...])}
+        )
     measured = {t.tensor for t in tensors}
     targets = tuple(t for t in header.tensors if t.name in measured)
     plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, targets)
@@ -180,15 +190,23 @@ def _contested(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> tuple[C
     with Engine(ctx.toolchain, base, n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
         windows = spread_over(engine.cut(ctx.find(inputs.probe_text).read_bytes().decode()), N_PROBE_WINDOWS)
         engine.set_windows(windows, scored=probed(engine.n_ctx))
-        pieces = ctx.pieces(inputs.sensitivity.key)
-        probe(problem, setting.budget_bytes, Mixer(engine, setting.importance), pieces, on_done)
+        pieces = ctx.pieces((inputs.grams or inputs.sensitivity).key)
+        probe(problem, setting.budget_bytes, _mixer(inputs, ctx, setting, engine), pieces, on_done)
     fits = setting.stock.n_bytes <= setting.budget_bytes
     contest = Contest(problem=problem, budget_bytes=setting.budget_bytes, stock=_stock(setting), stock_fits=fits)
     with Engine(ctx.toolchain, base, n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
         engine.set_windows(spread_over(engine.cut_file(ctx.find(inputs.text), inputs.text.name), inputs.n_windows))
         contest.enter(gate.passed if gate else None, _rivals(inputs, ctx, setting))
-        contest.run(Mixer(engine, setting.importance), on_done)
+        contest.run(_mixer(inputs, ctx, setting, engine), on_done)
     return contest.choice(gate.too_slow if gate else lambda types: ""), contest
+
+
+def _mixer(inputs: Inputs, ctx: Context, setting: _SearchSetting, engine: Engine) -> Mixer:
+    if not inputs.grams:
+        return Mixer(engine, setting.importance)
+    grams, key = ctx.grams(inputs.grams), inputs.grams.key
+    values = ctx.compensated(engine.ggml, engine.header, key, inputs.sensitivity, grams)
+    return Mixer(engine, setting.importance, compensated=values)
 
 
 def _stock(setting: _SearchSetting) -> Runner:
@@ -243,4 +261,5 @@ def _written(inputs: Inputs, ctx: Context, setting: _SearchSetting, choice: Choi
     settled, obeyed = settle(ctx.toolchain, header, allocation, request, inputs.file, cwd=ctx.folder)
     if obeyed:
         ctx.ran(obeyed)
-    return Result(plain_imatrix=choice.is_stock, search=search, **settled.fields())
+    compensated = inputs.grams is not None and choice.chosen.rounding is None
+    return Result(plain_imatrix=choice.is_stock, compensated=compensated, search=search, **settled.fields())

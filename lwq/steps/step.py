@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from lwq.bits.stock import OfFtype, stock_mix
+from lwq.engine.ggml import Ggml
 from lwq.gguf.header import GgufHeader, read_header, shard_paths
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
 from lwq.gguf.types import bits_per_weight
 from lwq.llama.toolchain import Toolchain
 from lwq.record.record import FileFacts, shares
 from lwq.store.cache import Entry
 from lwq.store.pieces import Pieces
+from lwq.values.compensated import Compensated
+from lwq.values.grams import Grams, Reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +125,27 @@ class Context:
         """The stock mix of any ftype for a base, with its importance matrix."""
         header, model, matrix = read_header(self.find(base)), self.place(base), self.place(imatrix)
         return lambda ftype: stock_mix(self.toolchain, header, ftype, cwd=self.folder, model=model, imatrix=matrix)
+
+    def values_folder(self, key: str) -> Path:
+        """Where Gram matrices of that step, and tensors compensated with them, are kept between runs."""
+        folder = (self.pieces_folder or self.folder) / f"{key[:24]}.values"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def compensated(self, ggml: Ggml, header: GgufHeader, key: str, imatrix: Origin, grams: Grams) -> Compensated:
+        """The tensors of a model with compensated values.
+
+        Args:
+            key: of the step that collected the Gram matrices.
+            imatrix: what the stock values are weighted by that they are compared with.
+        """
+        importance = importance_rows(read_imatrix(self.find(imatrix)).entries, header.tensors)
+        return Compensated(ggml, header, grams, importance, self.values_folder(key), self.n_threads)
+
+    def grams(self, made: Made) -> Grams:
+        """The Gram matrices of a finished step."""
+        readers = self.result(made, "readers", tuple[Reader, ...])
+        return Grams((self.entries[made.key].path(f) for f in self.result(made, "files", tuple[str, ...])), readers)
 
     def counted(self, most: int) -> Callable[[], None]:
         """Tells of one more thing done each time it is called, up to ``most``."""

@@ -1,0 +1,60 @@
+"""What enters the multiplications of a graph, and by which expert where tokens choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lwq.engine.graph import read_node
+from lwq.engine.replay import Replay
+from lwq.metrics.arrays import Bytes, Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activations:
+    """What enters a multiplication: float32 (tokens, channels), by expert where tokens choose."""
+
+    by_expert: Mapping[int, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationSource:
+    """Where a tensor's activations come from: the node, and which experts each token chose."""
+
+    node: int
+    chosen: int | None = None
+    n_used: int = 1
+
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Of the nodes whose results are wanted."""
+        return (self.node,) if self.chosen is None else (self.node, self.chosen)
+
+    def activations(self, caught: Mapping[int, Sequence[Bytes]], n_channels: int) -> Activations:
+        """From the nodes' results, each row of bytes a token's."""
+        values = np.concatenate(caught[self.node]).view(np.float32)
+        if self.chosen is None:
+            return Activations(by_expert={0: values.reshape(-1, n_channels)})
+        experts = np.concatenate(caught[self.chosen]).view(np.int32)[:, : self.n_used]
+        tokens = values.reshape(len(experts), -1, n_channels)
+        each = np.broadcast_to(tokens, (len(experts), self.n_used, n_channels)).reshape(-1, n_channels)
+        who = experts.reshape(-1)
+        return Activations(by_expert={int(e): np.ascontiguousarray(each[who == e]) for e in np.unique(who)})
+
+
+def activation_sources(session: Replay, wanted: frozenset[str]) -> dict[str, ActivationSource]:
+    """Tensor → where what multiplies it comes from; tensors that only look rows up are not in it."""
+    assert session.graph
+    computed = {node.address for node in session.graph.nodes}
+    found = {}
+    for node in session.graph.nodes:
+        if node.op not in session.ggml.products or (name := read_node(node.src[0]).name) not in wanted:
+            continue
+        source = ActivationSource(node.src[1])
+        if len(node.src) > 2:
+            source = ActivationSource(node.src[1], session.ggml.whole(node.src[2]), session.ggml.shape(node.src[2])[0])
+        if set(source.addresses) <= computed:
+            found[name] = source
+    return found

@@ -25,7 +25,8 @@ N_PASSES: Final = 2
 _COLUMNS: Final = 256
 _ROWS: Final = 128
 """Rows that are worked on together: fixed, so that bytes do not depend on the number of threads."""
-_STEPS: Final = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1))
+_STEPS: Final = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (2, 0), (-2, 0))
+"""By how much a scale and a min may move at once."""
 
 
 class Compensation:

@@ -14,6 +14,8 @@ import numba
 import numpy as np
 
 _compiled: Final = numba.njit(cache=True, nogil=True, error_model="numpy")
+LANES: Final = 8
+"""Neighbouring scales and mins that are tried at once, at most."""
 _LEAST: Final = 1e-7
 """A move of scales must lower the loss by this share of the block's own energy, lest rounding decides it."""
 
@@ -49,10 +51,19 @@ class Kind(NamedTuple):
 
 class _Scratch(NamedTuple):
     g: Any
-    codes: Any
-    best: Any
+    """(sub-block, lanes), as ``levels``."""
+    levels: Any
+    a: Any
+    """(lanes,), as ``b``, ``inverse``, ``delta`` and ``change``."""
+    b: Any
+    inverse: Any
+    delta: Any
+    change: Any
     v: Any
+    """(quant block,), as ``u``, ``hv`` and ``hu``."""
     u: Any
+    hv: Any
+    hu: Any
 
 
 @_compiled
@@ -115,51 +126,84 @@ def _move_codes(row: Any, kind: Any, u: int, a: Any, b: Any) -> int:
 
 
 @_compiled
-def _tried(row: Any, kind: Any, u: int, a: Any, b: Any, scratch: Any) -> Any:
-    """The change of loss if a sub-block had this step and start, codes (in ``scratch``) chosen one after another."""
+def _spread(local: Any, delta: Any, h: Any) -> None:
+    """``local −= h ⊗ delta``, with delta in registers, since the compiler cannot know that it lies elsewhere."""
+    d0, d1, d2, d3, d4, d5, d6, d7 = delta[0], delta[1], delta[2], delta[3], delta[4], delta[5], delta[6], delta[7]
+    for k in range(len(h)):
+        to, share = local[k], h[k]
+        to[0] -= d0 * share
+        to[1] -= d1 * share
+        to[2] -= d2 * share
+        to[3] -= d3 * share
+        to[4] -= d4 * share
+        to[5] -= d5 * share
+        to[6] -= d6 * share
+        to[7] -= d7 * share
+
+
+@_compiled
+def _try_all(row: Any, kind: Any, u: int, at: int, scratch: Any) -> None:
+    """The change of loss if a sub-block had each of the neighbouring scales and mins, into ``scratch``.
+
+    Codes are chosen one after another, for all neighbours at once: the lanes are independent, so that they can be
+    computed side by side.
+    """
     n, start = kind.sub, u * kind.sub
-    local = scratch.g
+    a, b, inverse, change, local = scratch.a, scratch.b, scratch.inverse, scratch.change, scratch.g
+    for lane in range(LANES):
+        scale, low = row.scales[u], row.mins[u]
+        if lane < len(kind.steps):
+            scale, low = scale + kind.steps[lane, 0], low + kind.steps[lane, 1]
+        a[lane], b[lane] = np.float32(row.d[at] * scale), np.float32(row.m[at] * low)
+        inverse[lane] = np.float32(1.0) / a[lane] if a[lane] != 0.0 else np.float32(0.0)
+        change[lane] = 0.0
     for i in range(n):
-        local[i] = row.g[start + i]
-    change = np.float32(0.0)
+        for lane in range(LANES):
+            local[i, lane] = row.g[start + i]
+    first, last = kind.levels[0], kind.levels[-1]
     for i in range(n):
         j = start + i
-        own, code = row.h[j, j], 0
-        if a != 0.0:
-            t = row.q[j] + local[i] / own if own > 0.0 else row.q[j]
-            code = nearest((t + b) / a, kind.levels, kind.is_linear)
-        scratch.codes[i] = code
-        delta = np.float32(a * kind.levels[code] - b) - row.q[j]
-        change += delta * (delta * own - np.float32(2.0) * local[i])
-        h = row.h[j]
-        for k in range(n):
-            local[k] -= delta * h[start + k]
-    return change
+        own, q = row.h[j, j], row.q[j]
+        share = np.float32(1.0) / own if own > 0.0 else np.float32(0.0)
+        levels = scratch.levels[i]
+        for lane in range(LANES):
+            levels[lane] = (q + local[i, lane] * share + b[lane]) * inverse[lane]
+        if kind.is_linear:
+            for lane in range(LANES):
+                levels[lane] = np.rint(min(max(levels[lane], first), last))
+        else:
+            for lane in range(LANES):
+                levels[lane] = kind.levels[nearest(levels[lane], kind.levels, False)]
+        delta = scratch.delta
+        for lane in range(LANES):
+            delta[lane] = a[lane] * levels[lane] - b[lane] - q
+            change[lane] += delta[lane] * (delta[lane] * own - np.float32(2.0) * local[i, lane])
+        _spread(local[i + 1 :], delta, row.h[j, start + i + 1 : start + n])
 
 
 @_compiled
 def _move_scales(row: Any, kind: Any, u: int, at: int, scratch: Any) -> int:
     """A sub-block to the best of the neighbouring scales and mins, with codes that suit them."""
-    start, d, m, bounds = u * kind.sub, row.d[at], row.m[at], kind.bounds
+    start, bounds = u * kind.sub, kind.bounds
     least, chosen = np.float32(0.0), -1
     for j in range(start, start + kind.sub):
         least -= np.float32(_LEAST) * row.q[j] * row.q[j] * row.h[j, j]
+    _try_all(row, kind, u, at, scratch)
     for i in range(len(kind.steps)):
         scale, low = row.scales[u] + kind.steps[i, 0], row.mins[u] + kind.steps[i, 1]
         if scale < bounds[0] or scale > bounds[1] or low < bounds[2] or low > bounds[3]:
             continue
-        change = _tried(row, kind, u, np.float32(d * scale), np.float32(m * low), scratch)
-        if change < least:
-            least, chosen = change, i
-            scratch.best[:] = scratch.codes
+        if scratch.change[i] < least:
+            least, chosen = scratch.change[i], i
     if chosen < 0:
         return 0
     row.scales[u] += kind.steps[chosen, 0]
     row.mins[u] += kind.steps[chosen, 1]
-    a, b = np.float32(d * row.scales[u]), np.float32(m * row.mins[u])
+    a, b = np.float32(row.d[at] * row.scales[u]), np.float32(row.m[at] * row.mins[u])
     for i in range(kind.sub):
-        row.codes[start + i] = scratch.best[i]
-        _put(row, start + i, np.float32(a * kind.levels[scratch.best[i]] - b))
+        level = scratch.levels[i, chosen]
+        row.codes[start + i] = nearest(level, kind.levels, kind.is_linear)
+        _put(row, start + i, np.float32(a * level - b))
     return 1
 
 
@@ -173,17 +217,20 @@ def _refit(row: Any, kind: Any, at: int, n_subs: int, scratch: Any) -> int:
         vs[i] = row.scales[sub] * kind.levels[row.codes[start + i]]
         us[i] = row.mins[sub]
         has_min = has_min or us[i] != 0.0
-    vv, vu, uu, vg, ug = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(n):
-        h, hv, hu = row.h[start + i], np.float32(0.0), np.float32(0.0)
+    hv, hu = scratch.hv, scratch.hu
+    hv[:n], hu[:n] = 0.0, 0.0
+    for i in range(n):  # H v and H u column by column: sums of whole rows, which the compiler may do side by side
+        h = row.h[start + i, start : start + n]
         for k in range(n):
-            hv += h[start + k] * vs[k]
+            hv[k] += h[k] * vs[i]
         if has_min:
             for k in range(n):
-                hu += h[start + k] * us[k]
-        vv += vs[i] * hv
-        vu += vs[i] * hu
-        uu += us[i] * hu
+                hu[k] += h[k] * us[i]
+    vv, vu, uu, vg, ug = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        vv += vs[i] * hv[i]
+        vu += vs[i] * hu[i]
+        uu += us[i] * hu[i]
         vg += vs[i] * row.g[start + i]
         ug += us[i] * row.g[start + i]
     if vv <= 0.0:
@@ -226,12 +273,11 @@ def descend(rows: Any, kind: Any) -> int:
     """Moves everything in ``rows`` (a ``Rows``) of a ``Kind`` once; returns the number of moves."""
     n_subs = rows.scales.shape[1] // rows.d.shape[1]
     sub, block = kind.sub, n_subs * kind.sub
+    tried = np.empty((2, sub, LANES), np.float32)
+    lanes = np.empty((5, LANES), np.float32)
+    whole = np.empty((4, block), np.float32)
     scratch = _Scratch(
-        np.empty(sub, np.float32),
-        np.empty(sub, np.uint8),
-        np.empty(sub, np.uint8),
-        np.empty(block, np.float32),
-        np.empty(block, np.float32),
+        tried[0], tried[1], lanes[0], lanes[1], lanes[2], lanes[3], lanes[4], whole[0], whole[1], whole[2], whole[3]
     )
     moved = 0
     for r in range(len(rows.g)):

@@ -16,6 +16,7 @@ from lwq.plan.finished import Run
 from lwq.plan.plan import AnyStep, Machine
 from lwq.plan.planner import Planner
 from lwq.plan.publish import publish_files
+from lwq.plan.twins import alike
 from lwq.recipe.parse import parse_recipe
 from lwq.report.write import write_report
 from lwq.store.cache import Cache, Entry
@@ -133,7 +134,9 @@ def run_tiny(folder: Path, home: Path, toolchain: Toolchain, recipe: str = RECIP
     found = sources.fetch(asked, folder, home, lambda note: None)
     plan = Planner(asked, found, machine).plan()
     log = Log()
-    around = Surroundings(cache=Cache(home), machine=machine, given=found.given(), watch=log, work={})
+    around = Surroundings(
+        cache=Cache(home), machine=machine, given=found.given(), watch=log, work={}, alike=alike(plan)
+    )
     entries = execute(plan.steps, around)
     run = LabelledRun(recipe=asked, recipe_text=recipe, sources=found, machine=machine, plan=plan, entries=entries)
     publish_files(run, folder / "report")

@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 
 from lwq.metrics.values import Estimate
+from lwq.record.command import Command
 from lwq.record.prune import HealedSet, HealedTensor, LayerScore, PrunedParts, PruningFacts, RemovedSet
-from lwq.record.record import Command, Verdict
+from lwq.record.record import Verdict
 from lwq.record.search import Search, SearchCandidate
 from tests.sample_damage import damage
 from tests.sample_search import N_LAYER

@@ -8,10 +8,10 @@ from random import Random
 from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.metrics.speeds import mean
 from lwq.metrics.values import Estimate, Perplexity, Speed, TaskScore
+from lwq.record.command import Command
 from lwq.record.record import (
     SCHEMA,
     CardFacts,
-    Command,
     ModelFacts,
     Provenance,
     Record,
@@ -26,6 +26,7 @@ from lwq.record.record import (
     shares,
 )
 from lwq.record.search import Search
+from lwq.record.values import CompensatedValues, KeptStock, StockTwin
 from tests.sample_damage import ODD_NAME, damage
 from tests.sample_pruning import HEALED_BASE, VERDICTS, cut_commands, parts, pruning, weighed
 from tests.sample_search import OTHER_BYTES, OTHER_ELEMENTS, search, sensitivity, tensor_types, typed_tensors
@@ -169,6 +170,23 @@ def _pruned_rows() -> tuple[Row, ...]:
     )  # fmt: skip
 
 
+def _twin(name: str) -> StockTwin:
+    """What llama-quantize alone writes of the types of that row."""
+    file, types_file = f"{STEM}-{name}-stock-values.gguf", f"{STEM}-{name}.tensor_types.txt"
+    written, measured, _ = _commands(name, file, "--tensor-type-file", types_file, f"{STEM}-F16.gguf", file, "2")
+    return StockTwin(
+        file=file, sha256="7" * 64, evaluation=damage(f"{name}, stock values"), commands=(written, measured)
+    )
+
+
+def _values() -> CompensatedValues:
+    """Of 211 tensors: the embedding and five others keep stock values."""
+    worse = (f"blk.{layer}.attn_k.weight" for layer in (3, 7, 12, 13, 21))
+    kept = (KeptStock(tensor=name, why="no better on held-out tokens") for name in worse)
+    embedding = KeptStock(tensor="token_embd.weight", why="nothing is multiplied by it")
+    return CompensatedValues(n_tensors=205, kept=(embedding, *kept))
+
+
 def allocated_row(how: Search, name: str = "Q4_K_M-lwq") -> Row:
     """A row whose allocation lwq chose."""
     found = typed_tensors()
@@ -225,6 +243,7 @@ def _rows(tasks: bool, pruned: bool) -> tuple[Row, ...]:
     arc, winogrande = _scores(260, 389, seed=1)
     scores = {"tasks": (arc, winogrande)} if tasks else {}
     others = {"tasks": _scores(255, 380, seed=2)} if tasks else {}
+    by_hand, remade = "Q4_K_M-by-hand", Command(step="compensate", argv=("lwq", "run", "sample.toml"))
     patterns = (r"ffn_down\.weight=q8_0", r"blk\.(0|1|2[0-9])\.attn_q=q5_0")
     return (
         row(
@@ -235,7 +254,11 @@ def _rows(tasks: bool, pruned: bool) -> tuple[Row, ...]:
         row("Q4_K_M", "q4_k_m", 105454368, n_fallback=180, **others),
         row("Q4_K_M-no-imatrix", "q4_k_m", 105454144, ftype="Q4_K_M", uses_imatrix=False, n_fallback=180, speed=()),
         row("IQ4_XS", "iq4_xs", 90897696, n_fallback=180, predicted_file_bytes=90897600),
-        row("Q4_K_M-by-hand", "by_hand", 115532064, ftype="Q4_K_M", tensor_type_patterns=patterns, n_fallback=150),
+        row(
+            by_hand, "by_hand", 115532064, ftype="Q4_K_M", tensor_type_patterns=patterns, n_fallback=150,
+            compensated=_values(), twin=_twin(by_hand),
+            commands=(remade, *_commands(by_hand, f"{STEM}-{by_hand}.gguf")),
+        ),
         *(_pruned_rows() if pruned else ()),
         row(
             ODD_NAME, "q4_1", 98362432, file=ODD_FILE, origin="third-party", ftype="q4_1",

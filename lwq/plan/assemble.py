@@ -12,10 +12,11 @@ from lwq.metrics.values import Speed
 from lwq.plan.finished import Run, pruned_parts, pruning_facts, removed_layers, steps_of_pruned_bases
 from lwq.plan.plan import InspectStep, PlannedRow, TargetSteps
 from lwq.plan.stated import card_facts, cautions_of
+from lwq.plan.twins import has_own_values
 from lwq.recipe.schema import Task
+from lwq.record.command import Command
 from lwq.record.record import (
     SCHEMA,
-    Command,
     FileFacts,
     ModelFacts,
     Projector,
@@ -28,6 +29,7 @@ from lwq.record.record import (
     TextFacts,
 )
 from lwq.record.search import Sensitivity
+from lwq.record.values import StockTwin
 from lwq.steps import convert, lean, search
 from lwq.steps.step import file_facts
 
@@ -177,10 +179,31 @@ def _held(facts: FileFacts) -> dict[str, Any]:
 
 def _commands(run: Run, row: PlannedRow) -> tuple[Command, ...]:
     """The commands that write (with its own pruned base, where it has one) and measure a row, as they ran."""
-    written = (row.own.lean, row.own.quantize) if row.own else ()
     timed = run.result(run.plan.bench).of_row(row.name).argv if run.plan.bench else None
-    shown = run.commands(*written, *row.evaluations.values(), *row.tasks)
-    return (*shown, Command(step="bench", argv=timed)) if timed else shown
+    measured = run.commands(*row.evaluations.values(), *row.tasks)
+    return (*_written(run, row.own), *measured, *((Command(step="bench", argv=timed),) if timed else ()))
+
+
+def _written(run: Run, own: TargetSteps | None) -> tuple[Command, ...]:
+    """What writes a file; of one with compensated values llama-quantize alone writes the twin."""
+    if own is None:
+        return ()
+    if _twin(run, own):
+        return (Command(step="compensate", argv=("lwq", "run", f"{run.recipe.name}.toml")),)
+    return run.commands(own.lean, own.quantize)
+
+
+def _twin(run: Run, own: TargetSteps) -> StockTwin | None:
+    """The stock-valued twin of a file; None of a file that has stock values itself."""
+    if own.twin is None or not has_own_values(run.entry(own.quantize)):
+        return None
+    file = own.twin.file.name
+    return StockTwin(
+        file=file,
+        sha256=str(run.entry(own.twin.quantize).outputs[file]["sha256"]),
+        evaluation=run.result(own.twin.evaluate).damage,
+        commands=run.commands(own.twin.quantize, own.twin.evaluate),
+    )
 
 
 def _base_row(run: Run, row: PlannedRow, base: convert.Result) -> Row:
@@ -219,6 +242,7 @@ def _our_row(run: Run, row: PlannedRow, made: TargetSteps) -> Row:
         n_fallback=allocation.n_fallback,
         tensor_types=_decided(allocation),
         compensated=written.compensated,
+        twin=_twin(run, made),
         search=planned.search if isinstance(planned, search.Result | lean.Result) else None,
         **_held(written.facts),
         **_measured(run, row),

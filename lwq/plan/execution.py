@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from lwq.errors import Interrupted, LwqError
 from lwq.plan.child import carry_out
 from lwq.plan.plan import AnyStep, Machine
+from lwq.plan.twins import Alike
 from lwq.steps.step import Context, Made
 from lwq.store.cache import Cache, Entry
 
@@ -36,6 +37,8 @@ class Surroundings:
     watch: Watch
     work: Mapping[str, float]
     """Key → amount of work, noted beside the time for later forecasts."""
+    alike: Mapping[str, Alike] = field(default_factory=dict)
+    """Key of a twin's step → the step whose result it may have too."""
 
 
 def execute(steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry]:
@@ -51,7 +54,9 @@ def execute(steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry
         fresh = entry is None
         if entry is None:
             around.watch.started(step.label)
-            worker = _worker(step, entries, around)
+            twin = around.alike.get(step.key)
+            same = twin.finished(entries) if twin else None
+            worker = twin.taken_over(same) if twin and same else _worker(step, entries, around)
             entry, fresh = around.cache.build(step.module.NAME, step.key_value, worker, whole=step.key in again)
         entries[step.key] = entry
         around.watch.finished(step, entry, fresh=fresh)

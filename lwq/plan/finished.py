@@ -9,8 +9,8 @@ from typing import Any
 from lwq.plan.plan import AnyStep, Machine, Plan, R, TargetSteps
 from lwq.plan.sources import Sources
 from lwq.recipe.schema import Recipe
+from lwq.record.command import Command
 from lwq.record.prune import PrunedParts, PruningFacts
-from lwq.record.record import Command
 from lwq.steps.step import Step
 from lwq.store.cache import Entry
 

@@ -86,6 +86,8 @@ def work_of(plan: Plan, recipe: Recipe, header: GgufHeader, text_bytes: Mapping[
     set_tokens = {task.name: task.n_items * task.n_ctx for task in recipe.tasks}
     for row in plan.rows:
         work |= {step.key: n_params * tokens[role] for role, step in row.evaluations.items()}
+        if row.own and row.own.twin:
+            work[row.own.twin.evaluate.key] = n_params * tokens["evaluation"]
         work |= {step.key: n_params * set_tokens[step.inputs.name] for step in row.tasks}
     if plan.bench:
         bench = plan.bench.inputs

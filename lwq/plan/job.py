@@ -20,6 +20,7 @@ from lwq.plan.forecast import Forecast, Guess, forecast, work_of
 from lwq.plan.plan import Machine, Plan
 from lwq.plan.planner import Planner
 from lwq.plan.sources import OnNote, Sources, fetch
+from lwq.plan.twins import alike
 from lwq.recipe.parse import parse_recipe
 from lwq.recipe.schema import Recipe
 from lwq.store.cache import Cache, Entry
@@ -133,6 +134,7 @@ class Job:
         self.cache.remember(name or self.recipe.name, {step.label: step.key_value for step in steps})
         entries = execute(steps, self.surroundings(watch, given or {}))
         self._release_logits(entries)
+        self._release_twins(entries)
         return Run(
             recipe=self.recipe,
             recipe_text=self.asked.text,
@@ -150,10 +152,18 @@ class Job:
             if not keep and name not in entry.released:
                 self.cache.release(entry, (name,))
 
+    def _release_twins(self, entries: Mapping[str, Entry]) -> None:
+        """Delete stock-valued twins, which were measured and are no files of the card."""
+        for own in (row.own for row in self.plan.rows):
+            if own and own.twin and own.twin.file.name not in entries[own.twin.quantize.key].released:
+                self.cache.release(entries[own.twin.quantize.key], (own.twin.file.name,))
+
     def surroundings(self, watch: Watch, given: Mapping[str, tuple[Path, ...]] | None = None) -> Surroundings:
         """What the steps are carried out with."""
         files = {**self.sources.given(), **(given or {})}
-        return Surroundings(cache=self.cache, machine=self.machine, given=files, watch=watch, work=self.work())
+        return Surroundings(
+            cache=self.cache, machine=self.machine, given=files, watch=watch, work=self.work(), alike=alike(self.plan)
+        )
 
 
 def header_of(recipe: Recipe, kind: str, path: Path, name: str) -> GgufHeader | None:

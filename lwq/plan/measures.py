@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from lwq.plan.plan import (
     BaselineStep,
@@ -15,17 +16,20 @@ from lwq.plan.plan import (
     SelectStep,
     Steps,
     TasksStep,
+    TwinSteps,
 )
 from lwq.plan.sources import Sources
 from lwq.recipe.budget import parse_size
 from lwq.recipe.schema import Recipe, Task, split_cloze
 from lwq.record.record import Role
-from lwq.steps import baseline, bench, evaluate, items, parts, select, tasks
+from lwq.steps import baseline, bench, evaluate, items, parts, quantize, select, tasks
 from lwq.steps.step import Made, Origin
 from lwq.tasks.files import kind_of
 
 Baselines = Mapping[Role, BaselineStep]
 TaskSets = Mapping[str, ItemsStep]
+STOCK_VALUES: Final = "stock-values"
+"""What titles and files of twins say after the row's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,23 @@ class Measures:
             n_ctx=self.recipe.evaluation.n_ctx,
         )
         return replace(row, own=replace(row.own, parts=self.steps.add(parts, inputs, row.name)))
+
+    def with_twin(self, row: PlannedRow, baselines: Baselines) -> PlannedRow:
+        """A row with the steps that write and measure its stock-valued twin, where it may get compensated values."""
+        if row.own is None or row.own.quantize.inputs.grams is None:
+            return row
+        inputs, logits = row.own.quantize.inputs, baselines["evaluation"]
+        file = f"{inputs.file.removesuffix('.gguf')}-{STOCK_VALUES}.gguf"
+        written = self.steps.add(quantize, replace(inputs, grams=None, file=file), row.name, STOCK_VALUES)
+        measured = evaluate.Inputs(
+            candidate=written.output(file),
+            baseline=logits.output(logits.inputs.logits_file),
+            n_ctx=self.recipe.evaluation.n_ctx,
+        )
+        twin = TwinSteps(
+            quantize=written, evaluate=self.steps.add(evaluate, measured, row.name, "evaluation", STOCK_VALUES)
+        )
+        return replace(row, own=replace(row.own, twin=twin))
 
     def task_sets(self) -> TaskSets:
         """The task sets by name, as llama-perplexity reads them."""

@@ -127,6 +127,20 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TwinSteps:
+    """The steps that write and measure a file's stock-valued twin: the same types with llama-quantize's own values."""
+
+    quantize: QuantizeStep
+    evaluate: EvaluateStep
+    """On the evaluation text."""
+
+    @property
+    def file(self) -> Made:
+        """The twin itself."""
+        return self.quantize.output(self.quantize.inputs.file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSteps:
     """The steps that make the file of one target."""
 
@@ -139,6 +153,8 @@ class TargetSteps:
     lean: LeanStep | None = None
     """What may have written one."""
     parts: PartsStep | None = None
+    twin: TwinSteps | None = None
+    """Where the file may get compensated values."""
 
     @property
     def file(self) -> Made:

@@ -42,7 +42,7 @@ class Planner:
             replace(row, evaluations=measures.evaluations(row.name, row.file, baselines))
             for row in (self._base_row(), *own.rows, *self._others(inspected))
         )
-        rows = tuple(measures.with_parts(row, baselines) for row in rows)
+        rows = tuple(measures.with_twin(measures.with_parts(row, baselines), baselines) for row in rows)
         sets = measures.task_sets()
         rows = tuple(replace(row, tasks=measures.tasks(row.name, row.file, sets)) for row in rows)
         timed = measures.bench(rows)

@@ -15,9 +15,10 @@ from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.gguf.types import TensorInfo
 from lwq.metrics.values import Damage, Estimate, Perplexity, Speed, TaskScore
 from lwq.record.calibrated import ExpertCoverage
+from lwq.record.command import Command
 from lwq.record.prune import PrunedParts, PruningFacts
 from lwq.record.search import Search, Sensitivity
-from lwq.record.values import CompensatedValues
+from lwq.record.values import CompensatedValues, StockTwin
 
 SCHEMA: Final = 4
 AnyTensor = TypeVar("AnyTensor", TensorInfo, StoredTensor)
@@ -150,14 +151,6 @@ class TaskSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A command as it was run, with bare file names: it can be pasted in the report's folder."""
-
-    step: str
-    argv: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One file of the family, or a third party's, with everything measured of it."""
 
@@ -193,6 +186,9 @@ class Row:
     parts: PrunedParts | None = None
     """What pruning and what quantizing cost, of a row that lost layers."""
     compensated: CompensatedValues | None = None
+    """Of a file that may hold such values; None: all values are llama-quantize's own."""
+    twin: StockTwin | None = None
+    """Where some values are compensated."""
     shards: tuple[FileHash, ...] = ()
     """All files of a split model, whose ``sha256`` is that of the list of their hashes; empty for one file."""
 

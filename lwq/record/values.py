@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lwq.metrics.values import Damage
+from lwq.record.command import Command
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptStock:
@@ -20,3 +23,14 @@ class CompensatedValues:
     n_tensors: int
     """With compensated values."""
     kept: tuple[KeptStock, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockTwin:
+    """A file of the same types with llama-quantize's own values, measured beside a compensated one; it is not kept."""
+
+    file: str
+    sha256: str
+    evaluation: Damage
+    commands: tuple[Command, ...]
+    """What wrote and measured it."""

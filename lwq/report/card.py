@@ -27,6 +27,7 @@ from lwq.report import (
     tables,
     task_section,
     ties,
+    values_section,
 )  # fmt: skip
 from lwq.report.figures import figure_texts
 from lwq.report.page import page_body
@@ -70,6 +71,7 @@ def card_body(record: Record, *, figures: bool = True) -> str:
         intervals=intervals,
         tasks=task_section,
         ties=ties,
+        values=values_section,
         searched=rows.searched(record),
         allocations={row.name: name for name, row in allocations(record).items()},
         evaluation=rows.text_of(record, "evaluation"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lwq.metrics.values import Damage
 from lwq.record.record import Record, Row, TypeShare
 from lwq.report.numerals import count, estimate, fixed, percent, share
-from lwq.report.rows import alike, is_healed, mixture
+from lwq.report.rows import alike, is_compensated, is_healed, mixture
 from lwq.report.tables import MODEL, Column, Table, columns, conditions, label
 
 Percentiles = tuple[tuple[str, float], ...]
@@ -87,9 +87,11 @@ def original_types(record: Record) -> str:
 
 def recipes(record: Record) -> Table:
     """What each file was made with, and the tensor types file that makes it again."""
+    stock = any(map(is_compensated, record.rows))
+    but = " Of a file with compensated values that is the one with stock values." if stock else ""
     return Table(
         caption="What each file was made with. A tensor types file names every quantizable tensor:"
-        " `llama-quantize --tensor-type-file` makes the file again with it.",
+        f" `llama-quantize --tensor-type-file` makes the file again with it.{but}",
         columns=(
             MODEL,
             *(Column(title=title, right=False) for title in ("Mixture", "imatrix", "Layers removed")),

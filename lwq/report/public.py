@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from lwq.record.record import Command, Record, Row
+from lwq.record.command import Command
+from lwq.record.record import Record, Row
 
 _LOCAL: Final = re.compile(r"(?:/|~[\w.-]*/|\.{1,2}/|[A-Za-z]:[\\/])")
 _QUOTED: Final = re.compile(r"""("|')((?:(?!\1)[^\n\\]|\\.)*)\1""")
@@ -40,7 +41,8 @@ def _recipe(text: str) -> str:
 
 
 def _row(row: Row) -> Row:
-    return replace(row, commands=_commands(row.commands))
+    twin = replace(row.twin, commands=_commands(row.twin.commands)) if row.twin else None
+    return replace(row, commands=_commands(row.commands), twin=twin)
 
 
 def _commands(commands: tuple[Command, ...]) -> tuple[Command, ...]:

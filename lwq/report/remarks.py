@@ -57,6 +57,11 @@ def _about_the_texts(record: Record) -> Iterator[str]:
             "**Repairs were judged on the evaluation text**, the one that the tables report: the figures of healed"
             " files are a little flattered by that."
         )
+    if text_of(record, "selection") is None and any(row.compensated for row in record.rows):
+        yield (
+            "**Compensated values were judged on the evaluation text**, the one that the tables report: tensors keep"
+            " their stock values where these do better on some of its tokens, which flatters the files a little."
+        )
     yield from _few_chunks(record)
 
 

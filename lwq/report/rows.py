@@ -47,6 +47,7 @@ def how_made(row: Row) -> str:
     if n_patterns:
         parts.append(f"{n_patterns} hand-written pattern{'s' if n_patterns > 1 else ''}")
     parts.append("imatrix" if row.uses_imatrix else "no imatrix")
+    parts += ["compensated values"] if is_compensated(row) else []
     parts += removal(row)
     return ", ".join(parts)
 
@@ -66,6 +67,11 @@ def searched(record: Record) -> tuple[tuple[Row, Search], ...]:
 def chosen_on(record: Record) -> str | None:
     """The role of the text that files were chosen on, or None where the rule keeps every file unseen."""
     return None if record.selection.rule == "all" else record.selection.text
+
+
+def is_compensated(row: Row) -> bool:
+    """Whether some tensor of the file has other values than llama-quantize's own."""
+    return row.compensated is not None and row.compensated.n_tensors > 0
 
 
 def removal(row: Row) -> list[str]:

@@ -9,7 +9,7 @@ from lwq.metrics.values import Estimate
 from lwq.record.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import fixed
-from lwq.report.rows import base_row, chosen_on, text_of
+from lwq.report.rows import base_row, chosen_on, is_compensated, text_of
 from lwq.store.files import human_bytes
 
 _RULES: Final = {
@@ -39,15 +39,18 @@ def method(record: Record) -> str:
     timed = ", speeds by llama-bench" if any(row.speed for row in record.rows) else ""
     cut = tuple(plain(row.name) for row in record.rows if _from_pruned_base(row))
     but = f" ({either(cut)} from a base without some layers, which lwq wrote)" if cut else ""
+    changed = tuple(plain(row.name) for row in record.rows if is_compensated(row))
+    then = f"; over the values of {either(changed)} lwq wrote compensated ones" if changed else ""
     return (
-        f"Every file{whose} was written from the base{but} by llama-quantize; damage is measured by"
+        f"Every file{whose} was written from the base{but} by llama-quantize{then}; damage is measured by"
         f" llama-perplexity{timed}."
     )
 
 
 def _from_pruned_base(row: Row) -> bool:
     """Whether llama-quantize was given the pruned base, and not the original with layers to leave out."""
-    return row.parts is not None and any(row.parts.base_file in command.argv for command in row.commands)
+    written = (*row.commands, *(row.twin.commands if row.twin else ()))
+    return row.parts is not None and any(row.parts.base_file in command.argv for command in written)
 
 
 def _in_brief(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,80 @@ def test_weighing_layers_finds_sets_whatever_the_recipe_removes(folder: Path, to
     budget = '[[targets]]\nbudget = "Q8_0"\n'
     labels = [s.label for s in planner(folder, toolchain, budget).measurement(layers=True).steps]
     assert labels == ["convert", "imatrix", "sensitivity", "prune", "heal"]
+
+
+BUDGETS = '[[targets]]\nbudget = ["Q8_0", "Q4_0"]\n'
+STOCK_MIX = '[[targets]]\nname = "mix"\nftype = "Q4_0"\nvalues = "compensated"\n'
+
+
+def labels_of(folder: Path, toolchain: Toolchain, targets: str) -> list[str]:
+    return [s.label for s in planner(folder, toolchain, targets).plan().steps]
+
+
+@pytest.mark.tools
+def test_a_budget_is_planned_with_gram_matrices_and_a_stock_valued_twin(folder: Path, toolchain: Toolchain) -> None:
+    found = planner(folder, toolchain, '[[targets]]\nbudget = "Q8_0"\n').plan()
+    assert [s.label for s in found.steps] == [
+        "convert",
+        "baseline:evaluation",
+        "baseline:selection",
+        "imatrix",
+        "statistics",
+        "sensitivity",
+        "grams",
+        "allocate:Q8_0-lwq",
+        "quantize:Q8_0-lwq",
+        "evaluate:F16:evaluation",
+        "evaluate:F16:selection",
+        "evaluate:Q8_0-lwq:evaluation",
+        "evaluate:Q8_0-lwq:selection",
+        "quantize:Q8_0-lwq:stock-values",
+        "evaluate:Q8_0-lwq:evaluation:stock-values",
+        "select",
+    ]
+    (row,) = (r for r in found.rows if r.own)
+    assert row.own
+    assert row.own.twin
+    file, twin = row.own.quantize.inputs, row.own.twin.quantize.inputs
+    assert file.grams
+    assert replace(file, grams=None, file=twin.file) == twin
+    assert twin.file == "tiny-Q8_0-lwq-stock-values.gguf"
+    assert row.own.twin.evaluate.inputs.candidate == row.own.twin.file
+    assert row.own.twin.evaluate.inputs.baseline == row.evaluations["evaluation"].inputs.baseline
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize(
+    "targets", ['[[targets]]\nbudget = "Q8_0"\nvalues = "stock"\n', '[[targets]]\nftype = "Q8_0"\n']
+)
+def test_stock_values_are_planned_without_gram_matrices_and_twin(
+    targets: str, folder: Path, toolchain: Toolchain
+) -> None:
+    found = planner(folder, toolchain, targets).plan()
+    assert not [s.label for s in found.steps if s.label == "grams" or "stock-values" in s.label]
+    assert all(row.own is None or row.own.twin is None for row in found.rows)
+    assert all(s.inputs.grams is None for s in found.steps if s.module.NAME in ("quantize", "search"))
+
+
+@pytest.mark.tools
+def test_a_stock_mix_with_compensated_values_is_planned_with_gram_matrices(folder: Path, toolchain: Toolchain) -> None:
+    labels = labels_of(folder, toolchain, STOCK_MIX)
+    assert "sensitivity" not in labels
+    wanted = ["grams", "allocate:mix", "quantize:mix", "quantize:mix:stock-values"]
+    assert [label for label in labels if label in wanted] == wanted
+
+
+@pytest.mark.tools
+def test_targets_of_one_base_share_one_step_of_gram_matrices(folder: Path, toolchain: Toolchain) -> None:
+    steps = planner(folder, toolchain, BUDGETS + STOCK_MIX).plan().steps
+    (made,) = [s for s in steps if s.module.NAME == "grams"]
+    keys = [s.inputs.grams.key for s in steps if s.module.NAME in ("quantize", "search") and s.inputs.grams]
+    assert keys == [made.key] * 5  # two searches, three files
+    assert len([s for s in steps if s.title[-1] == "stock-values"]) == 6
+
+
+@pytest.mark.tools
+def test_a_pruned_base_has_gram_matrices_of_its_own(folder: Path, toolchain: Toolchain) -> None:
+    cut = '[[targets]]\nbudget = "Q8_0"\nprune_layers = [1]\n'
+    labels = labels_of(folder, toolchain, cut + BUDGETS)
+    assert [label for label in labels if label.startswith("grams")] == ["grams:without-1-unhealed", "grams"]

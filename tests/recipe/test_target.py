@@ -143,3 +143,49 @@ def test_all_types_may_be_used_where_nothing_is_said() -> None:
 def test_a_mix_without_a_budget_has_no_size_to_change() -> None:
     with pytest.raises(RecipeError, match="min_tg needs a budget"):
         parse_recipe('name = "a"\nmodel = "b.gguf"\n[[targets]]\nftype = "Q8_0"\nmin_tg = 5.0\n', "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("toml", "compensated"),
+    [
+        ('budget = "Q4_K_M"', True),
+        ("bpw = 4.25", True),
+        ('budget = "Q4_K_M"\nvalues = "stock"', False),
+        ('budget = "Q4_K_M"\nprune = 2', True),
+        ('budget = "Q4_K_M"\nprune_layers = [2]', True),
+        ('budget = "Q4_K_M"\nprune = "auto"', False),
+        ('ftype = "Q4_K_M"', False),
+        ('ftype = "Q4_K_M"\ntensor_types = ["attn_v=q6_k"]', False),
+        ('ftype = "Q4_K_M"\nimatrix = false', False),
+        ('ftype = "Q4_K_M"\nvalues = "compensated"', True),
+        ('ftype = "Q4_K_M"\ntensor_types = ["attn_v=q6_k"]\nvalues = "compensated"', True),
+        ('ftype = "Q4_K_M"\nprune_layers = [2]\nheal = true\nvalues = "compensated"', True),
+        ('ftype = "Q4_K_M"\nprune_layers = [2]\nvalues = "stock"', False),
+    ],
+)
+def test_values_are_compensated_within_a_budget_or_where_it_is_said(toml: str, compensated: bool) -> None:
+    (target,) = targets(toml)
+    assert target.is_compensated() == compensated
+
+
+@pytest.mark.parametrize(
+    ("toml", "beside"),
+    [
+        ('budget = "Q4_K_M"\nprune = "auto"', 'prune = "auto"'),
+        ('ftype = "Q4_K_M"\nimatrix = false', "imatrix = false"),
+        (
+            'ftype = "Q4_K_M"\nprune_layers = [2]',
+            "prune_layers that llama-quantize removes (heal = true lets lwq do it)",
+        ),
+        ('ftype = "Q4_K_M"\nprune_layers = [2]\nheal = false', "prune_layers that llama-quantize removes"),
+        ('ftype = "BF16"', "ftype BF16"),
+    ],
+)
+def test_what_compensated_values_are_not_made_for_is_told_once(toml: str, beside: str) -> None:
+    (fault,) = faults(f'{toml}\nvalues = "compensated"')
+    assert fault.startswith(f'targets #1: values = "compensated" cannot stand beside {beside}')
+
+
+def test_values_of_another_name_are_told_with_those_there_are() -> None:
+    (fault,) = faults('budget = "Q4_K_M"\nvalues = "gptq"')
+    assert "'compensated' or 'stock'" in fault

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from lwq.metrics.values import Estimate
-from lwq.record.record import Command, Projector, Record, Row, TypeShare
+from lwq.record.command import Command
+from lwq.record.record import Projector, Record, Row, TypeShare
 from lwq.report.card import card, card_body, page, squeezed
 from lwq.report.figures import front
 from lwq.report.numerals import estimate, fixed, percent
@@ -52,6 +53,7 @@ def test_sections_stand_in_the_reference_cards_order() -> None:
         "Method",
         "Sizes",
         "Bits per Weight, Perplexity and KL Divergence scores",
+        "Which values the files hold",
         "ARC and WinoGrande scores",
         "Tokens per Second – Benchmarks",
         "Which files are kept, and why",
@@ -147,8 +149,10 @@ def test_every_figure_of_the_record_is_in_the_card() -> None:
     record, text = sample_record(), card(sample_record())
     shown = 0
     for where, value in figures_of(record):
-        if where.startswith((".sensitivity", ".rows.search.candidates.n_bytes", ".pruning", ".rows.parts")):
-            continue  # tests/report/test_search_section.py, test_prune_section.py
+        if where.startswith(
+            (".sensitivity", ".rows.search.candidates.n_bytes", ".pruning", ".rows.parts", ".rows.twin")
+        ):
+            continue  # tests/report/test_search_section.py, test_prune_section.py, test_values_section.py
         special = ".baseline" in where or ".selection.kld_percentiles" in where or ".chunk_" in where
         wanted = "" if special else expected_text(where, value)
         if ".selection." in where and not where.endswith((".ppl", ".kld")):
@@ -224,7 +228,8 @@ def test_method_says_that_others_files_were_only_measured() -> None:
     ours = replace(record, rows=tuple(replace(r, speed=()) for r in record.rows if r.origin != "third-party"))
     assert (
         "Every file was written from the base (Q4_K_M-healed from a base without some layers, which lwq wrote) by"
-        " llama-quantize; damage is measured by llama-perplexity. " in card_body(ours)
+        " llama-quantize; over the values of Q4_K_M-by-hand lwq wrote compensated ones; damage is measured by"
+        " llama-perplexity. " in card_body(ours)
     )
 
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from lwq.record.record import Command, Record, Row
+from lwq.record.command import Command
+from lwq.record.record import Record, Row
 from lwq.record.search import Search
 from lwq.report import prune_section, search_section
 from lwq.report.card import card, card_body, page

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lwq.record.record import Command
+from lwq.record.command import Command
 from lwq.report.card import card
 from lwq.report.public import file_name, publishable
 from lwq.report.write import write_report

@@ -68,3 +68,15 @@ def test_what_is_no_record_is_refused_with_the_place_and_the_way_out(text: str, 
     assert caught.value.message.startswith("reports/x/record.json: ")
     assert told in caught.value.message
     assert caught.value.hint
+
+
+def test_values_and_twin_come_back_equal_and_a_record_from_before_has_neither() -> None:
+    record = sample_record()
+    (row,) = (row for row in record_from_json(record_to_json(record)).rows if row.compensated)
+    assert row == next(r for r in record.rows if r.name == row.name)
+    assert row.twin
+    values = json.loads(record_to_json(record))
+    for old in values["rows"]:
+        del old["compensated"], old["twin"]
+    before = record_from_json(json.dumps(values))
+    assert all(row.compensated is None and row.twin is None for row in before.rows)

@@ -145,7 +145,7 @@ def test_unmeasured_search_and_empty_frontier_have_no_figure() -> None:
 def test_sensitivity_without_a_search_still_has_its_section() -> None:
     record = replace(sample_record(searched=False), sensitivity=sensitivity())
     text = section(record)
-    assert "**Table 17.** The most sensitive of 211 tensors" in text
+    assert "**Table 18.** The most sensitive of 211 tensors" in text
     assert "sum^" not in text
     assert [f.name for f in figure_texts(record)][2:4] == ["sensitivity", "frontier"]
     drawn(damage_plots.frontier(record))

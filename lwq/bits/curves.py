@@ -39,13 +39,18 @@ def observe_activations(engine: Engine, windows: Tokens, names: Iterable[str]) -
     found = activation_sources(engine, frozenset(names))
     addresses = {a for s in found.values() for a in s.addresses}
     shapes = {a: engine.ggml.shape(a) for a in addresses}
+    by_head = {s.node for s in found.values() if s.n_heads > 1}
     each = max(1, N_TOKENS // max(1, len(windows)))
     caught: dict[int, list[Bytes]] = {}
 
     def keep(address: int, data: Bytes) -> None:
         n_tokens = shapes[address][-1] if len(shapes[address]) > 1 else 1
-        rows = data.reshape(n_tokens, -1)
-        caught.setdefault(address, []).append(rows[:: max(1, n_tokens // each)].copy())
+        if address in by_head:
+            n_heads, n_tokens = n_tokens, shapes[address][1]
+            some = data.reshape(n_heads, n_tokens, -1)[:, :: max(1, n_tokens // each)].reshape(n_heads, -1)
+        else:
+            some = data.reshape(n_tokens, -1)[:: max(1, n_tokens // each)].copy()
+        caught.setdefault(address, []).append(some)
 
     for tokens in windows:
         engine.observe(tokens, addresses, keep)

@@ -1,4 +1,4 @@
-"""What enters the multiplications of a graph, and by which expert where tokens choose."""
+"""What enters the multiplications of a graph, and which matrix of a tensor with several it is multiplied by."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lwq.metrics.arrays import Bytes, Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activations:
-    """What enters a multiplication: float32 (tokens, channels), by expert where tokens choose."""
+    """What enters a multiplication: float32 (tokens, channels), by matrix: an expert's, or (``attn_k_b``) a head's."""
 
     by_expert: Mapping[int, Floats]
 
@@ -26,6 +26,8 @@ class ActivationSource:
     node: int
     chosen: int | None = None
     n_used: int = 1
+    n_heads: int = 1
+    """Matrices of which each is multiplied by what enters it alone."""
 
     @property
     def addresses(self) -> tuple[int, ...]:
@@ -33,10 +35,11 @@ class ActivationSource:
         return (self.node,) if self.chosen is None else (self.node, self.chosen)
 
     def activations(self, caught: Mapping[int, Sequence[Bytes]], n_channels: int) -> Activations:
-        """From the nodes' results, each row of bytes a token's."""
+        """From the nodes' results, each row of bytes a token's, or all tokens of a head."""
         values = np.concatenate(caught[self.node]).view(np.float32)
         if self.chosen is None:
-            return Activations(by_expert={0: values.reshape(-1, n_channels)})
+            heads = values.reshape(-1, self.n_heads, values.shape[1])
+            return Activations(by_expert={h: heads[:, h].reshape(-1, n_channels) for h in range(self.n_heads)})
         experts = np.concatenate(caught[self.chosen]).view(np.int32)[:, : self.n_used]
         tokens = values.reshape(len(experts), -1, n_channels)
         each = np.broadcast_to(tokens, (len(experts), self.n_used, n_channels)).reshape(-1, n_channels)
@@ -52,7 +55,8 @@ def activation_sources(session: Replay, wanted: frozenset[str]) -> dict[str, Act
     for node in session.graph.nodes:
         if node.op not in session.ggml.products or (name := read_node(node.src[0]).name) not in wanted:
             continue
-        source = ActivationSource(node.src[1])
+        matrices, entering = (session.ggml.shape(a)[2:] for a in node.src[:2])
+        source = ActivationSource(node.src[1], n_heads=matrices[0] if matrices == entering != () else 1)
         if len(node.src) > 2:
             source = ActivationSource(node.src[1], session.ggml.whole(node.src[2]), session.ggml.shape(node.src[2])[0])
         if set(source.addresses) <= computed:

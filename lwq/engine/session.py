@@ -138,7 +138,7 @@ class Session:
         def listen(address: int, ask: bool) -> bool:
             if ask:
                 return address in wanted
-            on_caught(address, self.ggml.read(address))
+            on_caught(address, self.ggml.in_order(address))
             return True
 
         self._decode(tokens, listen)

@@ -180,7 +180,7 @@ class Collector:
             session.advance(at, i + 1)
             at = i + 1
             if i in address:
-                caught[address[i]] = session.ggml.read(address[i])
+                caught[address[i]] = session.ggml.in_order(address[i])
             if to is not None and i == ends[to].index:
                 kept.states[to] = session.ggml.read(ends[to].address)
                 if to != layer:

@@ -105,7 +105,7 @@ class Compensated:
         for expert, rows, held in self._sampled(name, raw, N_JUDGED_ROWS):
             w = row_values(self.header, raw, rows, name)
             errors.append(_errors(w, self.ggml.dequantize(data[rows], ggml_type, raw.ne[0]), held))
-            stock_errors.append(_errors(w, self._stock(name, w, expert, ggml_type), held))
+            stock_errors.append(self._stock_errors(name, w, expert, ggml_type, held))
         error, stock_error = (float(np.concatenate(e).mean()) if e else 0.0 for e in (errors, stock_errors))
         if not error < stock_error:
             return {"error": error, "stock_error": stock_error, "kept": "no better on held-out tokens", "sha256": ""}
@@ -124,7 +124,7 @@ class Compensated:
             except ValueError:
                 return 1.0
             error = _errors(w, self.ggml.dequantize(data, ggml_type, raw.ne[0]), held).mean()
-            stock_error = _errors(w, self._stock(name, w, expert, ggml_type), held).mean()
+            stock_error = self._stock_errors(name, w, expert, ggml_type, held).mean()
             return float(min(1.0, error / stock_error)) if stock_error > 0 else 1.0
         return 1.0
 
@@ -134,10 +134,16 @@ class Compensated:
         for expert in sorted(place.held, key=lambda e: (-len(place.held[e]), e)):
             yield expert, slice(expert * n, (expert + 1) * n, -(-n // n_rows)), place.held[expert]
 
-    def _stock(self, name: str, rows: Floats, expert: int, ggml_type: str) -> Floats:
-        weights = self.importance.get(name)
-        row = self._gathered(name).grams[expert].diagonal if weights is None else weights[expert]
-        return self.ggml.dequantize(self.ggml.quantize(rows, ggml_type, row, self.n_threads), ggml_type, rows.shape[1])
+    def _stock(self, name: str, rows: Floats, expert: int, ggml_type: str) -> Bytes:
+        """Weighted by what is known of a matrix; where that is nothing, evenly if the type cannot do without."""
+        weights, gram = self.importance.get(name), self._gathered(name).grams.get(expert)
+        row = np.ones(rows.shape[1], np.float32) if self.ggml.needs_importance(ggml_type) else None
+        row = weights[expert] if weights is not None else gram.diagonal if gram else row
+        return self.ggml.quantize(rows, ggml_type, row, self.n_threads)
+
+    def _stock_errors(self, name: str, rows: Floats, expert: int, ggml_type: str, held: Floats) -> Floats:
+        data = self._stock(name, rows, expert, ggml_type)
+        return _errors(rows, self.ggml.dequantize(data, ggml_type, rows.shape[1]), held)
 
     def _bytes(self, name: str, ggml_type: str) -> Bytes:
         """All rows, each matrix by its own Gram matrix; what no token reached has its stock values.
@@ -152,9 +158,7 @@ class Compensated:
             if expert in grams:
                 out[rows] = self._compensation(name, expert).quantized(w, ggml_type)
             else:
-                weights = self.importance.get(name)
-                row = np.ones(raw.ne[0], np.float32) if weights is None else weights[expert]
-                out[rows] = self.ggml.quantize(w, ggml_type, row, self.n_threads)
+                out[rows] = self._stock(name, w, expert, ggml_type)
         return out
 
     def _gathered(self, name: str) -> Gathered:

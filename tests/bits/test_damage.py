@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lwq.bits.damage import Interaction, TensorDamage, damages, fit_interaction, most_extrapolated, sum_of
+from lwq.bits.damage import (
+    Interaction,
+    TensorDamage,
+    damages,
+    fit_interaction,
+    most_extrapolated,
+    sum_of,
+    with_gains,
+)
 from lwq.metrics.values import Estimate
 from lwq.record.search import TensorSensitivity
 
@@ -163,3 +172,33 @@ def test_an_estimate_is_probed_before_a_like_measurement_even_at_its_own_type() 
     assert most_extrapolated(dict.fromkeys(known, "q4_K"), known, 9) == [("guessed", "q4_K")]
     # one decade off: guessed 1e-2 · (2.3 + 0.5), seen 2e-2 · 2.3
     assert most_extrapolated(dict.fromkeys(known, "q3_K"), known, 9) == [("seen", "q3_K"), ("guessed", "q3_K")]
+
+
+# gains of compensated values
+
+
+def test_gains_lower_the_errors_and_the_probe_of_their_types_alone() -> None:
+    a, b = measured("a", ERRORS, "q3_K", 0.1), measured("b", ERRORS, "q4_K", 0.2)
+    found = with_gains([a, b], {"a": {"q3_K": 0.5, "q2_K": 0.25}, "gone": {"q3_K": 0.1}})
+    assert found[1] == b
+    assert dict(found[0].errors) == pytest.approx({**ERRORS, "q3_K": ERRORS["q3_K"] / 2, "q2_K": ERRORS["q2_K"] / 4})
+    assert found[0].kld == Estimate(value=0.05, stderr=0.025)
+    assert (found[0].tensor, found[0].probe_type, found[0].alpha) == (a.tensor, a.probe_type, a.alpha)
+
+
+def test_alpha_of_a_probed_tensor_is_the_same_with_gains() -> None:
+    """The probe was made with stock values: what it says of damage by error stays true."""
+    plain = measured("a", ERRORS, "q4_K", 2e-3)
+    (gained,) = with_gains([plain], {"a": {"q2_K": 0.5, "q3_K": 0.6, "q4_K": 0.8}})
+    before, after = damages([plain], {})["a"], damages([gained], {})["a"]
+    assert after.alpha("q4_K") == pytest.approx(before.alpha("q4_K"))
+    for q, ratio in (("q2_K", 0.5), ("q3_K", 0.6), ("q4_K", 0.8), ("q5_K", 1.0)):
+        assert after.predicted(q) == pytest.approx(ratio * before.predicted(q))
+
+
+def test_probe_without_a_standard_error_has_none_with_gains() -> None:
+    plain = measured("a", ERRORS, "q4_K", 2e-3)
+    plain = replace(plain, kld=Estimate(value=2e-3, stderr=None))
+    (gained,) = with_gains([plain], {"a": {"q4_K": 0.5}})
+    assert gained.kld == Estimate(value=1e-3, stderr=None)
+    assert with_gains([plain], {}) == (plain,)

@@ -17,7 +17,7 @@ from lwq.engine.session import spread_over
 from lwq.errors import LwqError, ModelError
 from lwq.gguf.data import raw_tensor, read_tensor, tensor_section_sha256
 from lwq.gguf.header import GgufHeader, read_array, read_header
-from lwq.gguf.rewrite import rewrite_gguf
+from lwq.gguf.rewrite import overwrite, rewrite_gguf
 from lwq.layers.pruning import Changes, prune_obstacle, without_layers
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
@@ -286,3 +286,43 @@ def test_the_size_label_is_of_what_is_left(model: str, label: str, expected: str
     assert untouched.text("general.size_label") == label
     written = rewrite_gguf(source, tmp_path / "c.gguf", layers=(1,), metadata=changes(source, (1,)), tensors={})
     assert written.text("general.size_label") == expected
+
+
+# other bytes in place
+
+
+@pytest.mark.parametrize("write", [write_tiny_llama, tiny_models.write_split_llama], ids=["one file", "shards"])
+def test_overwritten_tensor_holds_the_new_bytes_and_all_else_the_old(write: Callable[..., Path], tmp_path) -> None:
+    path = write(tmp_path if write is tiny_models.write_split_llama else tmp_path / "tiny.gguf")
+    header, name = read_header(path), "blk.1.attn_k.weight"
+    shard, tensor = header.find(name)
+    at = slice(shard.data_offset + tensor.offset, shard.data_offset + tensor.offset + tensor.n_bytes)
+    before = {s.path: s.path.read_bytes() for s in header.shards}
+    new = np.random.default_rng(1).integers(0, 256, (tensor.ne[1], tensor.n_bytes // tensor.ne[1]), np.uint8)
+    overwrite(header, name, np.asfortranarray(new))  # whatever the strides
+    expected = bytearray(before[shard.path])
+    expected[at] = new.tobytes()
+    assert {s.path: s.path.read_bytes() for s in header.shards} == {**before, shard.path: bytes(expected)}
+    assert read_header(path).tensors == header.tensors
+    assert np.array_equal(raw_tensor(header, name).data, new)
+
+
+def test_bytes_of_another_size_are_refused_and_the_file_stays(tmp_path: Path) -> None:
+    header = read_header(write_tiny_llama(tmp_path / "tiny.gguf", n_layer=1))
+    before = header.path.read_bytes()
+    n = header.find("blk.0.attn_k.weight")[1].n_bytes
+    for wrong in (n - 1, n + 1, 0):
+        with pytest.raises(ModelError, match=rf"blk\.0\.attn_k\.weight: {wrong} bytes do not replace {n}"):
+            overwrite(header, "blk.0.attn_k.weight", np.zeros(wrong, np.uint8))
+    with pytest.raises(ModelError, match=r"blk\.9\.attn_k\.weight"):
+        overwrite(header, "blk.9.attn_k.weight", np.zeros(n, np.uint8))
+    assert header.path.read_bytes() == before
+
+
+def test_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    header = read_header(write_tiny_llama(tmp_path / "tiny.gguf", n_layer=1))
+    data = np.array(raw_tensor(header, "blk.0.attn_k.weight").data)
+    header.path.unlink()
+    with pytest.raises(LwqError, match=r"tiny\.gguf"):
+        overwrite(header, "blk.0.attn_k.weight", data)
+    assert not header.path.exists()

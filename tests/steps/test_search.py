@@ -81,10 +81,12 @@ types = ["legacy", "q2_K", "q3_K"]
 SHORT = ("convert", "imatrix", "sensitivity", "allocate:")
 
 
-def carry_out(folder: Path, home: Path, toolchain: Toolchain, recipe: str, wanted: tuple[str, ...] = ("",)):
+def carry_out(
+    folder: Path, home: Path, toolchain: Toolchain, recipe: str, wanted: tuple[str, ...] = ("",), n_threads: int = 1
+):
     """The run of those steps whose label starts so, and what was done."""
     asked = parse_recipe(recipe, "tiny.toml")
-    machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
+    machine = Machine(toolchain=toolchain, n_threads=n_threads, cpu="a test's CPU")
     found = sources.fetch(asked, folder, home, lambda note: None)
     plan = Planner(asked, found, machine).plan()
     plan = replace(plan, steps=tuple(s for s in plan.steps if s.label.startswith(wanted)))

@@ -93,6 +93,7 @@ class Bench:
             n_windows=4,
             rivals=(),
             optional=False,
+            grams=None,
             paced=None,
             file="types.txt",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,22 @@ import pytest
 
 from lwq.gguf.header import read_header
 from lwq.llama.toolchain import Toolchain
+from lwq.outlook.effort import effort_of
+from lwq.outlook.expected import expected, outlook
 from lwq.plan.assemble import assemble
+from lwq.plan.explain import why
+from lwq.plan.job import Asked, Job
 from lwq.plan.plan import Machine, Plan, TwinSteps
 from lwq.plan.planner import Planner
+from lwq.plan.preview import planned_files
 from lwq.plan.sources import fetch
 from lwq.plan.twins import alike, has_own_values
 from lwq.recipe.parse import parse_recipe
-from lwq.store.cache import Entry
+from lwq.steps import search
+from lwq.store.cache import Cache, Entry
 from lwq.store.files import sha256_file
 from tests.plan.test_sources import HEAD
-from tests.run_tiny import run_tiny
+from tests.run_tiny import Log, run_tiny
 
 MIX = '[[targets]]\nname = "mix"\nftype = "Q4_0"\nvalues = "compensated"\n'
 FILE, TWIN = "tiny-mix.gguf", "tiny-mix-stock-values.gguf"
@@ -104,11 +111,16 @@ def test_a_row_holds_what_its_twin_measured_and_only_the_file_is_published(folde
 def test_a_file_whose_search_chose_stock_values_has_no_twin_and_costs_no_second_time(
     folder: Path, toolchain: Toolchain
 ) -> None:
-    only = '[[targets]]\nname = "same"\nbudget = "Q8_0"\ntypes = ["q4_0"]\n'  # too coarse to beat the stock mix
-    run, _, _ = run_tiny(folder, folder / "home", toolchain, HEAD + only)
+    recipe = HEAD + '[[targets]]\nname = "same"\nbudget = "Q8_0"\ntypes = ["q8_0"]\n'
+    run, _, _ = run_tiny(folder, folder / "home", toolchain, recipe)
+    assert assemble(run).rows[1].twin
+    found = run.entry("allocate:same").folder / "step.json"
+    found.write_text(found.read_text(encoding="utf-8").replace('"compensated": true', '"compensated": false'))
+    for step in run.steps:
+        if "same" in step.title and step.module is not search:
+            shutil.rmtree(run.entry(step).folder)
+    run, _, _ = run_tiny(folder, folder / "home", toolchain, recipe)
     row = assemble(run).rows[1]
-    assert row.search
-    assert row.search.ships_stock
     assert row.compensated is None
     assert row.twin is None
     assert [c.step for c in row.commands] == ["quantize", "evaluate", "evaluate"]
@@ -116,4 +128,42 @@ def test_a_file_whose_search_chose_stock_values_has_no_twin_and_costs_no_second_
     assert twin.path("tiny-same-stock-values.gguf").samefile(file.path("tiny-same.gguf"))
     assert run.result("evaluate:same:evaluation:stock-values") == run.result("evaluate:same:evaluation")
     assert [run.entry(f"{s}:stock-values").seconds for s in ("quantize:same", "evaluate:same:evaluation")] == [0, 0]
-    assert not (folder / "report" / "tiny-same-stock-values.gguf").exists()
+
+
+def prepared(folder: Path, toolchain: Toolchain) -> Job:
+    text = HEAD + MIX
+    asked = Asked(recipe=parse_recipe(text, "a.toml"), text=text, folder=folder)
+    machine = Machine(toolchain=toolchain, n_threads=1, cpu="a test's CPU")
+    return Job.prepare(asked, machine, Cache(folder / "home"), lambda note: None)
+
+
+@pytest.mark.tools
+def test_a_plan_tells_what_a_twin_takes(folder: Path, toolchain: Toolchain) -> None:
+    job = prepared(folder, toolchain)
+    header = job.header()
+    assert header
+    ahead = outlook(job, header, planned_files(job.recipe, header, toolchain))
+    steps = {s.step.label: s for s in expected(job, ahead)}
+    file, twin = steps["quantize:mix"], steps["quantize:mix:stock-values"]
+    assert twin.disk.kept == ahead.target(file.step).file_bytes == file.disk.kept
+    assert twin.peak.anonymous < file.peak.anonymous  # no Gram matrix is held
+    measured, of_twin = steps["evaluate:mix:evaluation"], steps["evaluate:mix:evaluation:stock-values"]
+    assert of_twin.peak == measured.peak
+    assert job.work()[of_twin.step.key] == job.work()[measured.step.key] > 0
+    written, of_file = effort_of(twin.step, ahead), effort_of(file.step, ahead)
+    assert written
+    assert of_file
+    assert written.quantized == ahead.shape.n_params < of_file.quantized
+    said = why(twin.step, job.plan.steps, job.cache, job.recipe.name)
+    assert said[0] == "quantize:mix:stock-values: not done yet"
+
+
+@pytest.mark.tools
+def test_a_twin_is_released_after_the_run_and_done_all_the_same(folder: Path, toolchain: Toolchain) -> None:
+    job = prepared(folder, toolchain)
+    run = job.carry_out(Log())
+    (twin,) = (row.own.twin for row in job.plan.rows if row.own and row.own.twin)
+    assert run.entry(twin.quantize).path(TWIN).exists() is False
+    again = Log()
+    assert assemble(prepared(folder, toolchain).carry_out(again)) == assemble(run)
+    assert again.fresh == []

@@ -2,8 +2,8 @@
 
 First block by block in storage order: what earlier columns of a row got wrong is carried into the columns that follow,
 through C (upper, H = C Cᵀ), and ggml's own quantizer chooses a quant block's scales on what is to be met there; types
-whose codes ``layouts`` knows are then moved by ``descent`` toward the least loss with all later columns free. Then
-passes over all blocks with the whole H. Sources: GPTQ (arXiv 2210.17323), LDLQ (arXiv 2307.13304).
+that ``forms`` knows are then moved toward the least loss with all later columns free. Then passes over all blocks with
+the whole H. Sources: GPTQ (arXiv 2210.17323), LDLQ (arXiv 2307.13304).
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ from typing import Any, Final
 import numpy as np
 
 from lwq.engine.ggml import Ggml
-from lwq.gguf.types import GGML_TYPES
 from lwq.metrics.arrays import Bytes, Floats
 from lwq.values.blas import one_blas_thread
-from lwq.values.codes import GRIDS, Coded, values
-from lwq.values.layouts import decoded, encoded
+from lwq.values.forms import Form, form_of
 
 N_PASSES: Final = 2
 _COLUMNS: Final = 256
 _ROWS: Final = 128
 """Rows that are worked on together: fixed, so that bytes do not depend on the number of threads."""
-_STEPS: Final = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (2, 0), (-2, 0))
-"""By how much a scale and a min may move at once."""
 
 
 class Compensation:
@@ -58,20 +54,24 @@ class Compensation:
         Args:
             rows: float32 (rows, channels), all finite.
         """
-        pieces = [slice(i, i + _ROWS) for i in range(0, len(rows), _ROWS)]
+        pieces, form = [slice(i, i + _ROWS) for i in range(0, len(rows), _ROWS)], form_of(ggml_type)
+
+        def piece(part: slice) -> Bytes:
+            return self._piece(rows[part], ggml_type, form)
+
         with one_blas_thread(), ThreadPoolExecutor(self.n_threads) as pool:
-            return np.concatenate(list(pool.map(lambda piece: self._piece(rows[piece], ggml_type), pieces)))
+            return np.concatenate(list(pool.map(piece, pieces)))
 
-    def _piece(self, rows: Floats, ggml_type: str) -> Bytes:
+    def _piece(self, rows: Floats, ggml_type: str, form: Form[Any] | None) -> Bytes:
         w, left = np.ascontiguousarray(rows, np.float32), np.array(rows, np.float32)
-        parts = list(self._carried(w, left, ggml_type))
-        if ggml_type not in GRIDS:
+        parts = list(self._carried(w, left, ggml_type, form))
+        if form is None:
             return np.concatenate(parts, axis=1)
-        coded = Coded(**{k: np.concatenate([getattr(p, k) for p in parts], axis=1) for k in Coded.__slots__})
-        self._settled(w, left, coded, ggml_type)
-        return encoded(coded, ggml_type)
+        whole = form.joined(parts)
+        self._settled(w, left, whole, form)
+        return form.write(whole)
 
-    def _carried(self, w: Floats, left: Floats, ggml_type: str) -> Iterator[Any]:
+    def _carried(self, w: Floats, left: Floats, ggml_type: str, form: Form[Any] | None) -> Iterator[Any]:
         """Block by block in storage order; ``left`` becomes what is left of the rows: w − q."""
         from scipy.linalg import solve_triangular
 
@@ -82,45 +82,26 @@ class Compensation:
                 target = target + carried.T.astype(np.float32)
             target = np.ascontiguousarray(target)
             data = self.ggml.quantize(target, ggml_type, self.importance[s])
-            if ggml_type not in GRIDS:
+            if form is None:
                 left[:, s] = w[:, s] - self.ggml.dequantize(data, ggml_type, s.stop - s.start)
                 yield data
                 continue
-            coded = decoded(data, ggml_type)
-            q = values(coded, ggml_type)
-            _descend((target - q) @ given, given, q, coded, ggml_type)
+            rows = form.read(data)
+            q = form.values(rows)
+            form.descend((target - q) @ given, given, q, rows)
             left[:, s] = w[:, s] - q
-            yield coded
+            yield rows
 
-    def _settled(self, w: Floats, left: Floats, coded: Coded, ggml_type: str) -> None:
+    def _settled(self, w: Floats, left: Floats, rows: Any, form: Form[Any]) -> None:
         """Passes over all blocks with the whole matrix, until nothing moves."""
-        grid, block = GRIDS[ggml_type], GGML_TYPES[ggml_type][1]
         for _ in range(N_PASSES):
             moved = 0
             for s, whole, own in zip(self._slices, self._whole, self._own, strict=True):
                 q = w[:, s] - left[:, s]
-                part = coded.part(slice(None), grid, block, s)
-                moved += _descend(left @ whole, own, q, part, ggml_type)
+                moved += form.descend(left @ whole, own, q, form.part(rows, s))
                 left[:, s] = w[:, s] - q
             if not moved:
                 return
-
-
-def _descend(g: Floats, h: Floats, q: Floats, coded: Coded, ggml_type: str) -> int:
-    """One sweep over a block of columns."""
-    from lwq.values.descent import Kind, Rows, descend
-
-    grid = GRIDS[ggml_type]
-    scaled, shifted = (low < high for low, high in (grid.scales, grid.mins))
-    steps = [(a, b) for a, b in _STEPS if (scaled or not a) and (shifted or not b)]
-    kind = Kind(
-        np.array(grid.levels, np.float32),
-        len(grid.levels) == grid.levels[-1] - grid.levels[0] + 1,
-        np.array(steps, np.int64).reshape(-1, 2),
-        np.array((*grid.scales, *grid.mins), np.int64),
-        grid.sub,
-    )
-    return int(descend(Rows(g, h, q, coded.codes, coded.scales, coded.mins, coded.d, coded.m), kind))
 
 
 def _factor(gram: Floats) -> Floats:

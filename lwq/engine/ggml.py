@@ -202,13 +202,6 @@ class Ggml:
         self.lib.ggml_backend_tensor_get(address, out.ctypes.data, 0, out.nbytes)
         return out
 
-    def in_order(self, address: int) -> Bytes:
-        """A tensor's data element after element, whatever the strides of a view; of types without quant blocks."""
-        tensor, data = Tensor.from_address(address), self.read(address)
-        size = self.lib.ggml_get_type_traits(tensor.type).contents.type_size
-        shape, strides = (*tensor.ne[::-1], size), (*tensor.nb[::-1], 1)
-        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(data, shape, strides)).reshape(-1)
-
     def write(self, address: int, data: NDArray[Any]) -> None:
         """Writes a tensor's data from its start."""
         data = np.ascontiguousarray(data)
@@ -266,3 +259,11 @@ class Ggml:
         for node in nodes:
             self.lib.ggml_graph_add_node(graph, node)
         return context, graph
+
+
+def in_order(ggml: Ggml, address: int) -> Bytes:
+    """A tensor's data element after element, whatever the strides of a view; of types without quant blocks."""
+    tensor, data = Tensor.from_address(address), ggml.read(address)
+    size = ggml.lib.ggml_get_type_traits(tensor.type).contents.type_size
+    shape, strides = (*tensor.ne[::-1], size), (*tensor.nb[::-1], 1)
+    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(data, shape, strides)).reshape(-1)

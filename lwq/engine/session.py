@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from lwq.engine.bindings import load_bindings, model_parameters, said
-from lwq.engine.ggml import Ggml
+from lwq.engine.ggml import Ggml, in_order
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.toolchain import Toolchain
@@ -138,7 +138,7 @@ class Session:
         def listen(address: int, ask: bool) -> bool:
             if ask:
                 return address in wanted
-            on_caught(address, self.ggml.in_order(address))
+            on_caught(address, in_order(self.ggml, address))
             return True
 
         self._decode(tokens, listen)

@@ -54,7 +54,7 @@ class Lines:
             n_ctx=text.n_ctx,
             n_windows=self.recipe.sensitivity.n_gram_windows,
             held=texts["selection" if self.recipe.selection else "evaluation"].given,
-            types=self._types(),
+            types=self._types() if line.sensitivity else (),
         )
         return replace(line, grams=self.steps.add(grams, inputs, *line.about))
 

@@ -36,7 +36,7 @@ class Inputs:
     held: Given
     """The text of which tokens are held out."""
     types: tuple[str, ...]
-    """Of which the gain is measured."""
+    """Of which the gain is measured: those that a budget may use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from lwq.engine.activations import ActivationSource, activation_sources
+from lwq.engine.ggml import in_order
 from lwq.engine.replay import Kept, Replay
 from lwq.metrics.arrays import Bytes, Floats, Tokens
 from lwq.values.blas import one_blas_thread
@@ -180,7 +181,7 @@ class Collector:
             session.advance(at, i + 1)
             at = i + 1
             if i in address:
-                caught[address[i]] = session.ggml.in_order(address[i])
+                caught[address[i]] = in_order(session.ggml, address[i])
             if to is not None and i == ends[to].index:
                 kept.states[to] = session.ggml.read(ends[to].address)
                 if to != layer:

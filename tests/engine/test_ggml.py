@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import pytest
 
 from lwq.engine import ggml
 from lwq.engine.bindings import load_bindings
-from lwq.engine.ggml import Ggml, Tensor
+from lwq.engine.ggml import Ggml, Tensor, in_order
 from lwq.errors import ToolchainError
 from lwq.gguf.data import raw_tensor, read_tensor
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
-from lwq.gguf.types import anchored, fallback_type
+from lwq.gguf.types import GGML_TYPES, anchored, fallback_type
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.llama.toolchain import Toolchain
@@ -186,6 +187,27 @@ def test_f16_and_f32_come_back_as_they_were(library: Ggml) -> None:
     half = library.quantize(values, "f16", None)
     assert np.array_equal(half.view(np.float16), values.astype(np.float16))
     assert np.array_equal(library.dequantize(half, "f16", 96), values.astype(np.float16).astype(np.float32))
+
+
+def test_elements_of_a_view_come_in_order(library: Ggml) -> None:
+    """Of 4 tokens with 3 heads of 5 channels, heads first and without the last two channels, as attention has it."""
+    values, floats = np.arange(60, dtype=np.float32).reshape(4, 3, 5), GGML_TYPES["f32"][0]
+    room = ggml.InitParams(mem_size=1 << 16, mem_buffer=None, no_alloc=False)
+    context = library.lib.ggml_init(room)
+    whole = library.lib.ggml_new_tensor(context, floats, 3, (ctypes.c_int64 * 4)(5, 3, 4))
+    data = np.frombuffer(mmap.mmap(-1, values.nbytes), np.float32)  # buffers begin with a page
+    data[:] = values.ravel()
+    buffer = library.lib.ggml_backend_cpu_buffer_from_ptr(data.ctypes.data, data.nbytes)
+    view = Tensor.from_address(library.lib.ggml_new_tensor(context, floats, 3, (ctypes.c_int64 * 4)(3, 4, 3)))
+    view.data, view.buffer = data.ctypes.data, buffer
+    view.nb[:] = (4, 60, 20, 240)
+    address = ctypes.addressof(view)
+    assert in_order(library, address).view(np.float32).tolist() == values[:, :, :3].transpose(1, 0, 2).ravel().tolist()
+    plain = Tensor.from_address(whole)
+    plain.data, plain.buffer = data.ctypes.data, buffer
+    assert np.array_equal(in_order(library, whole), library.read(whole))
+    library.lib.ggml_backend_buffer_free(buffer)
+    library.lib.ggml_free(context)
 
 
 def _with(fields: list[tuple[str, type]]) -> type[ctypes.Structure]:

@@ -20,7 +20,7 @@ ORDER = (
 )  # fmt: skip
 """Packages from the ground up: a module imports from its own package and from those before it."""
 OWNERS = {
-    "gguf": {"gguf.data", "gguf.scan", "gguf.write"},
+    "gguf": {"gguf.data", "gguf.scan", "gguf.write", "values.lattices"},
     "llama_cpp": {"engine.bindings"},
     "subprocess": {"llama.process", "llama.process_group"},
     "click": {"cli"},
@@ -28,7 +28,7 @@ OWNERS = {
     "jinja2": {"report", "plan.chat"},
     "huggingface_hub": {"plan.client", "report.metadata"},
     "scipy": {"bits.knapsack", "metrics.speeds", "values"},
-    "numba": {"values.descent"},
+    "numba": {"values.descent", "values.lattice_descent"},
     "threadpoolctl": {"values.blas"},
     "sqlite3": {"store.files"},
     "pydantic": {"recipe", "steps", "report.record_json", "cli"},

@@ -24,6 +24,7 @@ VERSION = 1
 USES_TOOLS = True
 IN_PROCESS = True
 N_HELD_WINDOWS: Final = 8
+_IMATRIX_FILE: Final = "imatrix.gguf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
+    imatrix_file: str
+    """The importance matrix by which stock values are weighted that compensated ones are compared with."""
     files: tuple[str, ...]
     readers: tuple[Reader, ...]
     gains: tuple[Gain, ...]
@@ -78,9 +81,11 @@ def run(inputs: Inputs, ctx: Context) -> Result:
             for t in place.tensors
         )
         grams = Grams((ctx.folder / file for file in files), readers)
-        values = ctx.compensated(session.ggml, session.header, ctx.key, inputs.imatrix, grams)
+        imatrix = ctx.folder / _IMATRIX_FILE
+        link_or_copy(ctx.find(inputs.imatrix), imatrix)
+        values = ctx.compensated(session.ggml, session.header, ctx.key, imatrix, grams)
         gains = tuple(_gains(values, readers, inputs.types, on_done))
-    return Result(files=files, readers=readers, gains=gains, n_windows=len(windows))
+    return Result(imatrix_file=_IMATRIX_FILE, files=files, readers=readers, gains=gains, n_windows=len(windows))
 
 
 def _session(inputs: Inputs, ctx: Context, base: Path) -> Replay:

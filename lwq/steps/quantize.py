@@ -76,7 +76,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     output = ctx.folder / inputs.file
     planned = planned_tensors(header, types=types, pruned=pruned)
     check_against(output, planned, file_bytes=predicted)
-    compensated = _compensated(inputs, ctx, header, used, output) if _is_compensated(inputs, ctx) else None
+    compensated = _compensated(inputs, ctx, header, output) if _is_compensated(inputs, ctx) else None
     if allocation.pruned_layers or "lwq.pruned_layers" in header.metadata:
         generation.check_generates(ctx.toolchain, output)
     return Result(facts=file_facts(read_header(output)), predicted_file_bytes=predicted, compensated=compensated)
@@ -89,15 +89,11 @@ def _is_compensated(inputs: Inputs, ctx: Context) -> bool:
     return inputs.completed is None or ctx.result(inputs.allocation, "compensated", bool)
 
 
-def _compensated(
-    inputs: Inputs, ctx: Context, base: GgufHeader, imatrix: Origin | None, output: Path
-) -> CompensatedValues:
+def _compensated(inputs: Inputs, ctx: Context, base: GgufHeader, output: Path) -> CompensatedValues:
     """Puts compensated values into the written file, tensor by tensor, and reads them back."""
     assert inputs.grams
-    assert imatrix
     ggml = Ggml(load_bindings(ctx.toolchain).llama_cpp._lib)
-    grams, key = ctx.grams(inputs.grams), inputs.grams.key
-    values, written = ctx.compensated(ggml, base, key, imatrix, grams), read_header(output)
+    values, written = ctx.compensated_by(inputs.grams, ggml, base), read_header(output)
     changed, kept = [], []
     for i, tensor in enumerate(written.tensors):
         ctx.progress(i, len(written.tensors))

@@ -204,8 +204,7 @@ def _contested(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> tuple[C
 def _mixer(inputs: Inputs, ctx: Context, setting: _SearchSetting, engine: Engine) -> Mixer:
     if not inputs.grams:
         return Mixer(engine, setting.importance)
-    grams, key = ctx.grams(inputs.grams), inputs.grams.key
-    values = ctx.compensated(engine.ggml, engine.header, key, inputs.sensitivity, grams)
+    values = ctx.compensated_by(inputs.grams, engine.ggml, engine.header)
     return Mixer(engine, setting.importance, compensated=values)
 
 

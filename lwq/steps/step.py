@@ -132,20 +132,22 @@ class Context:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def compensated(self, ggml: Ggml, header: GgufHeader, key: str, imatrix: Origin, grams: Grams) -> Compensated:
+    def compensated(self, ggml: Ggml, header: GgufHeader, key: str, imatrix: Path, grams: Grams) -> Compensated:
         """The tensors of a model with compensated values.
 
         Args:
             key: of the step that collected the Gram matrices.
-            imatrix: what the stock values are weighted by that they are compared with.
+            imatrix: its importance matrix; no other, since what is kept belongs to both.
         """
-        importance = importance_rows(read_imatrix(self.find(imatrix)).entries, header.tensors)
+        importance = importance_rows(read_imatrix(imatrix).entries, header.tensors)
         return Compensated(ggml, header, grams, importance, self.values_folder(key), self.n_threads)
 
-    def grams(self, made: Made) -> Grams:
-        """The Gram matrices of a finished step."""
-        readers = self.result(made, "readers", tuple[Reader, ...])
-        return Grams((self.entries[made.key].path(f) for f in self.result(made, "files", tuple[str, ...])), readers)
+    def compensated_by(self, made: Made, ggml: Ggml, header: GgufHeader) -> Compensated:
+        """The same by what a finished step collected."""
+        entry = self.entries[made.key]
+        files = (entry.path(f) for f in self.result(made, "files", tuple[str, ...]))
+        grams = Grams(files, self.result(made, "readers", tuple[Reader, ...]))
+        return self.compensated(ggml, header, made.key, entry.path(self.result(made, "imatrix_file", str)), grams)
 
     def counted(self, most: int) -> Callable[[], None]:
         """Tells of one more thing done each time it is called, up to ``most``."""

@@ -33,7 +33,7 @@ class PointRows(NamedTuple):
     d: Any
 
 
-class Table(NamedTuple):
+class PointTable(NamedTuple):
     """A type, as ``lattices.Lattice`` has it."""
 
     sizes: Any
@@ -60,11 +60,11 @@ class _Group(NamedTuple):
     point: Any
 
 
-def table_of(sizes: Any, sub: int, first: float, step: float, is_even: bool) -> Table:
+def table_of(sizes: Any, sub: int, first: float, step: float, is_even: bool) -> PointTable:
     """A table from its sizes: float32 (indices, entries)."""
     n = sizes.shape[1]
     pairs = [sizes[:, i] * sizes[:, j] * (1 if i == j else 2) for i in range(n) for j in range(i, n)]
-    return Table(
+    return PointTable(
         np.ascontiguousarray(sizes.T),
         np.ascontiguousarray(np.stack(pairs), np.float32),
         sub,
@@ -264,7 +264,7 @@ def _refit(row: Any, table: Any, first: int, last: int, at: int, v: Any) -> int:
 
 @_compiled
 def descend_points(rows: Any, table: Any) -> int:
-    """Moves everything in ``rows`` (a ``PointRows``) of a ``Table`` once; returns the number of moves."""
+    """Moves everything in ``rows`` (a ``PointRows``) of a ``PointTable`` once; returns the number of moves."""
     n_subs = rows.scales.shape[1] // rows.d.shape[1]
     block = n_subs * table.sub
     eight = np.empty((5, _GROUP), np.float32)

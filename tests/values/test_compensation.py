@@ -11,10 +11,11 @@ from lwq.metrics.arrays import Floats
 from lwq.values.codes import GRIDS
 from lwq.values.compensation import Compensation
 from lwq.values.grams import Gram
+from lwq.values.lattices import LATTICES
 from tests.coded_rows import block_of, correlated, gram_of, loss
 
 pytestmark = pytest.mark.tools
-TYPES = (*GRIDS, "iq3_s", "iq2_xs")
+TYPES = (*GRIDS, *LATTICES, "iq1_s")
 SOME = ("q4_K", "q3_K", "iq4_nl", "iq2_xs")
 
 
@@ -41,7 +42,7 @@ def test_loss_is_lower_than_that_of_the_stock_bytes(ggml_type: str, length: int,
     data = made(ggml, described).quantized(w, ggml_type)
     assert data.shape == stock.shape == (6, tensor_bytes((length,), ggml_type))
     ours, theirs = (loss(w, ggml.dequantize(d, ggml_type, length), h) for d in (data, stock))
-    if ggml_type in GRIDS:
+    if ggml_type in GRIDS or ggml_type in LATTICES:
         assert (ours < theirs).all()
     elif length > 256:
         assert ours.sum() < 0.95 * theirs.sum()

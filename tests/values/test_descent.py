@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lwq.metrics.arrays import Floats
 from lwq.values.codes import GRIDS, Coded, values
-from lwq.values.compensation import _descend
 from lwq.values.descent import half, nearest
+from lwq.values.forms import Levels
 from tests.coded_rows import any_codes, block_of, correlated, gram_of, loss
 
 MODEST = settings(max_examples=15)
@@ -79,7 +79,7 @@ def test_sweep_lowers_the_loss_and_keeps_gradient_and_values_true(ggml_type: str
     w, h, coded = problem(ggml_type, seed)
     q = values(coded, ggml_type)
     g, before, first = (w - q) @ h, loss(w, q, h), q.copy()
-    largest, n_moved = np.abs(g).max(axis=1, keepdims=True), _descend(g, h, q, coded, ggml_type)
+    largest, n_moved = np.abs(g).max(axis=1, keepdims=True), Levels(ggml_type).descend(g, h, q, coded)
     assert np.array_equal(q, values(coded, ggml_type))
     after = loss(w, q, h)
     assert (after <= before * (1 + 1e-5)).all()
@@ -102,7 +102,7 @@ def test_rows_that_the_codes_hold_exactly_are_left_alone(ggml_type: str) -> None
     _, h, coded = problem(ggml_type, 1)
     q = values(coded, ggml_type)
     before, codes = q.copy(), coded.codes.copy()
-    assert _descend(np.zeros_like(q), h, q, coded, ggml_type) == 0
+    assert Levels(ggml_type).descend(np.zeros_like(q), h, q, coded) == 0
     assert np.array_equal(q, before)
     assert np.array_equal(coded.codes, codes)
 
@@ -115,6 +115,6 @@ def test_rows_do_not_know_of_each_other(ggml_type: str) -> None:
     own = q[1:2].copy()
     gradient = (w - q) @ h
     second = gradient[1:2].copy()
-    _descend(gradient, h, q, coded, ggml_type)
-    _descend(second, h, own, alone, ggml_type)
+    Levels(ggml_type).descend(gradient, h, q, coded)
+    Levels(ggml_type).descend(second, h, own, alone)
     assert np.array_equal(own, q[1:2])

@@ -1,0 +1,45 @@
+"""Bytes of the lattice types into points and back, and what ggml reads in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lwq.engine.ggml import Ggml
+from lwq.gguf.types import GGML_TYPES
+from lwq.values.lattices import LATTICES, point_values, pointed, sizes, stored
+
+
+def any_bytes(ggml_type: str, n_rows: int, seed: int) -> np.ndarray:
+    """Rows of two quant blocks: whatever bytes, with a float16 factor that is finite."""
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 256, (2 * n_rows, GGML_TYPES[ggml_type][2]), dtype=np.uint8)
+    data[:, :2] = rng.uniform(1e-3, 1, (2 * n_rows, 1)).astype(np.float16).view(np.uint8)
+    return data.reshape(n_rows, -1)
+
+
+@pytest.mark.parametrize("ggml_type", LATTICES)
+def test_any_bytes_are_read_as_ggml_reads_them_and_come_back(ggml: Ggml, ggml_type: str) -> None:
+    data = any_bytes(ggml_type, 32, 1)
+    rows = pointed(data, ggml_type)
+    assert np.array_equal(point_values(rows, ggml_type), ggml.dequantize(data, ggml_type, 512))
+    assert np.array_equal(stored(rows, ggml_type), data)
+
+
+@pytest.mark.parametrize("ggml_type", LATTICES)
+def test_every_index_sign_and_scale_is_written(ggml: Ggml, ggml_type: str) -> None:
+    lattice = LATTICES[ggml_type]
+    data = any_bytes(ggml_type, 16, 2)
+    rows, rng = pointed(data, ggml_type), np.random.default_rng(3)
+    rows.points = rng.integers(0, len(sizes(ggml_type)), rows.points.shape).astype(np.uint16)
+    rows.scales = rng.integers(0, 16, rows.scales.shape).astype(np.int16)
+    signs = rng.integers(0, 128 if lattice.is_even else 256, rows.signs.shape).astype(np.uint8)
+    if lattice.is_even:
+        odd = np.unpackbits(signs[..., None], axis=-1).sum(axis=-1) % 2 == 1
+        signs = np.where(odd, signs | 128, signs).astype(np.uint8)
+    rows.signs = signs
+    written = stored(rows, ggml_type)
+    again = pointed(written, ggml_type)
+    for name in ("points", "signs", "scales", "d"):
+        assert np.array_equal(getattr(again, name), getattr(rows, name)), name
+    assert np.array_equal(ggml.dequantize(written, ggml_type, 512), point_values(rows, ggml_type))

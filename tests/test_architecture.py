@@ -28,7 +28,7 @@ OWNERS = {
     "jinja2": {"report", "plan.chat"},
     "huggingface_hub": {"plan.client", "report.metadata"},
     "scipy": {"bits.knapsack", "metrics.speeds", "values"},
-    "numba": {"values.descent", "values.lattice_descent"},
+    "numba": {"values.compiled"},
     "threadpoolctl": {"values.blas"},
     "sqlite3": {"store.files"},
     "pydantic": {"recipe", "steps", "report.record_json", "cli"},

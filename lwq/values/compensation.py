@@ -17,7 +17,7 @@ import numpy as np
 from lwq.engine.ggml import Ggml
 from lwq.metrics.arrays import Bytes, Floats
 from lwq.values.blas import one_blas_thread
-from lwq.values.forms import Form, form_of
+from lwq.values.forms import TypeForm, form_of
 
 N_PASSES: Final = 2
 _COLUMNS: Final = 256
@@ -62,7 +62,7 @@ class Compensation:
         with one_blas_thread(), ThreadPoolExecutor(self.n_threads) as pool:
             return np.concatenate(list(pool.map(piece, pieces)))
 
-    def _piece(self, rows: Floats, ggml_type: str, form: Form[Any] | None) -> Bytes:
+    def _piece(self, rows: Floats, ggml_type: str, form: TypeForm[Any] | None) -> Bytes:
         w, left = np.ascontiguousarray(rows, np.float32), np.array(rows, np.float32)
         parts = list(self._carried(w, left, ggml_type, form))
         if form is None:
@@ -71,7 +71,7 @@ class Compensation:
         self._settled(w, left, whole, form)
         return form.write(whole)
 
-    def _carried(self, w: Floats, left: Floats, ggml_type: str, form: Form[Any] | None) -> Iterator[Any]:
+    def _carried(self, w: Floats, left: Floats, ggml_type: str, form: TypeForm[Any] | None) -> Iterator[Any]:
         """Block by block in storage order; ``left`` becomes what is left of the rows: w − q."""
         from scipy.linalg import solve_triangular
 
@@ -92,7 +92,7 @@ class Compensation:
             left[:, s] = w[:, s] - q
             yield rows
 
-    def _settled(self, w: Floats, left: Floats, rows: Any, form: Form[Any]) -> None:
+    def _settled(self, w: Floats, left: Floats, rows: Any, form: TypeForm[Any]) -> None:
         """Passes over all blocks with the whole matrix, until nothing moves."""
         for _ in range(N_PASSES):
             moved = 0

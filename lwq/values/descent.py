@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 
-_compiled: Final = numba.njit(cache=True, nogil=True, error_model="numpy")
+from lwq.values.compiled import compiled
+
 LANES: Final = 8
 """Neighbouring scales and mins that are tried at once, at most."""
 _LEAST: Final = 1e-7
@@ -66,7 +66,7 @@ class _Scratch(NamedTuple):
     hu: Any
 
 
-@_compiled
+@compiled
 def half(x: float) -> float:
     """The float16 nearest to x; infinite beyond its range."""
     if x == 0.0 or not math.isfinite(x):
@@ -77,7 +77,7 @@ def half(x: float) -> float:
     return rounded if abs(rounded) <= 65504.0 else math.copysign(math.inf, x)
 
 
-@_compiled
+@compiled
 def nearest(x: Any, levels: Any, is_linear: bool) -> int:
     """The code of the level nearest to x."""
     if is_linear:
@@ -92,7 +92,7 @@ def nearest(x: Any, levels: Any, is_linear: bool) -> int:
     return low if x - levels[low] <= levels[high] - x else high
 
 
-@_compiled
+@compiled
 def _put(row: Any, j: int, value: Any) -> None:
     """One weight to another value."""
     delta = value - row.q[j]
@@ -103,7 +103,7 @@ def _put(row: Any, j: int, value: Any) -> None:
             g[k] -= delta * h[k]
 
 
-@_compiled
+@compiled
 def _move_codes(row: Any, kind: Any, u: int, a: Any, b: Any) -> int:
     """Each weight of a sub-block in turn to its best level; a, b: its step and start."""
     moved = 0
@@ -125,7 +125,7 @@ def _move_codes(row: Any, kind: Any, u: int, a: Any, b: Any) -> int:
     return moved
 
 
-@_compiled
+@compiled
 def _spread(local: Any, delta: Any, h: Any) -> None:
     """``local −= h ⊗ delta``, with delta in registers, since the compiler cannot know that it lies elsewhere."""
     d0, d1, d2, d3, d4, d5, d6, d7 = delta[0], delta[1], delta[2], delta[3], delta[4], delta[5], delta[6], delta[7]
@@ -141,7 +141,7 @@ def _spread(local: Any, delta: Any, h: Any) -> None:
         to[7] -= d7 * share
 
 
-@_compiled
+@compiled
 def _try_all(row: Any, kind: Any, u: int, at: int, scratch: Any) -> None:
     """The change of loss if a sub-block had each of the neighbouring scales and mins, into ``scratch``.
 
@@ -181,7 +181,7 @@ def _try_all(row: Any, kind: Any, u: int, at: int, scratch: Any) -> None:
         _spread(local[i + 1 :], delta, row.h[j, start + i + 1 : start + n])
 
 
-@_compiled
+@compiled
 def _move_scales(row: Any, kind: Any, u: int, at: int, scratch: Any) -> int:
     """A sub-block to the best of the neighbouring scales and mins, with codes that suit them."""
     start, bounds = u * kind.sub, kind.bounds
@@ -207,7 +207,7 @@ def _move_scales(row: Any, kind: Any, u: int, at: int, scratch: Any) -> int:
     return 1
 
 
-@_compiled
+@compiled
 def _refit(row: Any, kind: Any, at: int, n_subs: int, scratch: Any) -> int:
     """The float16 factors of a quant block by least squares, codes and integers as they are."""
     start, n, vs, us = at * n_subs * kind.sub, n_subs * kind.sub, scratch.v, scratch.u
@@ -253,7 +253,7 @@ def _refit(row: Any, kind: Any, at: int, n_subs: int, scratch: Any) -> int:
     return 1
 
 
-@_compiled
+@compiled
 def _sweep(row: Any, kind: Any, n_subs: int, scratch: Any) -> int:
     """Everything of a row once."""
     moved = 0
@@ -268,7 +268,7 @@ def _sweep(row: Any, kind: Any, n_subs: int, scratch: Any) -> int:
     return moved
 
 
-@_compiled
+@compiled
 def descend(rows: Any, kind: Any) -> int:
     """Moves everything in ``rows`` (a ``Rows``) of a ``Kind`` once; returns the number of moves."""
     n_subs = rows.scales.shape[1] // rows.d.shape[1]

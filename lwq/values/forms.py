@@ -18,7 +18,7 @@ _STEPS: Final = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (2, 0), (-2
 """By how much a scale and a min may move at once."""
 
 
-class Form(Protocol, Generic[R]):
+class TypeForm(Protocol, Generic[R]):
     """Of one type; ``R`` holds rows."""
 
     def read(self, data: Bytes) -> R:
@@ -109,7 +109,7 @@ class Points:
         return int(descend_points(PointRows(g, h, q, rows.points, rows.signs, rows.scales, rows.d), self._table))
 
 
-def form_of(ggml_type: str) -> Form[Any] | None:
+def form_of(ggml_type: str) -> TypeForm[Any] | None:
     """How a type's values are moved; None where nothing is known of it but what ggml makes."""
     if ggml_type in GRIDS:
         return Levels(ggml_type)

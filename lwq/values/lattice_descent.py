@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 
+from lwq.values.compiled import compiled
 from lwq.values.descent import half
 
-_compiled: Final = numba.njit(cache=True, nogil=True, error_model="numpy")
 _LEAST: Final = 1e-7
 _GROUP: Final = 8
 _MOST: Final = 15
@@ -47,7 +46,7 @@ class PointTable(NamedTuple):
     is_even: bool
 
 
-class _Group(NamedTuple):
+class _Eight(NamedTuple):
     """Eight weights while they are chosen, and what costs what."""
 
     q: Any
@@ -74,7 +73,7 @@ def table_of(sizes: Any, sub: int, first: float, step: float, is_even: bool) -> 
     )
 
 
-@_compiled
+@compiled
 def _choose_signs(group: Any, h: Any, a: Any, is_even: bool) -> int:
     """Signs of the best single weights; returns their byte."""
     byte, worst, cheapest = 0, -1, np.float32(np.inf)
@@ -95,7 +94,7 @@ def _choose_signs(group: Any, h: Any, a: Any, is_even: bool) -> int:
     return byte
 
 
-@_compiled
+@compiled
 def _cheapest(group: Any, h: Any, a: Any, table: Any, start: int) -> int:
     """The index of the entries from ``start`` on, the other weights of the group as ``value`` has them."""
     n, cost = len(table.sizes), group.cost
@@ -123,7 +122,7 @@ def _cheapest(group: Any, h: Any, a: Any, table: Any, start: int) -> int:
     return best
 
 
-@_compiled
+@compiled
 def _choose(group: Any, h: Any, a: Any, table: Any) -> Any:
     """Fills ``value`` and ``point``; returns (byte of signs, change of the loss)."""
     n = len(table.sizes)
@@ -149,20 +148,20 @@ def _choose(group: Any, h: Any, a: Any, table: Any) -> Any:
     return byte, change
 
 
-@_compiled
+@compiled
 def _load(group: Any, q: Any, g: Any) -> None:
     for i in range(_GROUP):
         group.q[i], group.g[i] = q[i], g[i]
 
 
-@_compiled
+@compiled
 def _shift(g: Any, h: Any, delta: Any) -> None:
     """``g −= δ h``."""
     for k in range(len(g)):
         g[k] -= delta * h[k]
 
 
-@_compiled
+@compiled
 def _take(row: Any, group: Any, start: int, byte: int, n_parts: int) -> None:
     for i in range(_GROUP):
         delta = group.value[i] - row.q[start + i]
@@ -174,7 +173,7 @@ def _take(row: Any, group: Any, start: int, byte: int, n_parts: int) -> None:
         row.points[start // _GROUP * n_parts + part] = group.point[part]
 
 
-@_compiled
+@compiled
 def _move_groups(row: Any, table: Any, u: int, a: Any, group: Any) -> int:
     """Each group of a sub-block in turn to its best point; with another step ``a`` whatever it costs."""
     moved = 0
@@ -188,7 +187,7 @@ def _move_groups(row: Any, table: Any, u: int, a: Any, group: Any) -> int:
     return moved
 
 
-@_compiled
+@compiled
 def _tried(row: Any, table: Any, u: int, a: Any, group: Any, local: Any) -> Any:
     """The change of loss if a sub-block had this step, its groups chosen one after another."""
     first, last = u * table.sub, (u + 1) * table.sub
@@ -204,7 +203,7 @@ def _tried(row: Any, table: Any, u: int, a: Any, group: Any, local: Any) -> Any:
     return total
 
 
-@_compiled
+@compiled
 def _move_scale(row: Any, table: Any, u: int, d: Any, group: Any, local: Any) -> int:
     """A sub-block to the better of the two neighbouring scales."""
     first, last = u * table.sub, (u + 1) * table.sub
@@ -228,7 +227,7 @@ def _move_scale(row: Any, table: Any, u: int, d: Any, group: Any, local: Any) ->
     return 1
 
 
-@_compiled
+@compiled
 def _refit(row: Any, table: Any, first: int, last: int, at: int, v: Any) -> int:
     """The factor of a quant block by least squares, everything else as it is; v, hv: scratch (2, block)."""
     n, d, hv = last - first, row.d[at], v[1]
@@ -262,13 +261,13 @@ def _refit(row: Any, table: Any, first: int, last: int, at: int, v: Any) -> int:
     return 1
 
 
-@_compiled
+@compiled
 def descend_points(rows: Any, table: Any) -> int:
     """Moves everything in ``rows`` (a ``PointRows``) of a ``PointTable`` once; returns the number of moves."""
     n_subs = rows.scales.shape[1] // rows.d.shape[1]
     block = n_subs * table.sub
     eight = np.empty((5, _GROUP), np.float32)
-    group = _Group(
+    group = _Eight(
         eight[0], eight[1], eight[2], eight[3], eight[4], np.empty(table.sizes.shape[1], np.float32),
         np.empty(2, np.int64),
     )  # fmt: skip

@@ -79,7 +79,7 @@ class Course:
         self.kld, self.scored, self.mix = kld, dict.fromkeys(kld, 0), ""
         self.engine = SimpleNamespace(score=self.score)
 
-    def put(self, types: dict[str, str], unweighted: frozenset[str]) -> None:
+    def put(self, types: dict[str, str], unweighted: frozenset[str], rounding: str | None) -> None:
         self.mix = types["t"]
 
     def score(self, windows: Sequence[int]) -> Scores:

@@ -35,7 +35,7 @@ from lwq.record.search import Coverage, FrontierPoint, TensorSensitivity
 from lwq.steps.step import Context, Given, Made, Origin
 
 NAME = "sensitivity"
-VERSION = 3
+VERSION = 4
 USES_TOOLS = True
 IN_PROCESS = True
 PROBE_BPW: Final = 4.5

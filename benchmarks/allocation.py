@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
-from watching import carry_out, parser
+from watching import RECIPE, carry_out, parser
 
 from lwq.bits.knapsack import Group, Option, solve
 from lwq.bits.mixes import Mixer
@@ -41,24 +41,6 @@ FTYPES = (
     "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",
 )  # fmt: skip
 N_ROWS = 256
-RECIPE = """
-name = "allocation-benchmark"
-model = {model!r}
-[calibration]
-text = {calibration!r}
-n_ctx = 512
-n_chunks = 100
-[selection]
-text = {selection!r}
-n_ctx = 512
-n_chunks = 40
-[evaluation]
-text = {evaluation!r}
-n_ctx = 512
-n_chunks = 80
-[bench]
-tests = []
-"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
-from watching import Done, carry_out, parser
+from watching import RECIPE, Done, carry_out, parser
 
 import lwq
 from lwq.bits.mixes import Mixer, Rounding
@@ -38,24 +38,6 @@ from lwq.values.grams import Grams
 
 FTYPES = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M")
 KINDS = ("convert", "imatrix", "sensitivity", "grams", "allocate")
-RECIPE = """
-name = "values-benchmark"
-model = {model!r}
-[calibration]
-text = {calibration!r}
-n_ctx = 512
-n_chunks = 100
-[selection]
-text = {selection!r}
-n_ctx = 512
-n_chunks = 40
-[evaluation]
-text = {evaluation!r}
-n_ctx = 512
-n_chunks = 80
-[bench]
-tests = []
-"""
 HELD_BACK = 0.2
 """Share at the end of the second text that is evaluated on, where that text is a packaged one."""
 

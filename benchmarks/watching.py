@@ -18,6 +18,25 @@ from lwq.recipe.parse import parse_recipe
 from lwq.store.cache import Cache, Entry
 
 ROLES = ("calibration", "selection", "evaluation")
+RECIPE = """
+name = "benchmark"
+model = {model!r}
+[calibration]
+text = {calibration!r}
+n_ctx = 512
+n_chunks = 100
+[selection]
+text = {selection!r}
+n_ctx = 512
+n_chunks = 40
+[evaluation]
+text = {evaluation!r}
+n_ctx = 512
+n_chunks = 80
+[bench]
+tests = []
+"""
+"""What files of several sizes are chosen and measured with; targets follow."""
 
 
 class Log:

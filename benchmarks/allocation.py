@@ -21,10 +21,10 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
-from watching import RECIPE, carry_out, parser
+from watching import RECIPE, Done, carry_out, parser
 
 from lwq.bits.knapsack import Group, Option, solve
-from lwq.bits.mixes import Mixer
+from lwq.bits.mixes import Mixer, Rounding
 from lwq.bits.race import difference
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
@@ -50,9 +50,9 @@ class Searched:
     base: Path
     header: GgufHeader
     imatrix: Path
-    importance: Path
     allocations: Mapping[str, Mapping[str, str]]
-    plain: Mapping[str, bool]
+    done: Done
+    compensated: Mapping[str, bool]
     stock: Mapping[str, Mapping[str, str]]
     cold_seconds: float
     further_seconds: float
@@ -62,18 +62,18 @@ class Searched:
 def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Searched:
     """Runs lwq's steps up to the allocations of all sizes, and the stock mixes of the same sizes."""
     targets = f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
-    done = carry_out(options, RECIPE, targets, Planner.plan, ("convert", "imatrix", "sensitivity", "allocate"))
+    done = carry_out(options, RECIPE, targets, Planner.plan, ("convert", "imatrix", "sensitivity", "grams", "allocate"))
     ours, stock = ({f: done.result(f"allocate:{f}{end}") for f in ftypes} for end in ("-lwq", ""))
     seconds = [done.entries[f"allocate:{f}-lwq"].seconds for f in ftypes]
     return Searched(
         base=done.base,
         header=read_header(done.base),
         imatrix=done.entries["imatrix"].path("imatrix.gguf"),
-        importance=done.entries["sensitivity"].path(done.result("sensitivity").file),
         allocations={f: dict(ours[f].allocation.types) for f in ftypes},
-        plain={f: ours[f].plain_imatrix for f in ftypes},
+        done=done,
+        compensated={f: ours[f].compensated for f in ftypes},
         stock={f: dict(stock[f].allocation.types) for f in ftypes},
-        cold_seconds=sum(done.entries[label].seconds for label in ("imatrix", "sensitivity")) + seconds[0],
+        cold_seconds=sum(done.entries[label].seconds for label in ("imatrix", "sensitivity", "grams")) + seconds[0],
         further_seconds=max(seconds[1:], default=0.0),
         evaluation=done.texts["evaluation"],
     )
@@ -142,7 +142,7 @@ class Arena:
         self.targets = [t for t in searched.header.tensors if len(t.ne) > 1]
         self.names = [t.name for t in self.targets]
         plain = importance_rows(read_imatrix(searched.imatrix).entries, self.targets)
-        self.mixer = Mixer(engine, importance_rows(read_imatrix(searched.importance).entries, self.targets))
+        self.mixer = searched.done.mixer(engine)
         self.bare = frozenset(n for n in self.names if n not in plain)
         used = {q for mix in searched.allocations.values() for n, q in mix.items() if n in self.names}
         types = tuple(sorted(used | {"q3_K"}))
@@ -154,9 +154,15 @@ class Arena:
     def n_bytes(self, mix: Mapping[str, str]) -> int:
         return sum(tensor_bytes(t.ne, mix[t.name]) for t in self.targets)
 
-    def score(self, mix: Mapping[str, str], unweighted: frozenset[str]) -> Scores:
-        self.mixer.put({n: mix[n] for n in self.names}, unweighted)
+    def score(self, mix: Mapping[str, str], unweighted: frozenset[str], rounding: Rounding = "weighted") -> Scores:
+        self.mixer.put({n: mix[n] for n in self.names}, unweighted, rounding)
         return self.engine.score()
+
+    def ours(self, ftype: str) -> Scores:
+        """What the search chose: with compensated values, unless that was the stock mix."""
+        if self.searched.compensated[ftype]:
+            return self.score(self.searched.allocations[ftype], frozenset(), "compensated")
+        return self.score(self.searched.allocations[ftype], self.bare)
 
     def scores_at(self, ftype: str) -> dict[str, Scores]:
         """Scores by name at one size: stock, lwq, and the better form of each opponent."""
@@ -164,7 +170,7 @@ class Arena:
         assert self.n_bytes(searched.allocations[ftype]) <= n_bytes
         scores = {
             "stock": self.score(searched.stock[ftype], self.bare),
-            "lwq": self.score(searched.allocations[ftype], self.bare if searched.plain[ftype] else frozenset()),
+            "lwq": self.ours(ftype),
         }
         for label, rival in self.opponents.items():
             unweighted = self.bare if label == "opponent" else frozenset[str]()

@@ -63,7 +63,7 @@ class Way:
 def probed_by(coverage: str, options: argparse.Namespace, known: Pieces) -> Way:
     """The step, and the mixes: further probes are shared where both ways ask for the same."""
     head = RECIPE + f"[sensitivity]\n{WAYS[coverage]}\n"
-    done = carry_out(options, head, "[[targets]]\nbudget = 'Q4_K_M'\n", Planner.plan, STEPS)
+    done = carry_out(options, head, "[[targets]]\nbudget = 'Q4_K_M'\nvalues = 'stock'\n", Planner.plan, STEPS)
     header, found = read_header(done.base), done.result("sensitivity")
     importance = importance_rows(
         read_imatrix(done.entries["sensitivity"].path(found.file)).entries,

@@ -21,7 +21,7 @@ import numpy as np
 from watching import RECIPE, Done, carry_out, parser
 
 import lwq
-from lwq.bits.mixes import Mixer, Rounding
+from lwq.bits.mixes import Rounding
 from lwq.bits.race import difference
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
@@ -29,12 +29,9 @@ from lwq.gguf.data import raw_tensor
 from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
-from lwq.llama.toolchain import find, home
+from lwq.llama.toolchain import find
 from lwq.metrics.divergence import Scores
 from lwq.plan.planner import Planner
-from lwq.store.cache import Cache
-from lwq.values.compensated import Compensated
-from lwq.values.grams import Grams
 
 FTYPES = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M")
 KINDS = ("convert", "imatrix", "sensitivity", "grams", "allocate")
@@ -72,14 +69,8 @@ class Arena:
         targets = [t for t in engine.header.tensors if len(t.ne) > 1]
         self.names = [t.name for t in targets]
         plain = importance_rows(read_imatrix(done.entries["imatrix"].path("imatrix.gguf")).entries, targets)
-        completed = done.entries["sensitivity"].path(done.result("sensitivity").file)
-        importance = importance_rows(read_imatrix(completed).entries, targets)
         self.bare = frozenset(n for n in self.names if n not in plain)
-        step, entry, made = done.steps["grams"], done.entries["grams"], done.result("grams")
-        grams = Grams((entry.path(f) for f in made.files), made.readers)
-        folder = Cache(home()).pieces / f"{step.key[:24]}.values"
-        values = Compensated(engine.ggml, engine.header, grams, importance, folder, engine.n_threads)
-        self.mixer = Mixer(engine, importance, compensated=values)
+        self.mixer = done.mixer(engine)
 
     def score(self, types: Mapping[str, str], rounding: Rounding, unweighted: frozenset[str] = frozenset()) -> Scores:
         self.mixer.put({n: types[n] for n in self.names}, unweighted, rounding)

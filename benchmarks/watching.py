@@ -10,12 +10,18 @@ from typing import Any
 
 from reference_copy import reference_model
 
+from lwq.bits.mixes import Mixer
+from lwq.engine.engine import Engine
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
 from lwq.llama.toolchain import find, home
 from lwq.plan.execution import execute
 from lwq.plan.job import Asked, Job, Part
 from lwq.plan.plan import AnyStep, Machine
 from lwq.recipe.parse import parse_recipe
 from lwq.store.cache import Cache, Entry
+from lwq.values.compensated import Compensated
+from lwq.values.grams import Grams
 
 ROLES = ("calibration", "selection", "evaluation")
 RECIPE = """
@@ -60,6 +66,17 @@ class Done:
 
     def result(self, label: str) -> Any:
         return self.steps[label].result_of(self.entries[label])
+
+    def mixer(self, engine: Engine) -> Mixer:
+        """Tensors of the base as files hold them, with compensated values where nothing else is said."""
+        targets = [t for t in engine.header.tensors if len(t.ne) > 1]
+        completed = self.entries["sensitivity"].path(self.result("sensitivity").file)
+        importance = importance_rows(read_imatrix(completed).entries, targets)
+        step, entry, made = self.steps["grams"], self.entries["grams"], self.result("grams")
+        grams = Grams((entry.path(f) for f in made.files), made.readers)
+        folder = Cache(home()).pieces / f"{step.key[:24]}.values"
+        values = Compensated(engine.ggml, engine.header, grams, importance, folder, engine.n_threads)
+        return Mixer(engine, importance, compensated=values)
 
     @property
     def base(self) -> Path:

@@ -78,7 +78,7 @@ name = "file"
 size = "800 KiB"
 types = ["legacy", "q2_K", "q3_K"]
 """
-SHORT = ("convert", "imatrix", "sensitivity", "allocate:")
+SHORT = ("convert", "imatrix", "sensitivity", "grams", "allocate:")
 
 
 def carry_out(

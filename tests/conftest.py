@@ -115,9 +115,11 @@ def _wait_for(port: int) -> None:
 
 @pytest.fixture
 def tools_home(guarded: Path, toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This test's home, which has the real toolchain; tiny models run fastest on one thread."""
+    """This test's home, which has the real toolchain and compiled loops; tiny models run fastest on one thread."""
     monkeypatch.setenv("LWQ_THREADS", "1")
-    (guarded / "toolchains").symlink_to(REAL_HOME / "toolchains")
+    (REAL_HOME / "compiled").mkdir(exist_ok=True)
+    for name in ("toolchains", "compiled"):
+        (guarded / name).symlink_to(REAL_HOME / name)
     return guarded
 
 

@@ -47,7 +47,9 @@ from lwq.cli.main import main
 try:
     main()
 finally:
-    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # ru_maxrss would count what the process that started this one held
+    own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    most = max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     facts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     Path("used.json").write_text(json.dumps({"rss": most << 10, "read": int(facts["rchar"])}))
 """

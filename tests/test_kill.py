@@ -37,6 +37,10 @@ EVERYTHING = RECIPE[: RECIPE.index("[[targets]]")] + (
     '[[targets]]\nbudget = "Q8_0"\nprune = "auto"\nmin_tg = 1.0\ntypes = ["q8_0", "q4_0"]\n'
     '[[targets]]\nftype = "Q8_0"\nprune = 1\n' + RECIPE[RECIPE.index("[[tasks]]") : RECIPE.index("[bench]")]
 )
+COMPENSATED = RECIPE[: RECIPE.index("[[targets]]")] + (
+    "[bench]\ntests = []\n[sensitivity]\nn_windows = 2\n"
+    '[[targets]]\nbudget = "Q4_0"\ntypes = ["q8_0", "q5_0", "q4_0"]\n'
+)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}
 
 
@@ -79,9 +83,10 @@ def kill_in(step: str, how: signal.Signals, folder: Path, home: Path) -> int | N
 
 
 def fresh(tools_home: Path, into: Path) -> Path:
-    """A home that has the toolchain and nothing else."""
+    """A home that has the toolchain and the compiled loops, and nothing else."""
     into.mkdir()
-    (into / "toolchains").symlink_to((tools_home / "toolchains").resolve())
+    for name in ("toolchains", "compiled"):
+        (into / name).symlink_to((tools_home / name).resolve())
     return into
 
 
@@ -152,6 +157,34 @@ def test_killed_measurement_of_layers_goes_on_behind_the_last_piece(tmp_path: Pa
             assert finished(file)[: len(before)] == before
             again = [line for line in finished(file) if line.startswith(f'["{step} '.encode())]
             assert sorted(again) == sorted(measured)  # each once, so none was lost but the one under way
+
+
+def test_run_killed_among_compensated_tensors_goes_on_to_the_same_bytes(
+    tmp_path: Path, tools_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the measurement of gains, and again among the tensors that the search makes."""
+    write_inputs(tmp_path)
+    (tmp_path / "tiny.toml").write_text(COMPENSATED, encoding="utf-8")
+    finish(tmp_path)
+    whole = outcome(tmp_path)
+    (made,) = tools_home.glob("pieces/*.values/verdicts.jsonl")
+    keys = [json.loads(line)[0] for line in finished(made)]
+    gains = [key for key in keys if key.startswith("ratio/")]
+    assert 0 < len(gains) < len(keys)
+    files = {p.name: p.read_bytes() for p in made.parent.iterdir() if p != made}
+    assert files
+    for how, code in CODES.items():
+        shutil.rmtree(tmp_path / "reports")
+        home = fresh(tools_home, tmp_path / how.name)
+        monkeypatch.setenv("LWQ_HOME", str(home))
+        file = home / "pieces" / made.parent.name / made.name
+        for n_pieces in (len(gains) // 2, len(gains) + 1, (len(gains) + len(keys)) // 2):
+            assert kill_after(n_pieces, file, how, tmp_path) == code
+            assert len(finished(file)) < len(keys)
+        finish(tmp_path)
+        assert outcome(tmp_path) == whole
+        assert sorted(json.loads(line)[0] for line in finished(file)) == sorted(keys)
+        assert {p.name: p.read_bytes() for p in file.parent.iterdir() if p != file} == files
 
 
 def test_tools_die_with_a_killed_run(tmp_path: Path, tools_home: Path, toolchain: Toolchain) -> None:

@@ -19,7 +19,7 @@ from lwq.metrics.arrays import Bytes, Floats
 from lwq.values.blas import one_blas_thread
 from lwq.values.forms import TypeForm, form_of
 
-N_PASSES: Final = 2
+N_PASSES: Final = 4
 _COLUMNS: Final = 256
 _ROWS: Final = 128
 """Rows that are worked on together: fixed, so that bytes do not depend on the number of threads."""

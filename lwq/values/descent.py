@@ -2,7 +2,9 @@
 
 The loss of a row is ``(w − q)ᵀ H (w − q)``. All works on the gradient ``g = H (w − q)`` of one block of columns: a
 weight that moves by δ changes the loss by ``δ² Hjj − 2 δ gj`` and the gradient by ``−δ H``. Every move lowers the loss.
-Rows are independent of each other, and the compiler reorders nothing, so that bytes do not depend on threads.
+
+Rows are independent of each other. They lie side by side in memory (arrays are (columns, rows)), so that the compiler
+can compute several at once; within a sub-block its columns are decided one after the other.
 """
 
 from __future__ import annotations
@@ -14,25 +16,31 @@ import numpy as np
 
 from lwq.values.compiled import compiled
 
-LANES: Final = 8
-"""Neighbouring scales and mins that are tried at once, at most."""
-_LEAST: Final = 1e-7
-"""A move of scales must lower the loss by this share of the block's own energy, lest rounding decides it."""
+LEAST: Final = 1e-7
+"""A move must lower the loss by this share of the block's own energy, lest rounding decides it."""
 
 
-class Rows(NamedTuple):
-    """Some columns (whole quant blocks) of some rows, or of one; all but ``h`` is kept up to date."""
+class Tile(NamedTuple):
+    """Some columns (whole quant blocks) of some rows; all but ``h`` is kept up to date."""
 
     g: Any
-    """float32 (rows, columns): the gradient."""
+    """float32 (columns, rows): the gradient."""
     h: Any
     """float32 (columns, columns): the same columns of the Gram matrix."""
     q: Any
-    """float32 (rows, columns): the weights that the codes stand for."""
-    codes: Any
+    """float32 (columns, rows): the weights."""
+
+
+class Levelled(NamedTuple):
+    """What a tile's weights are made of: levels, times scale and factor, less min times its factor."""
+
+    level: Any
+    """float32 (columns, rows)."""
     scales: Any
+    """int64 (sub-blocks, rows), as ``mins``."""
     mins: Any
     d: Any
+    """float32 (quant blocks, rows), as ``m``."""
     m: Any
 
 
@@ -43,27 +51,29 @@ class Kind(NamedTuple):
     """float32."""
     is_linear: bool
     steps: Any
-    """int64 (moves, 2): by how much a scale and a min may move at once."""
+    """int64 (moves, 2): by how much a scale and a min may move at once; no move is the first."""
     bounds: Any
     """int64: least and greatest integer scale, least and greatest integer min."""
     sub: int
 
 
-class _Scratch(NamedTuple):
+class _Sub(NamedTuple):
+    """A sub-block while neighbouring scales and mins are tried; all float32."""
+
     g: Any
-    """(sub-block, lanes), as ``levels``."""
-    levels: Any
+    """(columns, rows), as ``level`` and ``best``."""
+    level: Any
+    best: Any
     a: Any
-    """(lanes,), as ``b``, ``inverse``, ``delta`` and ``change``."""
+    """(rows,), as all that follow: step and start of the one that is tried."""
     b: Any
     inverse: Any
     delta: Any
+    x: Any
     change: Any
-    v: Any
-    """(quant block,), as ``u``, ``hv`` and ``hu``."""
-    u: Any
-    hv: Any
-    hu: Any
+    least: Any
+    chosen: Any
+    """int64: the best of those that were tried; −1 for none."""
 
 
 @compiled
@@ -78,209 +88,205 @@ def half(x: float) -> float:
 
 
 @compiled
-def nearest(x: Any, levels: Any, is_linear: bool) -> int:
-    """The code of the level nearest to x."""
+def to_levels(x: Any, levels: Any, is_linear: bool, out: Any) -> None:
+    """The level nearest to each x."""
     if is_linear:
-        return int(np.rint(min(max(x, levels[0]), levels[-1]) - levels[0]))
-    low, high = 0, len(levels) - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if levels[middle] <= x:
-            low = middle
-        else:
-            high = middle
-    return low if x - levels[low] <= levels[high] - x else high
+        first, last = levels[0], levels[-1]
+        for r in range(len(x)):
+            within = first if x[r] < first else x[r]
+            out[r] = np.rint(last if within > last else within)
+        return
+    out[:] = levels[0]
+    for k in range(1, len(levels)):
+        middle, level = np.float32(0.5) * (levels[k - 1] + levels[k]), levels[k]
+        for r in range(len(x)):
+            out[r] = level if x[r] > middle else out[r]
 
 
 @compiled
-def _put(row: Any, j: int, value: Any) -> None:
-    """One weight to another value."""
-    delta = value - row.q[j]
-    if delta != 0.0:
-        row.q[j] = value
-        g, h = row.g, row.h[j]
-        for k in range(len(g)):
-            g[k] -= delta * h[k]
+def shift(to: Any, delta: Any, h: Any) -> None:
+    """``to −= δ h`` for all rows."""
+    for r in range(len(to)):
+        to[r] -= delta[r] * h
 
 
 @compiled
-def _move_codes(row: Any, kind: Any, u: int, a: Any, b: Any) -> int:
-    """Each weight of a sub-block in turn to its best level; a, b: its step and start."""
-    moved = 0
-    if a == 0.0:
-        return 0
-    for j in range(u * kind.sub, (u + 1) * kind.sub):
-        own = row.h[j, j]
-        if own <= 0.0:
-            continue
-        code = nearest((row.q[j] + row.g[j] / own + b) / a, kind.levels, kind.is_linear)
-        if code == row.codes[j]:
-            continue
-        value = np.float32(a * kind.levels[code] - b)
-        delta = value - row.q[j]
-        if delta * delta * own - np.float32(2.0) * delta * row.g[j] < 0.0:
-            row.codes[j] = code
-            _put(row, j, value)
-            moved += 1
-    return moved
+def put(tile: Any, start: int, new: Any) -> None:
+    """Columns from ``start`` on to other values, (columns, rows)."""
+    stop = start + len(new)
+    delta = new - tile.q[start:stop]
+    tile.q[start:stop] = new
+    moved = np.dot(tile.h[start:stop].T, delta)
+    for k in range(len(tile.g)):
+        to, by = tile.g[k], moved[k]
+        for r in range(len(to)):
+            to[r] -= by[r]
 
 
 @compiled
-def _spread(local: Any, delta: Any, h: Any) -> None:
-    """``local −= h ⊗ delta``, with delta in registers, since the compiler cannot know that it lies elsewhere."""
-    d0, d1, d2, d3, d4, d5, d6, d7 = delta[0], delta[1], delta[2], delta[3], delta[4], delta[5], delta[6], delta[7]
-    for k in range(len(h)):
-        to, share = local[k], h[k]
-        to[0] -= d0 * share
-        to[1] -= d1 * share
-        to[2] -= d2 * share
-        to[3] -= d3 * share
-        to[4] -= d4 * share
-        to[5] -= d5 * share
-        to[6] -= d6 * share
-        to[7] -= d7 * share
+def least_of(tile: Any, start: int, stop: int, least: Any) -> None:
+    """The change of each row's loss that a move must be below."""
+    least[:] = 0.0
+    for j in range(start, stop):
+        q, share = tile.q[j], np.float32(LEAST) * tile.h[j, j]
+        for r in range(len(least)):
+            least[r] -= q[r] * q[r] * share
 
 
 @compiled
-def _try_all(row: Any, kind: Any, u: int, at: int, scratch: Any) -> None:
-    """The change of loss if a sub-block had each of the neighbouring scales and mins, into ``scratch``.
-
-    Codes are chosen one after another, for all neighbours at once: the lanes are independent, so that they can be
-    computed side by side.
-    """
-    n, start = kind.sub, u * kind.sub
-    a, b, inverse, change, local = scratch.a, scratch.b, scratch.inverse, scratch.change, scratch.g
-    for lane in range(LANES):
-        scale, low = row.scales[u], row.mins[u]
-        if lane < len(kind.steps):
-            scale, low = scale + kind.steps[lane, 0], low + kind.steps[lane, 1]
-        a[lane], b[lane] = np.float32(row.d[at] * scale), np.float32(row.m[at] * low)
-        inverse[lane] = np.float32(1.0) / a[lane] if a[lane] != 0.0 else np.float32(0.0)
-        change[lane] = 0.0
+def _walk(sub: Any, q: Any, h: Any, kind: Any) -> None:
+    """All weights of a sub-block in turn to their best levels with the step and start that are tried."""
+    n = len(q)
+    a, b, inverse, delta, change, x = sub.a, sub.b, sub.inverse, sub.delta, sub.change, sub.x
+    for r in range(len(a)):
+        inverse[r] = np.float32(1.0) / a[r] if a[r] != 0.0 else np.float32(0.0)
+        change[r] = 0.0
     for i in range(n):
-        for lane in range(LANES):
-            local[i, lane] = row.g[start + i]
-    first, last = kind.levels[0], kind.levels[-1]
-    for i in range(n):
-        j = start + i
-        own, q = row.h[j, j], row.q[j]
+        own, qi, gi, level = h[i, i], q[i], sub.g[i], sub.level[i]
         share = np.float32(1.0) / own if own > 0.0 else np.float32(0.0)
-        levels = scratch.levels[i]
-        for lane in range(LANES):
-            levels[lane] = (q + local[i, lane] * share + b[lane]) * inverse[lane]
-        if kind.is_linear:
-            for lane in range(LANES):
-                levels[lane] = np.rint(min(max(levels[lane], first), last))
-        else:
-            for lane in range(LANES):
-                levels[lane] = kind.levels[nearest(levels[lane], kind.levels, False)]
-        delta = scratch.delta
-        for lane in range(LANES):
-            delta[lane] = a[lane] * levels[lane] - b[lane] - q
-            change[lane] += delta[lane] * (delta[lane] * own - np.float32(2.0) * local[i, lane])
-        _spread(local[i + 1 :], delta, row.h[j, start + i + 1 : start + n])
+        for r in range(len(a)):
+            x[r] = (qi[r] + gi[r] * share + b[r]) * inverse[r]
+        to_levels(x, kind.levels, kind.is_linear, level)
+        for r in range(len(a)):
+            delta[r] = a[r] * level[r] - b[r] - qi[r]
+        for r in range(len(a)):
+            change[r] += delta[r] * (delta[r] * own - np.float32(2.0) * gi[r])
+        for k in range(i + 1, n):
+            shift(sub.g[k], delta, h[i, k])
 
 
 @compiled
-def _move_scales(row: Any, kind: Any, u: int, at: int, scratch: Any) -> int:
-    """A sub-block to the best of the neighbouring scales and mins, with codes that suit them."""
-    start, bounds = u * kind.sub, kind.bounds
-    least, chosen = np.float32(0.0), -1
-    for j in range(start, start + kind.sub):
-        least -= np.float32(_LEAST) * row.q[j] * row.q[j] * row.h[j, j]
-    _try_all(row, kind, u, at, scratch)
+def _move(tile: Any, of: Any, kind: Any, u: int, sub: Any) -> int:
+    """A sub-block to the best of the neighbouring scales and mins, each with levels that suit it."""
+    start, stop, bounds, at = u * kind.sub, (u + 1) * kind.sub, kind.bounds, u * len(of.d) // len(of.scales)
+    d, m, scales, mins = of.d[at], of.m[at], of.scales[u], of.mins[u]
+    own, least, chosen = np.ascontiguousarray(tile.h[start:stop, start:stop]), sub.least, sub.chosen
+    least_of(tile, start, stop, least)
+    chosen[:] = -1
     for i in range(len(kind.steps)):
-        scale, low = row.scales[u] + kind.steps[i, 0], row.mins[u] + kind.steps[i, 1]
-        if scale < bounds[0] or scale > bounds[1] or low < bounds[2] or low > bounds[3]:
-            continue
-        if scratch.change[i] < least:
-            least, chosen = scratch.change[i], i
-    if chosen < 0:
-        return 0
-    row.scales[u] += kind.steps[chosen, 0]
-    row.mins[u] += kind.steps[chosen, 1]
-    a, b = np.float32(row.d[at] * row.scales[u]), np.float32(row.m[at] * row.mins[u])
-    for i in range(kind.sub):
-        level = scratch.levels[i, chosen]
-        row.codes[start + i] = nearest(level, kind.levels, kind.is_linear)
-        _put(row, start + i, np.float32(a * level - b))
-    return 1
+        for r in range(len(d)):
+            sub.a[r] = np.float32(d[r] * (scales[r] + kind.steps[i, 0]))
+            sub.b[r] = np.float32(m[r] * (mins[r] + kind.steps[i, 1]))
+        sub.g[:] = tile.g[start:stop]
+        _walk(sub, tile.q[start:stop], own, kind)
+        for r in range(len(d)):
+            scale, low = scales[r] + kind.steps[i, 0], mins[r] + kind.steps[i, 1]
+            if scale < bounds[0] or scale > bounds[1] or low < bounds[2] or low > bounds[3]:
+                continue
+            if sub.change[r] < least[r]:
+                least[r], chosen[r] = sub.change[r], i
+        for j in range(kind.sub):
+            best, level = sub.best[j], sub.level[j]
+            for r in range(len(d)):
+                best[r] = level[r] if chosen[r] == i else best[r]
+    return _take(tile, of, kind, u, sub)
 
 
 @compiled
-def _refit(row: Any, kind: Any, at: int, n_subs: int, scratch: Any) -> int:
-    """The float16 factors of a quant block by least squares, codes and integers as they are."""
-    start, n, vs, us = at * n_subs * kind.sub, n_subs * kind.sub, scratch.v, scratch.u
-    has_min = False
-    for i in range(n):
-        sub = (start + i) // kind.sub
-        vs[i] = row.scales[sub] * kind.levels[row.codes[start + i]]
-        us[i] = row.mins[sub]
-        has_min = has_min or us[i] != 0.0
-    hv, hu = scratch.hv, scratch.hu
-    hv[:n], hu[:n] = 0.0, 0.0
-    for i in range(n):  # H v and H u column by column: sums of whole rows, which the compiler may do side by side
-        h = row.h[start + i, start : start + n]
-        for k in range(n):
-            hv[k] += h[k] * vs[i]
-        if has_min:
-            for k in range(n):
-                hu[k] += h[k] * us[i]
-    vv, vu, uu, vg, ug = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(n):
-        vv += vs[i] * hv[i]
-        vu += vs[i] * hu[i]
-        uu += us[i] * hu[i]
-        vg += vs[i] * row.g[start + i]
-        ug += us[i] * row.g[start + i]
-    if vv <= 0.0:
+def _take(tile: Any, of: Any, kind: Any, u: int, sub: Any) -> int:
+    """Makes the chosen moves; returns their number."""
+    start, at, moved, chosen = u * kind.sub, u * len(of.d) // len(of.scales), 0, sub.chosen
+    for r in range(len(chosen)):
+        if chosen[r] >= 0:
+            of.scales[u, r] += kind.steps[chosen[r], 0]
+            of.mins[u, r] += kind.steps[chosen[r], 1]
+            moved += 1
+        sub.a[r] = np.float32(of.d[at, r] * of.scales[u, r])
+        sub.b[r] = np.float32(of.m[at, r] * of.mins[u, r])
+    if not moved:
         return 0
-    x, y = vg / vv, 0.0  # q grows by x·v − y·u
-    det = vv * uu - vu * vu
-    if has_min and det > 1e-6 * vv * uu:
-        x, y = (vg * uu - ug * vu) / det, (vg * vu - ug * vv) / det
-    d, m = np.float32(half(row.d[at] + x)), np.float32(half(row.m[at] + y))
-    x, y = d - row.d[at], m - row.m[at]
-    if (x == 0.0 and y == 0.0) or not (math.isfinite(d) and math.isfinite(m)):
-        return 0
-    change = x * x * vv - 2.0 * x * y * vu + y * y * uu - 2.0 * (x * vg - y * ug)
-    if change >= -_LEAST * row.d[at] * row.d[at] * vv:
-        return 0
-    row.d[at], row.m[at] = d, m
-    for j in range(start, start + n):
-        sub = j // kind.sub
-        _put(row, j, np.float32(np.float32(d * row.scales[sub]) * kind.levels[row.codes[j]] - m * row.mins[sub]))
-    return 1
-
-
-@compiled
-def _sweep(row: Any, kind: Any, n_subs: int, scratch: Any) -> int:
-    """Everything of a row once."""
-    moved = 0
-    for u in range(len(row.scales)):
-        at = u // n_subs
-        a, b = np.float32(row.d[at] * row.scales[u]), np.float32(row.m[at] * row.mins[u])
-        moved += _move_codes(row, kind, u, a, b)
-        if len(kind.steps):
-            moved += _move_scales(row, kind, u, at, scratch)
-    for at in range(len(row.d)):
-        moved += _refit(row, kind, at, n_subs, scratch)
+    for j in range(kind.sub):
+        level, new, best, q = of.level[start + j], sub.level[j], sub.best[j], tile.q[start + j]
+        for r in range(len(chosen)):
+            level[r] = best[r] if chosen[r] >= 0 else level[r]
+            new[r] = sub.a[r] * level[r] - sub.b[r] if chosen[r] >= 0 else q[r]
+    put(tile, start, sub.level)
     return moved
 
 
 @compiled
-def descend(rows: Any, kind: Any) -> int:
-    """Moves everything in ``rows`` (a ``Rows``) of a ``Kind`` once; returns the number of moves."""
-    n_subs = rows.scales.shape[1] // rows.d.shape[1]
-    sub, block = kind.sub, n_subs * kind.sub
-    tried = np.empty((2, sub, LANES), np.float32)
-    lanes = np.empty((5, LANES), np.float32)
-    whole = np.empty((4, block), np.float32)
-    scratch = _Scratch(
-        tried[0], tried[1], lanes[0], lanes[1], lanes[2], lanes[3], lanes[4], whole[0], whole[1], whole[2], whole[3]
-    )
+def refit(tile: Any, start: int, v: Any, u: Any, d: Any, m: Any) -> Any:
+    """The float16 factors of a quant block by least squares: its weights are ``d·v − m·u``.
+
+    Args:
+        v: float32 (columns, rows), as ``u``, which may be of no columns.
+
+    Returns:
+        Which rows' factors changed.
+    """
+    stop, n_rows = start + len(v), len(d)
+    own, g = np.ascontiguousarray(tile.h[start:stop, start:stop]), tile.g[start:stop]
+    hv, changed = np.dot(own, v), np.zeros(n_rows, np.bool_)
+    sums = np.zeros((5, n_rows))
+    vv, vg, vu, uu, ug = sums[0], sums[1], sums[2], sums[3], sums[4]
+    for j in range(len(v)):
+        for r in range(n_rows):
+            vv[r] += v[j, r] * hv[j, r]
+            vg[r] += v[j, r] * g[j, r]
+    if len(u):
+        hu = np.dot(own, u)
+        for j in range(len(v)):
+            for r in range(n_rows):
+                vu[r] += v[j, r] * hu[j, r]
+                uu[r] += u[j, r] * hu[j, r]
+                ug[r] += u[j, r] * g[j, r]
+    for r in range(n_rows):
+        if vv[r] <= 0.0:
+            continue
+        x, y = vg[r] / vv[r], 0.0  # weights grow by x·v − y·u
+        det = vv[r] * uu[r] - vu[r] * vu[r]
+        if det > 1e-6 * vv[r] * uu[r]:
+            x, y = (vg[r] * uu[r] - ug[r] * vu[r]) / det, (vg[r] * vu[r] - ug[r] * vv[r]) / det
+        new_d, new_m = np.float32(half(d[r] + x)), np.float32(half(m[r] + y))
+        x, y = float(new_d) - float(d[r]), float(new_m) - float(m[r])
+        if (x == 0.0 and y == 0.0) or not (math.isfinite(new_d) and math.isfinite(new_m)):
+            continue
+        change = x * x * vv[r] - 2.0 * x * y * vu[r] + y * y * uu[r] - 2.0 * (x * vg[r] - y * ug[r])
+        if change < -LEAST * float(d[r]) * float(d[r]) * vv[r]:
+            d[r], m[r], changed[r] = new_d, new_m, True
+    return changed
+
+
+@compiled
+def _refit(tile: Any, of: Any, kind: Any, at: int, n_subs: int) -> int:
+    """One quant block."""
+    n_rows, first, n = tile.q.shape[1], at * n_subs, n_subs * kind.sub
+    v = np.empty((n, n_rows), np.float32)
+    u = np.empty((n if kind.bounds[3] > 0 else 0, n_rows), np.float32)
+    for j in range(n):
+        scales, mins = of.scales[first + j // kind.sub], of.mins[first + j // kind.sub]
+        level = of.level[first * kind.sub + j]
+        for r in range(n_rows):
+            v[j, r] = scales[r] * level[r]
+        if len(u):
+            for r in range(n_rows):
+                u[j, r] = mins[r]
+    d, m = of.d[at], of.m[at]
+    changed = refit(tile, first * kind.sub, v, u, d, m)
+    moved = int(changed.sum())
+    if moved:
+        for j in range(n):
+            scales, mins = of.scales[first + j // kind.sub], of.mins[first + j // kind.sub]
+            level, q = of.level[first * kind.sub + j], tile.q[first * kind.sub + j]
+            for r in range(n_rows):
+                a, b = np.float32(d[r] * scales[r]), np.float32(m[r] * mins[r])
+                v[j, r] = a * level[r] - b if changed[r] else q[r]
+        put(tile, first * kind.sub, v)
+    return moved
+
+
+@compiled
+def descend(tile: Any, of: Any, kind: Any) -> int:
+    """Moves everything once: ``of``, a ``Levelled``, of a ``Kind``; returns the number of moves."""
+    n_subs, n_rows = len(of.scales) // len(of.d), tile.q.shape[1]
+    wide, flat = np.empty((3, kind.sub, n_rows), np.float32), np.empty((7, n_rows), np.float32)
+    sub = _Sub(
+        wide[0], wide[1], wide[2], flat[0], flat[1], flat[2], flat[3], flat[4], flat[5], flat[6],
+        np.empty(n_rows, np.int64),
+    )  # fmt: skip
     moved = 0
-    for r in range(len(rows.g)):
-        row = Rows(rows.g[r], rows.h, rows.q[r], rows.codes[r], rows.scales[r], rows.mins[r], rows.d[r], rows.m[r])
-        moved += _sweep(row, kind, n_subs, scratch)
+    for u in range(len(of.scales)):
+        moved += _move(tile, of, kind, u, sub)
+    for at in range(len(of.d)):
+        moved += _refit(tile, of, kind, at, n_subs)
     return moved

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from lwq.values.lattices import LATTICES, Pointed, point_values, pointed, sizes,
 from lwq.values.layouts import decoded, encoded
 
 R = TypeVar("R")
-_STEPS: Final = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (2, 0), (-2, 0))
+_STEPS: Final = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (2, 0), (-2, 0))
 """By how much a scale and a min may move at once."""
 
 
@@ -74,9 +75,21 @@ class Levels:
         return Coded(**_side_by_side(parts))
 
     def descend(self, g: Floats, h: Floats, q: Floats, rows: Coded) -> int:
-        from lwq.values.descent import Rows, descend
+        from lwq.values.descent import Levelled, descend
 
-        return int(descend(Rows(g, h, q, rows.codes, rows.scales, rows.mins, rows.d, rows.m), self._kind))
+        levels = self._kind.levels
+        of = Levelled(
+            level=_turned(levels[rows.codes]),
+            scales=_turned(rows.scales, np.int64),
+            mins=_turned(rows.mins, np.int64),
+            d=_turned(rows.d),
+            m=_turned(rows.m),
+        )
+        with _tile(g, h, q) as tile:
+            moved = int(descend(tile, of, self._kind))
+        rows.codes[:] = of.level.T - levels[0] if self._kind.is_linear else np.searchsorted(levels, of.level.T)
+        rows.scales[:], rows.mins[:], rows.d[:], rows.m[:] = of.scales.T, of.mins.T, of.d.T, of.m.T
+        return moved
 
 
 class Points:
@@ -104,9 +117,18 @@ class Points:
         return Pointed(**_side_by_side(parts))
 
     def descend(self, g: Floats, h: Floats, q: Floats, rows: Pointed) -> int:
-        from lwq.values.lattice_descent import PointRows, descend_points
+        from lwq.values.lattice_descent import Moving, descend_points
 
-        return int(descend_points(PointRows(g, h, q, rows.points, rows.signs, rows.scales, rows.d), self._table))
+        of = Moving(
+            points=_turned(rows.points, np.int64),
+            signs=_turned(rows.signs, np.int64),
+            scales=_turned(rows.scales, np.int64),
+            d=_turned(rows.d),
+        )
+        with _tile(g, h, q) as tile:
+            moved = int(descend_points(tile, of, self._table))
+        rows.points[:], rows.signs[:], rows.scales[:], rows.d[:] = of.points.T, of.signs.T, of.scales.T, of.d.T
+        return moved
 
 
 def form_of(ggml_type: str) -> TypeForm[Any] | None:
@@ -114,6 +136,20 @@ def form_of(ggml_type: str) -> TypeForm[Any] | None:
     if ggml_type in GRIDS:
         return Levels(ggml_type)
     return Points(ggml_type) if ggml_type in LATTICES else None
+
+
+def _turned(part: Any, dtype: type = np.float32) -> Any:
+    return np.ascontiguousarray(part.T, dtype)
+
+
+@contextmanager
+def _tile(g: Floats, h: Floats, q: Floats) -> Iterator[Any]:
+    """Of rows that lie one after the other; what became of them is written back."""
+    from lwq.values.descent import Tile
+
+    tile = Tile(_turned(g), h, _turned(q))
+    yield tile
+    g[:], q[:] = tile.g.T, tile.q.T
 
 
 def _side_by_side(parts: Sequence[Any]) -> dict[str, Any]:

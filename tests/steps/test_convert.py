@@ -164,8 +164,8 @@ def test_the_layout_of_mistral_small_goes_to_its_card_with_its_projector(
     more = (
         "[selection]\ntext = 'selection.txt'\nn_ctx = 64\nn_chunks = 4\n[pruning]\nn_windows = 2\nn_fit_windows = 4\n"
     )
-    more += "[sensitivity]\nn_windows = 2\nn_selection_windows = 3\n[[targets]]\nbudget = 'Q4_K_M'\ntypes = ['k']\nvalues = 'stock'\n"
-    more += "[[targets]]\nname = 'pruned'\nftype = 'Q4_K_M'\nprune = 2\n"
+    more += "[sensitivity]\nn_windows = 2\nn_selection_windows = 3\n[[targets]]\nbudget = 'Q4_K_M'\ntypes = ['k']\n"
+    more += "values = 'stock'\n[[targets]]\nname = 'pruned'\nftype = 'Q4_K_M'\nprune = 2\n"
     write_tiny_text(tmp_path / "selection.txt", n_words=900, seed=2)
     (tmp_path / "folder.toml").write_text(RECIPE + more, encoding="utf-8")
     assert lwq("init", "tiny", cwd=tmp_path).code == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lwq.metrics.arrays import Floats
 from lwq.values.codes import GRIDS, Coded, values
-from lwq.values.descent import half, nearest
+from lwq.values.descent import half, to_levels
 from lwq.values.forms import Levels
 from tests.coded_rows import any_codes, block_of, correlated, gram_of, loss
 
@@ -48,15 +48,21 @@ def test_float16_stay_as_they_are() -> None:
 def test_nearest_level_is_that_of_a_search_through_all(ggml_type: str, x: float) -> None:
     """Within the rounding of float32 near the middle between two levels."""
     levels = GRIDS[ggml_type].levels
-    code = nearest(np.float32(x), np.array(levels, np.float32), ggml_type != "iq4_nl")
+    (found,) = near(np.array([x], np.float32), ggml_type)
     within = min(max(x, levels[0]), levels[-1])
-    assert abs(within - levels[code]) <= min(abs(within - v) for v in levels) + 2**-16
+    assert abs(within - found) <= min(abs(within - v) for v in levels) + 2**-16
 
 
 @pytest.mark.parametrize("ggml_type", GRIDS)
 def test_every_level_is_nearest_to_itself(ggml_type: str) -> None:
     levels = np.array(GRIDS[ggml_type].levels, np.float32)
-    assert [nearest(v, levels, "iq4" not in ggml_type) for v in levels] == list(range(len(levels)))
+    assert np.array_equal(near(levels, ggml_type), levels)
+
+
+def near(x: Floats, ggml_type: str) -> Floats:
+    found = np.empty_like(x)
+    to_levels(x, np.array(GRIDS[ggml_type].levels, np.float32), "iq4" not in ggml_type, found)
+    return found
 
 
 def problem(ggml_type: str, seed: int) -> tuple[Floats, Floats, Coded]:

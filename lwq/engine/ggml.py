@@ -170,6 +170,9 @@ class Ggml:
         def piece(rows: slice) -> None:
             self._quantize_rows(values[rows], out[rows], ggml_type, importance)
 
+        if len(pieces) == 1:
+            piece(pieces[0])
+            return out
         with ThreadPoolExecutor(n_threads) as pool:
             list(pool.map(piece, pieces))
         return out

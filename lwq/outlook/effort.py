@@ -45,7 +45,7 @@ _N_TIMED: Final = 5
 _TOKENS_OF_AN_ITEM: Final = 100
 """All choices of a task item together."""
 _TEST: Final = 128
-_COMPENSATED: Final = 8.0
+_COMPENSATED: Final = 5.0
 """Time to compensate a weight ÷ time to quantize it."""
 
 

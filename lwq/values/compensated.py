@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +23,7 @@ from lwq.gguf.types import UNQUANTIZED, tensor_bytes
 from lwq.metrics.arrays import Bytes, Floats
 from lwq.store.files import write_atomic
 from lwq.store.pieces import Pieces
+from lwq.values.blas import one_blas_thread
 from lwq.values.compensation import Compensation
 from lwq.values.grams import Gathered, Grams
 
@@ -62,6 +65,7 @@ class Compensated:
         self._verdicts = Pieces(folder / "verdicts.jsonl")
         self._place: tuple[str, Gathered] | None = None
         self._made: tuple[tuple[str, int], Compensation] | None = None
+        self._making = RLock()
 
     def stored(self, name: str, ggml_type: str) -> Bytes | None:
         """A tensor's rows as bytes, or None where it keeps its stock values."""
@@ -87,7 +91,14 @@ class Compensated:
 
         At most 1; 1 where nothing is known, and for types of 8 bits, whose error is that of rounded activations.
         """
-        return {q: self._verdicts.get(f"ratio/{name}/{q}", partial(self._ratio, name, q)) for q in types}
+
+        def ratio(ggml_type: str) -> float:
+            known = self._verdicts.get(f"ratio/{name}/{ggml_type}", partial(self._ratio, name, ggml_type))
+            return float(known)
+
+        types = tuple(types)
+        with one_blas_thread(), ThreadPoolExecutor(self.n_threads) as pool:  # few rows are too few to share
+            return dict(zip(types, pool.map(ratio, types), strict=True))
 
     def _path(self, name: str, ggml_type: str) -> Path:
         return self.folder / f"{name}.{ggml_type}"
@@ -163,19 +174,21 @@ class Compensated:
 
     def _gathered(self, name: str) -> Gathered:
         place = self.grams.place(name)
-        if self._place is None or self._place[0] != place:
-            self._place = (place, self.grams.of(name))
-        return self._place[1]
+        with self._making:
+            if self._place is None or self._place[0] != place:
+                self._place = (place, self.grams.of(name))
+            return self._place[1]
 
     def _compensation(self, name: str, expert: int) -> Compensation:
         """Raises ValueError for a Gram matrix that is of no use."""
         key = (self.grams.place(name), expert)
-        if self._made is None or self._made[0] != key:
-            gram = self._gathered(name).grams[expert]
-            if not np.isfinite(gram.diagonal).all() or not gram.diagonal.any():
-                raise ValueError("what enters it is not finite, or nothing")
-            self._made = (key, Compensation(self.ggml, gram.conditioned(), gram.diagonal, self.n_threads))
-        return self._made[1]
+        with self._making:
+            if self._made is None or self._made[0] != key:
+                gram = self._gathered(name).grams[expert]
+                if not np.isfinite(gram.diagonal).all() or not gram.diagonal.any():
+                    raise ValueError("what enters it is not finite, or nothing")
+                self._made = (key, Compensation(self.ggml, gram.conditioned(), gram.diagonal, self.n_threads))
+            return self._made[1]
 
 
 def _errors(w: Floats, q: Floats, held: Floats) -> Floats:

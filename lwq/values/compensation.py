@@ -42,9 +42,9 @@ class Compensation:
         self._slices = [slice(i, min(i + _COLUMNS, n)) for i in range(0, n, _COLUMNS)]
         with one_blas_thread():
             factor = _factor(gram)
-            self._whole = [np.ascontiguousarray(gram[:, s]) for s in self._slices]
+            self._whole = [gram[:, s] for s in self._slices]  # views: of a wide tensor, one such matrix is a GB
             self._own = [np.ascontiguousarray(gram[s, s]) for s in self._slices]
-            self._past = [np.ascontiguousarray(factor[: s.start, s]) for s in self._slices]
+            self._past = [factor[: s.start, s] for s in self._slices]
             self._next = [np.ascontiguousarray(factor[s, s]) for s in self._slices]
             self._given = [np.ascontiguousarray(c @ c.T) for c in self._next]
 
@@ -114,10 +114,10 @@ def _factor(gram: Floats) -> Floats:
 
     diagonal = np.diagonal(gram)
     living = np.where(diagonal > 0, diagonal, np.float32(1e-4) * diagonal.mean() or np.float32(1.0))
-    whole = gram.copy()
-    np.fill_diagonal(whole, living)
-    try:
-        flipped = cholesky(whole[::-1, ::-1], lower=True, check_finite=True)
+    flipped = gram[::-1, ::-1].copy()
+    np.fill_diagonal(flipped, living[::-1])
+    try:  # symmetric, so that its transpose is the matrix in the order in which LAPACK can work in place
+        lower = cholesky(flipped.T, lower=True, overwrite_a=True, check_finite=True)
     except (LinAlgError, ValueError) as error:
         raise ValueError(f"the Gram matrix has no factor: {error}") from error
-    return np.ascontiguousarray(flipped[::-1, ::-1])
+    return np.ascontiguousarray(lower[::-1, ::-1])

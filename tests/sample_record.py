@@ -183,7 +183,7 @@ def _values() -> CompensatedValues:
     """Of 211 tensors: the embedding and five others keep stock values."""
     worse = (f"blk.{layer}.attn_k.weight" for layer in (3, 7, 12, 13, 21))
     kept = (KeptStock(tensor=name, why="no better on held-out tokens") for name in worse)
-    embedding = KeptStock(tensor="token_embd.weight", why="nothing is multiplied by it")
+    embedding = KeptStock(tensor="token_embd.weight", why="no multiplication by it was seen")
     return CompensatedValues(n_tensors=205, kept=(embedding, *kept))
 
 

@@ -56,7 +56,9 @@ def _blocks(path: Path) -> int:
 @click.pass_obj
 def collect(settings: Settings, yes: bool) -> None:
     """Remove steps that no recipe's last run used, what killed runs left, the converter's earlier environments,
-    and what plans made of models that they looked at."""
+    what plans made of models that they looked at, and what other versions compiled."""
+    from lwq.values.compiled import earlier
+
     cache = settings.cache()
     garbage = cache.garbage()
     stale = [path for path in environments() if path != current()]
@@ -72,7 +74,7 @@ def collect(settings: Settings, yes: bool) -> None:
         if yes:
             with lock(path.parent / f"{path.name}.lock"), os_errors("remove the converter's environment", path):
                 shutil.rmtree(path)
-    for path in (made := [*twins(), *stand_ins(home())]):
+    for path in (made := [*twins(), *stand_ins(home()), *earlier()]):
         n_bytes += _blocks(path)
         click.echo(f"{path.parent.name}/{path.name}")
         if yes and path.is_dir():

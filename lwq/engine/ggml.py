@@ -160,12 +160,11 @@ class Ggml:
 
         Source: ggml.c ``ggml_quantize_chunk``.
         """
-        n_rows, length = values.shape
-        out = np.empty((n_rows, tensor_bytes((length,), ggml_type)), np.uint8)
+        out = np.empty((len(values), tensor_bytes(values.shape[1:], ggml_type)), np.uint8)
         if importance is not None:  # native code reads it from its address on, whatever numpy's strides say
             importance = np.ascontiguousarray(importance, np.float32)
-        each = max(1, -(-n_rows // max(1, n_threads)))
-        pieces = [slice(i, i + each) for i in range(0, n_rows, each)]
+        each = max(1, -(-len(values) // max(1, n_threads)))
+        pieces = [slice(i, i + each) for i in range(0, len(values), each)]
 
         def piece(rows: slice) -> None:
             self._quantize_rows(values[rows], out[rows], ggml_type, importance)

@@ -131,7 +131,7 @@ def _sensitivity(i: sensitivity.Inputs, o: Outlook, _: AnyStep) -> Effort:
 def _grams(i: grams.Inputs, o: Outlook, _: AnyStep) -> Effort:
     """Of a multiplication by n channels, their Gram matrix takes about as much as the n channels' weights."""
     n_tokens, shape = i.n_ctx * (i.n_windows + grams.N_HELD_WINDOWS), o.shape
-    squares = sum(n**2 for n in shape.gathered) / 2
+    squares = sum(n**2 for n, _ in shape.gathered) / 2
     sampled = sum(t.ne[0] for t in shape.matrices) * N_SAMPLED_ROWS * len(i.types)
     return Effort(passed=n_tokens * (shape.n_params + squares), quantized=float(_COMPENSATED * sampled))
 

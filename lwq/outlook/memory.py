@@ -201,9 +201,17 @@ class Footprint:
         return self.shape.n_channels * _N_OBSERVED * _F32 + self.shape.largest * (_F32 + 1)
 
     def compensated(self) -> int:
-        """Of the widest place its Gram matrix, the factor and their parts; a piece of a tensor and what it becomes."""
-        widest = max(self.shape.gathered, default=0)
-        return 6 * _F32 * widest**2 + 4 * _F32 * min(_PIECE_VALUES, self.shape.largest) + 2 * self.shape.largest
+        """Of the widest matrix itself, what its factor is made of and a copy; all of a place as they are kept (2 bytes
+        for each pair of channels); a piece of a tensor and what it becomes."""
+        widest = max((n for n, _ in self.shape.gathered), default=0)
+        kept = max((n_matrices * n**2 for n, n_matrices in self.shape.gathered), default=0)
+        return 4 * _F32 * widest**2 + kept + 4 * _F32 * min(_PIECE_VALUES, self.shape.largest) + 2 * self.shape.largest
+
+    def summed(self, at_once: int) -> int:
+        """Gram matrices while they are summed: of as many places as fit in ``at_once`` bytes, or of one; and half as
+        much where they are packed."""
+        places = [_F32 * n_matrices * n**2 for n, n_matrices in self.shape.gathered]
+        return max(max(places, default=0), min(sum(places), at_once)) * 3 // 2
 
     def repair(self, n_windows: int, n_ctx: int) -> int:
         """What a repair is fitted with: streams of the fitting text three times, sums over its tokens and what solving

@@ -8,7 +8,7 @@ from typing import Final
 
 from lwq.bits.mixes import probed
 from lwq.engine.session import BESIDE
-from lwq.outlook.memory import LWQ_BYTES, START, Pass, Peak
+from lwq.outlook.memory import LWQ_BYTES, START, Pass, Peak, padded
 from lwq.outlook.outlook import ModelFile, Outlook
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import PlannedFile
@@ -97,14 +97,26 @@ def _lean_disk(step: AnyStep, o: Outlook) -> Disk:
     return Disk() if o.least else Disk(kept=o.shape.base_bytes + 2 * o.model.imatrix_bytes())
 
 
+def _tensors_disk(step: AnyStep, o: Outlook) -> Disk:
+    """Compensated tensors are kept in each type that was tried; a third of them in two."""
+    return Disk(kept=o.target(step).file_bytes * 4 // 3 if step.inputs.grams else 0)
+
+
+def _quantize_disk(step: AnyStep, o: Outlook) -> Disk:
+    """What a search found is there; of other mixes the tensors are kept beside the file."""
+    n_bytes = o.target(step).file_bytes
+    return Disk(kept=2 * n_bytes if step.inputs.grams and step.inputs.completed is None else n_bytes)
+
+
 _DISKS: Final[dict[str, Callable[[AnyStep, Outlook], Disk]]] = {
     convert.NAME: _convert_disk,
     imatrix.NAME: _imatrix_disk,
     sensitivity.NAME: _imatrix_disk,
-    grams.NAME: lambda step, o: Disk(kept=sum(n * (n - 1) for n in o.shape.gathered)),
+    grams.NAME: lambda step, o: Disk(kept=sum(k * n * (n - 1) for n, k in o.shape.gathered)),
+    search.NAME: _tensors_disk,
     baseline.NAME: _baseline_disk,
     parts.NAME: lambda step, o: Disk(scratch=o.stored(step.inputs.baseline)),
-    quantize.NAME: lambda step, o: Disk(kept=o.target(step).file_bytes),
+    quantize.NAME: _quantize_disk,
     cut.NAME: lambda step, o: Disk(kept=o.shape.base_bytes),
     heal.NAME: _heal_disk,
     lean.NAME: _lean_disk,
@@ -201,11 +213,12 @@ def _mixing(o: Outlook, planned: PlannedFile, n_ctx: int, n_windows: int, *, n_m
 
 
 def _grams(step: AnyStep, o: Outlook) -> Peak:
-    """Sums of as many places as fit, or of the widest; then the matrices of one place."""
-    i, squares = step.inputs, [4 * n**2 for n in o.shape.gathered]
-    summed = max(max(squares, default=0), min(sum(squares), MATRIX_BYTES))
+    """Windows are computed one at a time and stand between two layers each; no logits are kept."""
+    i = step.inputs
+    n_windows = min(i.n_windows, o.n_windows(i.text.sha256, i.n_ctx, None)) + grams.N_HELD_WINDOWS
+    standing = 4 * i.n_ctx * (2 * o.shape.n_embd + padded(i.n_ctx)) * n_windows
     return o.model.engine(
-        i.n_ctx, i.n_ctx - 1, i.n_windows + grams.N_HELD_WINDOWS, own=max(summed, o.model.compensated())
+        i.n_ctx, i.n_ctx - 1, 0, own=standing + max(o.model.summed(MATRIX_BYTES), o.model.compensated())
     )
 
 

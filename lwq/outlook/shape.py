@@ -106,10 +106,11 @@ class ModelShape:
         return sum(t.ne[0] * (t.ne[2] if len(t.ne) > 2 else 1) for t in self.matrices)
 
     @cached_property
-    def gathered(self) -> tuple[int, ...]:
-        """Channels of each Gram matrix: one for tensors that are multiplied by the same, one for each expert."""
+    def gathered(self) -> tuple[tuple[int, int], ...]:
+        """Channels and number of Gram matrices of each place: one matrix for tensors that are multiplied by the same,
+        one for each expert."""
         own = (t for t in self.matrices if t.tensor_class not in _SHARING)
-        return tuple(t.ne[0] for t in own for _ in range(t.ne[2] if len(t.ne) > 2 else 1))
+        return tuple((t.ne[0], t.ne[2] if len(t.ne) > 2 else 1) for t in own)
 
     def _number(self, key: str) -> int:
         value = self.header.metadata.get(f"{self.header.architecture}.{key}")

@@ -17,12 +17,22 @@ class KeptStock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BareExperts:
+    """Experts of a tensor that no token of the calibration text reached: they keep their stock values."""
+
+    tensor: str
+    experts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompensatedValues:
     """Of one file; a row without them has the values of llama-quantize alone."""
 
     n_tensors: int
     """With compensated values."""
     kept: tuple[KeptStock, ...]
+    without_tokens: tuple[BareExperts, ...] = ()
+    """Of tensors that have compensated values otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,10 @@ def files(record: Record) -> Iterator[str]:
 def _held(values: CompensatedValues) -> str:
     n = values.n_tensors + len(values.kept)
     held = f"compensated in {count(values.n_tensors)} of {count(n)} tensors"
+    if values.without_tokens:
+        n_experts = sum(len(bare.experts) for bare in values.without_tokens)
+        where = f"{count(len(values.without_tokens))} of them"
+        held += f" (but for {count(n_experts)} experts in {where}, which no token reached)"
     if not values.kept:
         return held
     reasons = Counter(kept.why.partition(":")[0] for kept in values.kept).most_common()
@@ -88,6 +92,7 @@ def again(record: Record) -> str:
     run = code(f"lwq run {shlex.quote(f'{record.name}.toml')}")
     return (
         f"llama.cpp alone does not write {either(names)}; {run} does, bit for bit, from the recipe beside this card."
-        " Nothing is drawn at random, and other numbers of threads give the same bytes. It takes this llama.cpp, built"
-        " for this kind of CPU: others round other last digits, so that some codes come out otherwise."
+        " Nothing is drawn at random, and other numbers of threads give the same bytes. It takes this lwq with the"
+        " packages of its lock, and this llama.cpp built for this kind of CPU: others round other last digits, so that"
+        " some codes come out otherwise."
     )

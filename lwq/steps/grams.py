@@ -12,6 +12,8 @@ from typing import Final
 
 from lwq.engine.replay import Replay
 from lwq.engine.session import spread_over
+from lwq.errors import ModelError
+from lwq.metrics.arrays import Tokens
 from lwq.recipe.constraints import legal_types
 from lwq.steps.step import Context, Given, Made, Origin
 from lwq.store.files import link_or_copy, replacing
@@ -20,7 +22,8 @@ from lwq.values.compensated import Compensated
 from lwq.values.grams import Gain, Grams, Reader, write_gathered
 
 NAME = "grams"
-VERSION = 1
+VERSION = 2
+"""Stands for ``lwq.values`` too: raise it where codes come out otherwise, since tensors are kept under its key."""
 USES_TOOLS = True
 IN_PROCESS = True
 N_HELD_WINDOWS: Final = 8
@@ -54,12 +57,12 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     """Gram matrices of everything that multiplies, in files of some places each.
 
     Raises:
-        ModelError: an imatrix of another model; a text without two windows.
+        ModelError: an imatrix of another model; a calibration text without two windows; no held-out window.
     """
     base = ctx.find(inputs.base)
     with _session(inputs, ctx, base) as session:
         windows = spread_over(session.cut_file(ctx.find(inputs.text), inputs.text.name), inputs.n_windows)
-        held = spread_over(session.cut_file(ctx.find(inputs.held), inputs.held.name), N_HELD_WINDOWS)
+        held = spread_over(_held(session, ctx.find(inputs.held), inputs.held.name), N_HELD_WINDOWS)
         session.find_graph(windows)
         assert session.graph
         targets = tuple(t for t in session.header.tensors if len(t.ne) > 1 and t.name in session.graph.weights)
@@ -86,6 +89,16 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         values = ctx.compensated(session.ggml, session.header, ctx.key, imatrix, grams)
         gains = tuple(_gains(values, readers, inputs.types, on_done))
     return Result(imatrix_file=_IMATRIX_FILE, files=files, readers=readers, gains=gains, n_windows=len(windows))
+
+
+def _held(session: Replay, path: Path, name: str) -> Tokens:
+    windows = session.cut(path.read_bytes().decode())
+    if not len(windows):
+        raise ModelError(
+            f"{name}: has no window of {session.n_ctx} tokens, by which compensated values could be judged",
+            hint='use a longer text, a smaller n_ctx in [calibration], or values = "stock"',
+        )
+    return windows
 
 
 def _session(inputs: Inputs, ctx: Context, base: Path) -> Replay:

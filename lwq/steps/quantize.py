@@ -20,7 +20,7 @@ from lwq.gguf.types import UNQUANTIZED
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.record.record import FileFacts
-from lwq.record.values import CompensatedValues, KeptStock
+from lwq.record.values import BareExperts, CompensatedValues, KeptStock
 from lwq.steps.step import Context, Made, Origin, file_facts
 from lwq.store.files import need_space
 
@@ -94,18 +94,21 @@ def _compensated(inputs: Inputs, ctx: Context, base: GgufHeader, output: Path) -
     assert inputs.grams
     ggml = Ggml(load_bindings(ctx.toolchain).llama_cpp._lib)
     values, written = ctx.compensated_by(inputs.grams, ggml, base), read_header(output)
-    changed, kept = [], []
+    kept, bare, n_changed = [], [], 0
     for i, tensor in enumerate(written.tensors):
         ctx.progress(i, len(written.tensors))
         if len(tensor.ne) < 2 or tensor.ggml_type in UNQUANTIZED:
             continue
         data = values.stored(tensor.name, tensor.ggml_type)
+        verdict = values.verdict(tensor.name, tensor.ggml_type)
         if data is None:
-            kept.append(KeptStock(tensor=tensor.name, why=values.verdict(tensor.name, tensor.ggml_type).kept))
+            kept.append(KeptStock(tensor=tensor.name, why=verdict.kept))
             continue
         overwrite(written, tensor.name, data)
-        changed.append(tensor.name)
-    return CompensatedValues(n_tensors=len(changed), kept=tuple(kept))
+        n_changed += 1
+        if verdict.without_tokens:
+            bare.append(BareExperts(tensor=tensor.name, experts=tuple(verdict.without_tokens)))
+    return CompensatedValues(n_tensors=n_changed, kept=tuple(kept), without_tokens=tuple(bare))
 
 
 def own_metadata(inputs: Inputs, ctx: Context, base: Made, allocation: Allocation) -> dict[str, str]:

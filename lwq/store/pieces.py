@@ -31,10 +31,13 @@ class Pieces:
 
     def get(self, key: str, measure: Callable[[], Any]) -> Any:
         """The piece of that key, measured and kept if it is new."""
-        if key not in self.by_key:
-            self.by_key[key] = value = json.loads(json.dumps(measure(), allow_nan=False))
-            self._append(key, value)
-        return self.by_key[key]
+        return self.by_key[key] if key in self.by_key else self.again(key, measure)
+
+    def again(self, key: str, measure: Callable[[], Any]) -> Any:
+        """The piece of that key, measured whatever was kept of it: the last line of a key counts."""
+        self.by_key[key] = value = json.loads(json.dumps(measure(), allow_nan=False))
+        self._append(key, value)
+        return value
 
     def _append(self, key: str, value: Any) -> None:
         line = json.dumps([key, value], separators=(",", ":")).encode()

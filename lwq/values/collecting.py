@@ -128,7 +128,7 @@ class Collector:
             then: the segment that comes next; empty at the end.
         """
         sums = {place.name: _Gathering() for place in segment}
-        to = self._boundary_before(then)
+        to = self._boundary_before(then) if self._is_behind_a_boundary(segment) else None
         with one_blas_thread(), ThreadPoolExecutor(self.session.n_threads) as pool:
             for w in range(len(self.windows)):
                 caught = self._caught(w, segment, to)
@@ -150,6 +150,12 @@ class Collector:
             else:
                 sums.held.setdefault(expert, []).append(values[:: max(1, len(values) // N_HELD)][:N_HELD].copy())
 
+    def _is_behind_a_boundary(self, segment: Segment) -> bool:
+        """Whether a window can be taken up from a boundary; else llama.cpp computes it whole."""
+        assert self.session.graph
+        ends = self.session.graph.boundaries
+        return bool(ends) and ends[min(ends)].index < min(min(p.indices) for p in segment)
+
     def _boundary_before(self, segment: Segment) -> int | None:
         """The last layer whose end lies before a segment, and behind where the windows stand now."""
         assert self.session.graph
@@ -165,8 +171,7 @@ class Collector:
         session, caught = self.session, {}
         assert session.graph
         ends = session.graph.boundaries
-        first = min(min(p.indices) for p in segment)
-        if not ends or ends[min(ends)].index >= first:
+        if not self._is_behind_a_boundary(segment):
             wanted = {a for place in segment for a in place.source.addresses}
             session.observe(self.windows[w], wanted, lambda a, data: caught.update({a: data}))
             return caught

@@ -6,7 +6,7 @@ A tensor keeps its stock values where compensated ones do not lower the error of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from lwq.metrics.arrays import Bytes, Floats
 from lwq.store.files import write_atomic
 from lwq.store.pieces import Pieces
 from lwq.values.blas import one_blas_thread
-from lwq.values.compensation import Compensation
+from lwq.values.compensation import Compensation, GramError
 from lwq.values.grams import Gathered, Grams
 
 N_JUDGED_ROWS: Final = 256
@@ -42,6 +42,8 @@ class Judged:
     """Why it keeps its stock values; empty where it does not."""
     sha256: str
     """Of its bytes with compensated values."""
+    without_tokens: tuple[int, ...] = ()
+    """Experts that no token reached, which have stock values all the same."""
 
 
 class Compensated:
@@ -76,15 +78,16 @@ class Compensated:
             return None
         path = self._path(name, ggml_type)
         data = path.read_bytes() if path.exists() else b""
-        if hashlib.sha256(data).hexdigest() != verdict.sha256:
-            data = self._bytes(name, ggml_type).tobytes()
-            write_atomic(path, data)
+        if hashlib.sha256(data).hexdigest() != verdict.sha256:  # lost, harmed, or other libraries round otherwise
+            if Judged(**self._verdicts.again(*self._judgement(name, ggml_type))).kept:
+                return None
+            data = path.read_bytes()
         row_bytes = tensor_bytes(self.header.find(name)[1].ne[:1], ggml_type)
         return np.frombuffer(data, np.uint8).reshape(-1, row_bytes)
 
     def verdict(self, name: str, ggml_type: str) -> Judged:
         """What becomes of a tensor in a type; made now if it was not before."""
-        return Judged(**self._verdicts.get(f"{name}/{ggml_type}", partial(self._judged, name, ggml_type)))
+        return Judged(**self._verdicts.get(*self._judgement(name, ggml_type)))
 
     def ratios(self, name: str, types: Iterable[str]) -> dict[str, float]:
         """Type → error with compensated values ÷ error with stock values, on sampled rows and held-out tokens.
@@ -103,26 +106,34 @@ class Compensated:
     def _path(self, name: str, ggml_type: str) -> Path:
         return self.folder / f"{name}.{ggml_type}"
 
+    def _judgement(self, name: str, ggml_type: str) -> tuple[str, Callable[[], dict[str, Any]]]:
+        """The key under which it is kept, and what makes it."""
+        return f"{name}/{ggml_type}", partial(self._judged, name, ggml_type)
+
     def _judged(self, name: str, ggml_type: str) -> dict[str, Any]:
         unknown = {"error": 0.0, "stock_error": 0.0, "sha256": ""}
         if name not in self.grams:
-            return {**unknown, "kept": "nothing is multiplied by it"}
+            return {**unknown, "kept": "no multiplication by it was seen"}
         try:
             data = self._bytes(name, ggml_type)
-        except ValueError as why:
+        except GramError as why:
             return {**unknown, "kept": str(why)}
         raw = raw_tensor(self.header, name)
-        errors, stock_errors = [], []
-        for expert, rows, held in self._sampled(name, raw, N_JUDGED_ROWS):
-            w = row_values(self.header, raw, rows, name)
-            errors.append(_errors(w, self.ggml.dequantize(data[rows], ggml_type, raw.ne[0]), held))
-            stock_errors.append(self._stock_errors(name, w, expert, ggml_type, held))
-        error, stock_error = (float(np.concatenate(e).mean()) if e else 0.0 for e in (errors, stock_errors))
+        errors, stock_errors = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
+        with one_blas_thread():
+            for expert, rows, held in self._sampled(name, raw, N_JUDGED_ROWS):
+                w = row_values(self.header, raw, rows, name)
+                errors.append(_errors(w, self.ggml.dequantize(data[rows], ggml_type, raw.ne[0]), held))
+                stock_errors.append(self._stock_errors(name, w, expert, ggml_type, held))
+        error, stock_error = _mean(np.concatenate(errors)), _mean(np.concatenate(stock_errors))
+        if error is None or stock_error is None:
+            return {**unknown, "kept": "no held-out token tells its errors"}
         if not error < stock_error:
             return {"error": error, "stock_error": stock_error, "kept": "no better on held-out tokens", "sha256": ""}
         write_atomic(self._path(name, ggml_type), data.tobytes())
-        digest = hashlib.sha256(data.tobytes()).hexdigest()
-        return {"error": error, "stock_error": stock_error, "kept": "", "sha256": digest}
+        digest, reached = hashlib.sha256(data.tobytes()).hexdigest(), self._gathered(name).grams
+        bare = [e for e in range(len(raw.data) // raw.ne[1]) if e not in reached]
+        return {"error": error, "stock_error": stock_error, "kept": "", "sha256": digest, "without_tokens": bare}
 
     def _ratio(self, name: str, ggml_type: str) -> float:
         if name not in self.grams or ggml_type in (*UNQUANTIZED, "q8_0"):
@@ -132,17 +143,18 @@ class Compensated:
             w = row_values(self.header, raw, rows, name)
             try:
                 data = self._compensation(name, expert).quantized(w, ggml_type)
-            except ValueError:
+            except GramError:
                 return 1.0
-            error = _errors(w, self.ggml.dequantize(data, ggml_type, raw.ne[0]), held).mean()
-            stock_error = self._stock_errors(name, w, expert, ggml_type, held).mean()
-            return float(min(1.0, error / stock_error)) if stock_error > 0 else 1.0
+            error = _mean(_errors(w, self.ggml.dequantize(data, ggml_type, raw.ne[0]), held))
+            stock_error = _mean(self._stock_errors(name, w, expert, ggml_type, held))
+            return min(1.0, error / stock_error) if error is not None and stock_error else 1.0
         return 1.0
 
     def _sampled(self, name: str, raw: RawTensor, n_rows: int) -> Iterator[tuple[int, slice, Floats]]:
         """(expert, rows at equal distances, held-out tokens), the expert that has most of these first."""
         n, place = raw.ne[1], self._gathered(name)
-        for expert in sorted(place.held, key=lambda e: (-len(place.held[e]), e)):
+        reached = (e for e in place.held if e in place.grams)
+        for expert in sorted(reached, key=lambda e: (-len(place.held[e]), e)):
             yield expert, slice(expert * n, (expert + 1) * n, -(-n // n_rows)), place.held[expert]
 
     def _stock(self, name: str, rows: Floats, expert: int, ggml_type: str) -> Bytes:
@@ -160,7 +172,7 @@ class Compensated:
         """All rows, each matrix by its own Gram matrix; what no token reached has its stock values.
 
         Raises:
-            ValueError: a Gram matrix that is of no use.
+            GramError: a Gram matrix that is of no use.
         """
         raw, grams = raw_tensor(self.header, name), self._gathered(name).grams
         out = np.empty((len(raw.data), tensor_bytes(raw.ne[:1], ggml_type)), np.uint8)
@@ -180,13 +192,13 @@ class Compensated:
             return self._place[1]
 
     def _compensation(self, name: str, expert: int) -> Compensation:
-        """Raises ValueError for a Gram matrix that is of no use."""
+        """Raises GramError for a Gram matrix that is of no use."""
         key = (self.grams.place(name), expert)
         with self._making:
             if self._made is None or self._made[0] != key:
                 gram = self._gathered(name).grams[expert]
                 if not np.isfinite(gram.diagonal).all() or not gram.diagonal.any():
-                    raise ValueError("what enters it is not finite, or nothing")
+                    raise GramError("what enters it is not finite, or nothing")
                 self._made = (key, Compensation(self.ggml, gram.conditioned(), gram.diagonal, self.n_threads))
             return self._made[1]
 
@@ -197,3 +209,8 @@ def _errors(w: Floats, q: Floats, held: Floats) -> Floats:
     error = ((held @ (q - w).T).astype(np.float64) ** 2).sum(axis=1)
     counted = energy > 1e-9 * energy.max(initial=0.0)
     return np.asarray(error[counted] / energy[counted], np.float32)
+
+
+def _mean(errors: Floats) -> float | None:
+    mean = float(errors.mean()) if len(errors) else np.nan
+    return mean if np.isfinite(mean) else None

@@ -25,6 +25,10 @@ _ROWS: Final = 128
 """Rows that are worked on together: fixed, so that bytes do not depend on the number of threads."""
 
 
+class GramError(ValueError):
+    """A Gram matrix that nothing can be fitted by."""
+
+
 class Compensation:
     """Quantizes rows that are multiplied by what one Gram matrix describes.
 
@@ -33,7 +37,7 @@ class Compensation:
         importance: mean squares by channel, for the scales that ggml chooses.
 
     Raises:
-        ValueError: a matrix that is not positive.
+        GramError: a matrix that is not positive.
     """
 
     def __init__(self, ggml: Ggml, gram: Floats, importance: Floats, n_threads: int) -> None:
@@ -108,7 +112,7 @@ def _factor(gram: Floats) -> Floats:
     """The upper triangular C with H = C Cᵀ; dead channels stand for themselves.
 
     Raises:
-        ValueError: no such matrix.
+        GramError: no such matrix.
     """
     from scipy.linalg import LinAlgError, cholesky
 
@@ -119,5 +123,5 @@ def _factor(gram: Floats) -> Floats:
     try:  # symmetric, so that its transpose is the matrix in the order in which LAPACK can work in place
         lower = cholesky(flipped.T, lower=True, overwrite_a=True, check_finite=True)
     except (LinAlgError, ValueError) as error:
-        raise ValueError(f"the Gram matrix has no factor: {error}") from error
+        raise GramError(f"the Gram matrix has no factor: {error}") from error
     return np.ascontiguousarray(lower[::-1, ::-1])

@@ -23,6 +23,11 @@ def _digest() -> str:
     return hashlib.sha256(texts + numba.__version__.encode()).hexdigest()[:16]
 
 
+def earlier() -> list[Path]:
+    """Folders of what other versions compiled."""
+    return [path for path in home().glob("compiled/*") if path.is_dir() and path.name != _digest()]
+
+
 vars(config)["CACHE_DIR"] = str(home() / "compiled" / _digest())
 compiled: Final = numba.njit(cache=True, nogil=True, error_model="numpy")
 """Nothing is reordered or fused, so that results depend on nothing but the arguments."""

@@ -38,8 +38,8 @@ def test_a_file_says_how_many_tensors_hold_which_values_and_what_stock_values_co
     (told,) = files(sample_record())
     assert told == (
         "**Q4_K_M-by-hand.** Values: compensated in 205 of 211 tensors; stock in 6: no better on held-out tokens (5)"
-        " and nothing is multiplied by it (1). With stock values, same types and bytes, KLD 0.035914 ±0.001013 nats:"
-        " `llama-quantize --tensor-type-file SmolLM2-135M-Instruct-Q4_K_M-by-hand.tensor_types.txt"
+        " and no multiplication by it was seen (1). With stock values, same types and bytes, KLD 0.035914 ±0.001013"
+        " nats: `llama-quantize --tensor-type-file SmolLM2-135M-Instruct-Q4_K_M-by-hand.tensor_types.txt"
         " SmolLM2-135M-Instruct-F16.gguf SmolLM2-135M-Instruct-Q4_K_M-by-hand-stock-values.gguf 2`."
     )
 

@@ -194,6 +194,23 @@ def test_any_number_of_passes_finds_the_same_to_the_last_bit(model: Model, monke
         assert_same(collected(model.session, model.windows), model.found)
 
 
+@pytest.mark.parametrize("n_lost", [1, 2, 3])
+def test_parts_before_the_first_boundary_are_computed_whole(
+    n_lost: int, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on devices, where early boundaries are not sound."""
+
+    def write(path: Path) -> Path:
+        return write_tiny_llama(path, n_layer=6)
+
+    with model_of(write, toolchain, tmp_path) as found:
+        ends = found.session.graph.boundaries
+        for layer in sorted(ends)[:n_lost]:
+            del ends[layer]
+        monkeypatch.setattr(collecting, "MATRIX_BYTES", 1)
+        assert_same(collected(found.session, found.windows), found.found)
+
+
 def test_each_head_of_a_tensor_with_a_matrix_for_each_has_its_own(toolchain: Toolchain, tmp_path: Path) -> None:
     """What enters ``attn_k_b`` is a view of ``q`` that leaves out what is rotated."""
     with model_of(write_tiny_deepseek2, toolchain, tmp_path) as found:

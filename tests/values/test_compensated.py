@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_unquantized_types_keep_their_values(ggml: Ggml, header, tmp_path: Path)
 def test_tensor_of_which_nothing_was_collected_keeps_its_values(ggml: Ggml, header, tmp_path: Path) -> None:
     values = opened(ggml, header, tmp_path, {NAME: alike(0)})
     assert values.stored(OTHER, "q4_K") is None
-    assert values.verdict(OTHER, "q4_K").kept == "nothing is multiplied by it"
+    assert values.verdict(OTHER, "q4_K").kept == "no multiplication by it was seen"
     assert values.ratios(OTHER, ["q4_K"]) == {"q4_K": 1.0}
 
 
@@ -153,6 +154,34 @@ def test_kept_file_that_was_harmed_is_made_again(harm: str, ggml: Ggml, header, 
     again = opened(ggml, header, tmp_path, places).stored(NAME, "q4_K")
     assert np.array_equal(again, first)
     assert path.read_bytes() == whole
+
+
+def test_tensor_that_other_libraries_round_otherwise_is_judged_anew(ggml: Ggml, header, tmp_path: Path) -> None:
+    """And once: what they made is found again."""
+    places = {NAME: alike(0)}
+    first = opened(ggml, header, tmp_path, places).stored(NAME, "q4_K")
+    path, verdicts = tmp_path / "values" / f"{NAME}.q4_K", tmp_path / "values" / "verdicts.jsonl"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    verdicts.write_text(verdicts.read_text().replace(digest, "0" * 64))
+    path.unlink()
+    again = opened(ggml, header, tmp_path, places)
+    assert np.array_equal(again.stored(NAME, "q4_K"), first)
+    n_lines, reopened = len(verdicts.read_text()), opened(ggml, header, tmp_path, places)
+    assert np.array_equal(reopened.stored(NAME, "q4_K"), first)
+    assert reopened.verdict(NAME, "q4_K").sha256 == digest
+    assert len(verdicts.read_text()) == n_lines
+
+
+@pytest.mark.parametrize("held", [0.0, np.nan])
+def test_tensor_of_which_no_held_out_token_tells_keeps_its_stock_values(
+    held: float, ggml: Ggml, header, tmp_path: Path
+) -> None:
+    place = alike(0)
+    place.held[0][:] = held
+    values = opened(ggml, header, tmp_path, {NAME: place})
+    assert values.stored(NAME, "q4_K") is None
+    assert "no held-out token" in values.verdict(NAME, "q4_K").kept
+    assert values.ratios(NAME, ["q4_K", "iq2_s"]) == {"q4_K": 1.0, "iq2_s": 1.0}
 
 
 def test_verdicts_and_files_are_found_again(ggml: Ggml, header, tmp_path: Path, monkeypatch) -> None:
@@ -199,6 +228,7 @@ def test_experts_have_their_own_matrices_and_those_without_tokens_stock_bytes(gg
             assert not np.array_equal(ours, stock(ggml, w[e], "q4_K", gram.diagonal))
         else:
             assert np.array_equal(ours, stock(ggml, w[e], "q4_K", np.ones(N, np.float32)))
+    assert list(values.verdict(EXPERTS, "q4_K").without_tokens) == [e for e in range(N_EXPERT) if e not in reached]
 
 
 def test_one_expert_of_no_use_keeps_the_stock_values_of_all(ggml: Ggml, moe, tmp_path: Path) -> None:
@@ -212,7 +242,7 @@ def test_one_expert_of_no_use_keeps_the_stock_values_of_all(ggml: Ggml, moe, tmp
 
 def test_expert_that_only_held_out_tokens_reached_is_no_obstacle(ggml: Ggml, moe, tmp_path: Path) -> None:
     place = alike(0, 3)
-    held = {**place.held, 1: tokens_of(1, 9)[1]}
+    held = {**place.held, 1: np.concatenate([tokens_of(1, seed)[1] for seed in (9, 10)])}  # most of all
     values = opened(ggml, moe, tmp_path, {EXPERTS: Gathered(grams=place.grams, held=held)})
     assert values.stored(EXPERTS, "q4_K") is not None
     values.importance = {}

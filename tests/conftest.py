@@ -18,10 +18,12 @@ from lwq.llama.devices import RPC
 from lwq.llama.toolchain import REMOTE, RPC_SERVER, Toolchain, find, find_for, home
 from lwq.plan import execution
 from lwq.plan.child import here
+from lwq.values.compiled import current
 
 settings.register_profile("lwq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lwq")  # how busy a machine is fails no test
 REAL_HOME = home()
+COMPILED = current()
 REGISTERED = ("git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi")
 
 
@@ -117,9 +119,10 @@ def _wait_for(port: int) -> None:
 def tools_home(guarded: Path, toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This test's home, which has the real toolchain and compiled loops; tiny models run fastest on one thread."""
     monkeypatch.setenv("LWQ_THREADS", "1")
-    (REAL_HOME / "compiled").mkdir(exist_ok=True)
-    for name in ("toolchains", "compiled"):
-        (guarded / name).symlink_to(REAL_HOME / name)
+    (guarded / "toolchains").symlink_to(REAL_HOME / "toolchains")
+    COMPILED.mkdir(parents=True, exist_ok=True)
+    (guarded / "compiled").mkdir()
+    (guarded / "compiled" / COMPILED.name).symlink_to(COMPILED)
     return guarded
 
 

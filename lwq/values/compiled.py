@@ -23,11 +23,16 @@ def _digest() -> str:
     return hashlib.sha256(texts + numba.__version__.encode()).hexdigest()[:16]
 
 
+def current() -> Path:
+    """The folder of what these sources are compiled to."""
+    return home() / "compiled" / _digest()
+
+
 def earlier() -> list[Path]:
     """Folders of what other versions compiled."""
-    return [path for path in home().glob("compiled/*") if path.is_dir() and path.name != _digest()]
+    return [path for path in current().parent.glob("*") if path.is_dir() and path != current()]
 
 
-vars(config)["CACHE_DIR"] = str(home() / "compiled" / _digest())
+vars(config)["CACHE_DIR"] = str(current())
 compiled: Final = numba.njit(cache=True, nogil=True, error_model="numpy")
 """Nothing is reordered or fused, so that results depend on nothing but the arguments."""

@@ -13,6 +13,7 @@ import pytest
 
 from lwq.gguf.header import read_header
 from lwq.gguf.rewrite import rewrite_gguf
+from lwq.values.compiled import current
 from tests.run_tiny import RECIPE, write_inputs
 from tests.tiny_models import write_split_llama, write_tiny_gemma3
 
@@ -41,7 +42,7 @@ def folder(tmp_path: Path, tools_home: Path) -> Path:
     return tmp_path
 
 
-def test_run_then_look_at_what_it_made(folder: Path) -> None:
+def test_run_then_look_at_what_it_made(folder: Path, tools_home: Path) -> None:
     said = lwq("run", "tiny.toml", cwd=folder)
     assert said.code == 0
     assert said.out == "card: reports/tiny/README.md\n"
@@ -62,6 +63,10 @@ def test_run_then_look_at_what_it_made(folder: Path) -> None:
     assert lwq("why", "quantize", "tiny.toml", cwd=folder).out.count("nothing changed") == 3
     assert "steps," in lwq("cache", "list", cwd=folder).out
     assert "0 entries" in lwq("cache", "gc", cwd=folder).out
+    earlier = tools_home / "compiled" / "0123456789abcdef"
+    earlier.mkdir()
+    assert lwq("cache", "gc", "--yes", cwd=folder).out.splitlines()[0] == f"compiled/{earlier.name}"
+    assert [p.name for p in earlier.parent.iterdir()] == [current().name]
 
 
 def test_plan_before_anything_ran_tells_sizes_and_runs_nothing(folder: Path, tools_home: Path) -> None:

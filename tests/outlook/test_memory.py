@@ -12,7 +12,7 @@ from lwq.gguf.header import read_header
 from lwq.llama.devices import CPU, Device
 from lwq.outlook.memory import Footprint, padded, windows_of
 from lwq.outlook.shape import ModelShape
-from tests.tiny_models import write_tiny_deci, write_tiny_llama, write_tiny_moe
+from tests.tiny_models import N_EXPERT, write_tiny_deci, write_tiny_llama, write_tiny_moe
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -54,6 +54,18 @@ def test_sizes_of_a_shape_are_those_of_its_tensors(shapes: Path) -> None:
     assert shape.kv_bytes == 32 * 8 * (128 + 128) * 2
     assert shape.largest == 4096 * 128256
     assert shape.end_values == 4096 * 4096 + 14336 * 4096
+
+
+def test_gram_matrices_are_summed_by_place_and_all_experts_of_one_together(shapes: Path, tmp_path: Path) -> None:
+    """Sums are 4 bytes for each pair of channels, what is kept of them 2."""
+    model = footprint(shapes / "llama-8b.gguf")
+    assert sum(n == 14336 for n, _ in model.shape.gathered) == 32
+    assert model.summed(2 * GIB) == 3 * GIB
+    assert model.summed(1) == 14336**2 * 4 * 3 // 2
+    assert 4 * 4 * 14336**2 < model.compensated() < 6 * GIB
+    moe = footprint(write_tiny_moe(tmp_path / "moe.gguf"))
+    wide = max(n for n, k in moe.shape.gathered if k > 1)
+    assert moe.summed(1) == N_EXPERT * wide**2 * 4 * 3 // 2
 
 
 def test_heads_that_differ_by_layer_and_experts_are_counted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lwq.record.command import Command
 from lwq.record.record import Record, Row
-from lwq.record.values import CompensatedValues, KeptStock
+from lwq.record.values import BareExperts, CompensatedValues, KeptStock
 from lwq.report.card import card, page
 from lwq.report.commands import file_blocks
 from lwq.report.public import publishable
@@ -55,6 +55,12 @@ def test_tensors_with_stock_values_are_counted_by_reason(kept: tuple[str, ...], 
     values = CompensatedValues(n_tensors=3, kept=tuple(KeptStock(tensor=f"t{i}", why=w) for i, w in enumerate(kept)))
     (sentence,) = files(with_row(compensated=values, twin=None))
     assert sentence.endswith(told)
+
+
+def test_experts_that_no_token_reached_are_counted() -> None:
+    bare = tuple(BareExperts(tensor=f"blk.{i}.ffn_up_exps.weight", experts=(1, i)) for i in (2, 3, 5))
+    (sentence,) = files(with_row(compensated=CompensatedValues(n_tensors=9, kept=(), without_tokens=bare), twin=None))
+    assert sentence.endswith("in 9 of 9 tensors (but for 6 experts in 3 of them, which no token reached).")
 
 
 def test_the_table_has_a_line_for_each_twin_with_the_ratio() -> None:

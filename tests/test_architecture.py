@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -196,3 +199,15 @@ def test_the_page_names_every_module() -> None:
         if "." in name:
             have.setdefault(room(name), set()).add(name.split(".")[1])
     assert told == have
+
+
+def test_no_benchmark_has_the_name_of_what_a_package_imports() -> None:
+    """A script's own folder comes first, so ``benchmarks/coverage.py`` was what Numba took for the package coverage."""
+    imported = (
+        "import json, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import gguf, jinja2, matplotlib.pyplot, numba, pydantic, scipy.linalg, scipy.optimize\n"
+        "print(json.dumps([m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)]))"
+    )
+    folder = str(ROOT / "benchmarks")
+    run = subprocess.run((sys.executable, "-c", imported, folder), capture_output=True, text=True, check=True)
+    assert not [path for path in json.loads(run.stdout) if path.startswith(folder)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -194,13 +195,27 @@ def human_bytes(n_bytes: int) -> str:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A free name in the same folder; nothing is left under it."""
+    """A free name in the same folder; nothing is left under it, nor of what killed processes wrote for this path."""
+    for left in path.parent.glob(f".{glob.escape(path.name[:100])}.*-*.tmp"):
+        pid = left.name.split(".")[-2].partition("-")[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            left.unlink(missing_ok=True)
     temporary = path.parent / f".{path.name[:100]}.{os.getpid()}-{time.monotonic_ns()}.tmp"
     try:
         yield temporary
     finally:  # also after a rename onto a hard link of itself, which leaves the old name in place
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

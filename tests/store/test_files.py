@@ -52,6 +52,39 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_what_a_killed_process_left_goes_with_the_next_write_of_the_same_file(tmp_path: Path) -> None:
+    path, other = tmp_path / "a[1].txt", tmp_path / "b.txt"
+    write = (
+        "import sys; from contextlib import ExitStack; from pathlib import Path\n"
+        "from lwq.store.files import replacing\n"
+        "with ExitStack() as open_files:\n"
+        "    for name in sys.argv[1:]: open_files.enter_context(replacing(Path(name))).write(b'half')\n"
+        "    print('begun', flush=True); sys.stdin.read()"
+    )
+
+    def begun() -> subprocess.Popen[bytes]:
+        writer = subprocess.Popen(
+            (sys.executable, "-c", write, str(path), str(other)),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"begun\n"
+        return writer
+
+    killed = begun()
+    killed.kill()
+    killed.communicate()
+    at_work = begun()
+    try:
+        assert len(list(tmp_path.iterdir())) == 2
+        files.write_atomic(path, b"whole")
+        assert len(list(tmp_path.glob(".a*.tmp"))) == 1
+        assert len(list(tmp_path.glob(".b*.tmp"))) == 1
+    finally:
+        at_work.communicate(b"")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {path.name: b"half", other.name: b"half"}
+
+
 def test_json_bytes_depend_on_the_value_only(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     files.write_json(one, {"b": [1, 2.5, None], "a": "ü"})

@@ -33,7 +33,7 @@ def main() -> None:
     ppl = [share("ppl", n, options.runs, ppl_run) for n in N_WINDOWS]
     average = [share("average", n, options.runs, average_run) for n in N_ITEMS]
     figures = (f"{name}={np.mean(shares):.3f}" for name, shares in (("kld", kld), ("ppl", ppl), ("average", average)))
-    print("coverage: " + " ".join(figures))
+    print("interval_coverage: " + " ".join(figures))
 
 
 def share(name: str, n: int, n_runs: int, run: Callable[[int, np.random.Generator], bool]) -> float:

@@ -16,6 +16,7 @@ from lwq.bits.estimates import N_PROBED
 from lwq.layers.healing import method_of
 from lwq.layers.mending import RIDGES
 from lwq.outlook.outlook import Outlook
+from lwq.outlook.shape import ModelShape
 from lwq.plan.plan import AnyStep
 from lwq.steps import (
     baseline,
@@ -37,6 +38,7 @@ from lwq.steps import (
 )
 from lwq.steps.step import Made
 from lwq.values.compensated import N_SAMPLED_ROWS
+from lwq.values.compensation import N_PASSES
 
 _TAIL: Final = 0.55
 """Share of a pass that a change of one tensor makes necessary, on average."""
@@ -133,17 +135,24 @@ def _grams(i: grams.Inputs, o: Outlook, _: AnyStep) -> Effort:
     n_tokens, shape = i.n_ctx * (i.n_windows + grams.N_HELD_WINDOWS), o.shape
     squares = sum(n**2 for n, _ in shape.gathered) / 2
     sampled = sum(t.ne[0] for t in shape.matrices) * N_SAMPLED_ROWS * len(i.types)
-    return Effort(passed=n_tokens * (shape.n_params + squares), quantized=float(_COMPENSATED * sampled))
+    return Effort(passed=n_tokens * (shape.n_params + squares)) + _compensated(sampled, shape)
+
+
+def _compensated(n_weights: float, shape: ModelShape) -> Effort:
+    """Rows meet their whole Gram matrix in each pass; the factor of one takes n³ ÷ 6 multiplications."""
+    weights = sum(t.n_elements for t in shape.matrices) or 1
+    width = sum(t.n_elements * t.ne[0] for t in shape.matrices) / weights
+    factors = sum(n_matrices * n**3 for n, n_matrices in shape.gathered) / 6
+    return Effort(passed=n_weights * width * (N_PASSES + 1) + factors, quantized=_COMPENSATED * n_weights)
 
 
 def _search(i: search.Inputs, o: Outlook, _: AnyStep) -> Effort:
     mixes = 1 + len(EXPONENTS) + len(i.rivals)
     probes = _TAIL * N_PROBES * N_PROBE_WINDOWS * i.probe_n_ctx
     raced = i.n_ctx * i.n_windows * (1 + mixes + _TAIL * 2 * N_SWAPS)
-    quantized = float(o.shape.n_params * mixes)
-    if i.grams:  # most tensors have the same type in several of the mixes
-        quantized += 1.5 * _COMPENSATED * o.shape.n_params
-    return Effort(passed=o.shape.n_params * (probes + raced), quantized=quantized)
+    stock = Effort(passed=o.shape.n_params * (probes + raced), quantized=float(o.shape.n_params * mixes))
+    # most tensors have the same type in several of the mixes
+    return stock + _compensated(1.5 * o.shape.n_params, o.shape) if i.grams else stock
 
 
 def _prune(i: prune.Inputs, o: Outlook, _: AnyStep) -> Effort:
@@ -190,8 +199,8 @@ def _pace(_: pace.Inputs, o: Outlook, step: AnyStep) -> Effort:
 
 def _quantize(i: quantize.Inputs, o: Outlook, step: AnyStep) -> Effort:
     searched = i.completed is not None  # then nearly all tensors are there already
-    more = _COMPENSATED * o.shape.n_params if i.grams and not searched else 0.0
-    return Effort(quantized=o.shape.n_params + more, written=o.target(step).file_bytes)
+    stock = Effort(quantized=float(o.shape.n_params), written=o.target(step).file_bytes)
+    return stock + _compensated(o.shape.n_params, o.shape) if i.grams and not searched else stock
 
 
 _EFFORTS: Final[dict[str, Callable[[Any, Outlook, AnyStep], Effort]]] = {

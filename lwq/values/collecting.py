@@ -80,7 +80,7 @@ def _n_experts(session: Replay, name: str) -> int:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Gathering:
+class Gathering:
     """Of one place: Σ x xᵀ by expert, and held tokens."""
 
     totals: dict[int, Floats] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Collector:
         Args:
             then: the segment that comes next; empty at the end.
         """
-        sums = {place.name: _Gathering() for place in segment}
+        sums = {place.name: Gathering() for place in segment}
         to = self._boundary_before(then) if self._is_behind_a_boundary(segment) else None
         with one_blas_thread(), ThreadPoolExecutor(self.session.n_threads) as pool:
             for w in range(len(self.windows)):
@@ -139,7 +139,7 @@ class Collector:
         return {name: each.gathered() for name, each in sums.items()}
 
     def _add(
-        self, sums: _Gathering, place: Inlet, caught: Mapping[int, Bytes], w: int, pool: ThreadPoolExecutor
+        self, sums: Gathering, place: Inlet, caught: Mapping[int, Bytes], w: int, pool: ThreadPoolExecutor
     ) -> None:
         n_tokens = {a: max(1, self.session.ggml.shape(a)[-1]) for a in place.source.addresses}
         rows = {a: [caught[a].reshape(n_tokens[a], -1)] for a in place.source.addresses}

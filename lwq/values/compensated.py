@@ -24,7 +24,8 @@ from lwq.metrics.arrays import Bytes, Floats
 from lwq.store.files import write_atomic
 from lwq.store.pieces import Pieces
 from lwq.values.blas import one_blas_thread
-from lwq.values.compensation import Compensation, GramError
+from lwq.values.compensation import Compensation
+from lwq.values.factor import GramError
 from lwq.values.grams import Gathered, Grams
 
 N_JUDGED_ROWS: Final = 256

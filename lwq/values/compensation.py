@@ -17,16 +17,13 @@ import numpy as np
 from lwq.engine.ggml import Ggml
 from lwq.metrics.arrays import Bytes, Floats
 from lwq.values.blas import one_blas_thread
+from lwq.values.factor import upper_factor
 from lwq.values.forms import TypeForm, form_of
 
 N_PASSES: Final = 4
 _COLUMNS: Final = 256
 _ROWS: Final = 128
 """Rows that are worked on together: fixed, so that bytes do not depend on the number of threads."""
-
-
-class GramError(ValueError):
-    """A Gram matrix that nothing can be fitted by."""
 
 
 class Compensation:
@@ -45,7 +42,7 @@ class Compensation:
         n = len(gram)
         self._slices = [slice(i, min(i + _COLUMNS, n)) for i in range(0, n, _COLUMNS)]
         with one_blas_thread():
-            factor = _factor(gram)
+            factor = upper_factor(gram, n_threads)
             self._whole = [gram[:, s] for s in self._slices]  # views: of a wide tensor, one such matrix is a GB
             self._own = [np.ascontiguousarray(gram[s, s]) for s in self._slices]
             self._past = [factor[: s.start, s] for s in self._slices]
@@ -106,22 +103,3 @@ class Compensation:
                 left[:, s] = w[:, s] - q
             if not moved:
                 return
-
-
-def _factor(gram: Floats) -> Floats:
-    """The upper triangular C with H = C Cᵀ; dead channels stand for themselves.
-
-    Raises:
-        GramError: no such matrix.
-    """
-    from scipy.linalg import LinAlgError, cholesky
-
-    diagonal = np.diagonal(gram)
-    living = np.where(diagonal > 0, diagonal, np.float32(1e-4) * diagonal.mean() or np.float32(1.0))
-    flipped = gram[::-1, ::-1].copy()
-    np.fill_diagonal(flipped, living[::-1])
-    try:  # symmetric, so that its transpose is the matrix in the order in which LAPACK can work in place
-        lower = cholesky(flipped.T, lower=True, overwrite_a=True, check_finite=True)
-    except (LinAlgError, ValueError) as error:
-        raise GramError(f"the Gram matrix has no factor: {error}") from error
-    return np.ascontiguousarray(lower[::-1, ::-1])

@@ -122,7 +122,9 @@ class Opponent:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--plus", action="store_true", help="score opponent+ too")
+    rivals = arguments.add_mutually_exclusive_group()
+    rivals.add_argument("--plus", action="store_true", help="score opponent+ too")
+    rivals.add_argument("--alone", action="store_true", help="score stock mixes and lwq's only, in half the time")
     arguments.add_argument("--ftypes", nargs="+", default=FTYPES, choices=FTYPES)
     options = arguments.parse_args()
     ftypes = tuple(options.ftypes)
@@ -131,13 +133,14 @@ def main() -> None:
     print(f"one size from nothing: {cold:.1f} min; the slowest further size {further:.0f} s")
     with Engine(find(), searched.base, n_ctx=512, n_threads=options.threads) as engine:
         engine.set_windows(spread_over(engine.cut(searched.evaluation), options.windows))
-        compare(Arena(engine, searched, plus=options.plus), ftypes)
+        n_opponents = 0 if options.alone else 1 + options.plus
+        compare(Arena(engine, searched, n_opponents), ftypes)
 
 
 class Arena:
     """All mixes of a size on the same windows."""
 
-    def __init__(self, engine: Engine, searched: Searched, *, plus: bool) -> None:
+    def __init__(self, engine: Engine, searched: Searched, n_opponents: int) -> None:
         self.engine, self.searched = engine, searched
         self.targets = [t for t in searched.header.tensors if len(t.ne) > 1]
         self.names = [t.name for t in self.targets]
@@ -146,9 +149,9 @@ class Arena:
         self.bare = frozenset(n for n in self.names if n not in plain)
         used = {q for mix in searched.allocations.values() for n, q in mix.items() if n in self.names}
         types = tuple(sorted(used | {"q3_K"}))
-        asked = {"opponent": self.bare, **({"opponent+": frozenset[str]()} if plus else {})}
+        asked = (("opponent", self.bare), ("opponent+", frozenset[str]()))[:n_opponents]
         self.opponents = {
-            label: Opponent(self.mixer, searched.header, self.names, types, bare) for label, bare in asked.items()
+            label: Opponent(self.mixer, searched.header, self.names, types, bare) for label, bare in asked
         }
 
     def n_bytes(self, mix: Mapping[str, str]) -> int:
@@ -192,9 +195,10 @@ def compare(arena: Arena, ftypes: tuple[str, ...]) -> None:
         print(f"{f:<7} {used:7.2f} of {allowed:7.2f} MiB  {line}  lwq/stock {ratio:.3f}", end="  ")
         print(f"lwq-stock {gap.value:+.5f} ±{gap.stderr or 0:.5f}", flush=True)
     ratios = {f: k["lwq"] / k["stock"] for f, k in klds.items()}
-    against = geometric_mean([k["lwq"] / k["opponent"] for k in klds.values()])
     mean, worst, first = geometric_mean(ratios.values()), max(ratios.values()), ratios.get("Q3_K_S", math.nan)
-    print(f"allocation: geomean={mean:.3f} worst={worst:.3f} q3_k_s={first:.3f} vs_weight_error={against:.3f}")
+    against = [k["lwq"] / k["opponent"] for k in klds.values() if "opponent" in k]
+    end = f" vs_weight_error={geometric_mean(against):.3f}" if against else ""
+    print(f"allocation: geomean={mean:.3f} worst={worst:.3f} q3_k_s={first:.3f}{end}")
 
 
 def shown(scores: Scores) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lwq.report.card import card, page
+from lwq.report.card import card, details, page
 from lwq.report.ties import of_scores
 from tests import published_gemma
 from tests.published_rows import AVERAGES
@@ -14,9 +14,10 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def main() -> None:
-    """Writes card.md, page.html, published_rows.md and published_gemma.md."""
+    """Writes card.md, details.md, page.html, published_rows.md and published_gemma.md."""
     GOLDEN.mkdir(exist_ok=True)
     (GOLDEN / "card.md").write_text(card(sample_record()), encoding="utf-8")
+    (GOLDEN / "details.md").write_text(details(sample_record()), encoding="utf-8")
     (GOLDEN / "page.html").write_text(page(sample_record()), encoding="utf-8")
     (GOLDEN / "published_rows.md").write_text(of_scores(AVERAGES) + "\n", encoding="utf-8")
     gemma = of_scores(published_gemma.AVERAGES)

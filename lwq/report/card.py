@@ -11,6 +11,7 @@ from markupsafe import Markup
 from lwq.record.hub_terms import REPOSITORY
 from lwq.record.record import Record
 from lwq.report import (
+    choices,
     commands,
     detail_tables,
     intervals,
@@ -32,7 +33,7 @@ from lwq.report import (
 from lwq.report.figures import figure_texts
 from lwq.report.page import page_body
 from lwq.report.searches import allocations
-from lwq.report.tables import Table
+from lwq.report.tables import Column, Table
 
 
 def card(record: Record, *, figures: bool = True) -> str:
@@ -42,6 +43,20 @@ def card(record: Record, *, figures: bool = True) -> str:
 
 def card_body(record: Record, *, figures: bool = True) -> str:
     """The card without its front matter."""
+    return _rendered("card.md.j2", record, figures=figures)
+
+
+def details(record: Record, *, figures: bool = True) -> str:
+    """DETAILS.md: commands, distributions, how types and layers were chosen, statistics."""
+    return _rendered("details.md.j2", record, figures=figures)
+
+
+def _rendered(template: str, record: Record, *, figures: bool, before: str | None = None) -> str:
+    """A document.
+
+    Args:
+        before: what stands before it on the page, whose tables and figures it goes on counting; None beside the page.
+    """
     environment = Environment(
         loader=PackageLoader("lwq.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -56,9 +71,14 @@ def card_body(record: Record, *, figures: bool = True) -> str:
         "duration": numerals.duration,
         "count": numerals.count,
     }
-    text = environment.get_template("card.md.j2").render(
+    n_tables, n_figures = (len(re.findall(rf"^\*\*{kind} \d+\.", before or "", re.M)) for kind in ("Table", "Figure"))
+    text = environment.get_template(template).render(
         record=record,
+        on_page=before is not None,
+        n_tables=n_tables,
+        n_figures=n_figures,
         figures={f.name: f for f in figure_texts(record)} if figures else {},
+        choices=choices,
         tables=tables,
         details=detail_tables,
         remarks=remarks,
@@ -82,8 +102,9 @@ def card_body(record: Record, *, figures: bool = True) -> str:
 
 
 def page(record: Record, *, figures: bool = True) -> str:
-    """index.html: the same body as a page of its own, with no request to anywhere."""
-    body, contents = page_body(card_body(record, figures=figures))
+    """index.html: card and details as a page of its own, with no request to anywhere."""
+    first = _rendered("card.md.j2", record, figures=figures, before="")
+    body, contents = page_body(first + "\n" + _rendered("details.md.j2", record, figures=figures, before=first))
     environment = Environment(
         loader=PackageLoader("lwq.report"),
         undefined=StrictUndefined,
@@ -106,12 +127,15 @@ def table_rows(table: Table) -> str:
     rules = ["--:" if column.right else ":--" for column in table.columns]
     lines = [f"| {' | '.join(heads)} |", f"|{'|'.join(rules)}|"]
     for row in table.rows:
-        cells = (
-            markdown.code_cell(cell) if column.code and cell != "–" else markdown.plain(cell)
-            for cell, column in zip(row, table.columns, strict=True)
-        )
+        cells = (_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(text: str, column: Column) -> str:
+    if column.is_file:
+        return markdown.file_link(text)
+    return markdown.code_cell(text) if column.code and text != "–" else markdown.plain(text)
 
 
 def repository(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import quote
 
 _SPECIAL: Final = re.compile(r"[\\`*\[\]<>|~$&]")
 _LOOSE_UNDERSCORE: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -37,6 +38,11 @@ def code(text: str) -> str:
 def code_cell(text: str) -> str:
     """A code span for a table cell; plain text where Markdown readers disagree on the escaping."""
     return plain(text) if "\\|" in text or text.endswith("\\") else code(text).replace("|", "\\|")
+
+
+def file_link(name: str) -> str:
+    """A link to a file beside the document, under its name."""
+    return f"[{plain(name)}]({quote(name)})"
 
 
 def fence(text: str, language: str = "") -> str:

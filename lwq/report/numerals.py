@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -28,6 +29,21 @@ def percent(measured: Estimate, decimals: int) -> str:
     return _with_error(100 * measured.value, stderr, decimals)
 
 
+def rounded(measured: Estimate) -> str:
+    """``0.0328 ±0.0009``: to the first digit of the error that counts (two where that is 1); four without an error."""
+    if not measured.stderr:
+        return brief(measured.value) if measured.value else "0"
+    first = math.floor(math.log10(measured.stderr))
+    decimals = max(0, -first + (measured.stderr < 2 * 10**first))
+    return _with_error(measured.value, measured.stderr, decimals)
+
+
+def rounded_percent(measured: Estimate) -> str:
+    """A fraction in %, without the sign: ``95.2 ±0.5``."""
+    stderr = None if measured.stderr is None else 100 * measured.stderr
+    return rounded(Estimate(value=100 * measured.value, stderr=stderr, unit="%"))
+
+
 def count(n: int) -> str:
     """``134,515,008``."""
     return f"{n:,}"
@@ -48,6 +64,15 @@ def gib(n_bytes: Iterable[int]) -> tuple[str, ...]:
 def mib(n_bytes: int) -> str:
     """Bytes in MiB: ``98.73``, ``13,660.20``."""
     return f"{n_bytes / MIB:,.2f}"
+
+
+def hub_size(n_bytes: int) -> str:
+    """A size as Hugging Face shows it, in decimal units: ``105 MB``, ``4.92 GB``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        value = n_bytes / size
+        if value >= 0.9995:
+            return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+    return f"{n_bytes} B"
 
 
 def size_unit(n_bytes: Iterable[int]) -> tuple[str, int]:

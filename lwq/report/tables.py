@@ -18,6 +18,8 @@ class Column:
     title: str
     right: bool = True
     code: bool = False
+    is_file: bool = False
+    """Cells are names of files beside the card, shown as links to them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

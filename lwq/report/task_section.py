@@ -21,7 +21,7 @@ def scores(record: Record) -> Table | None:
     for row in record.rows:
         task_scores = {(task.name, task.n_items): task for task in row.tasks}
         cells = tuple(percent(task_scores[key].score, 2) if key in task_scores else NOT_MEASURED for key in keys)
-        body.append((label(row), *cells, _average(tuple(task_scores.values()), len(keys))))
+        body.append((label(row), *cells, average(tuple(task_scores.values()), len(keys))))
     return Table(
         caption="Task scores in %, in brackets how many items were asked. ± is one standard error.",
         columns=(MODEL, *columns(*titles)),
@@ -34,7 +34,8 @@ def title(record: Record) -> str:
     return either(tuple(dict.fromkeys(task.name for row in record.rows for task in row.tasks)))
 
 
-def _average(task_scores: tuple[TaskScore, ...], n_tasks: int) -> str:
+def average(task_scores: tuple[TaskScore, ...], n_tasks: int) -> str:
+    """The mean of all tasks in %; a dash where one is missing."""
     if len(task_scores) < n_tasks:
         return "–"
     errors = [task.score.stderr for task in task_scores]

@@ -1,11 +1,11 @@
-"""The report folder: card, page, figures, record."""
+"""The report folder: card, details, page, figures, record."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lwq.record.record import Record
-from lwq.report.card import card, page
+from lwq.report.card import card, details, page
 from lwq.report.public import publishable
 from lwq.report.record_json import record_to_json
 from lwq.store.files import os_errors, write_atomic
@@ -27,6 +27,7 @@ def write_report(record: Record, folder: Path, *, figures: bool = True) -> Path:
     if figures:
         _write_figures(record, folder / "figures")
     write_atomic(folder / "README.md", card(record, figures=figures))
+    write_atomic(folder / "DETAILS.md", details(record, figures=figures))
     write_atomic(folder / "index.html", page(record, figures=figures))
     write_atomic(folder / "record.json", record_to_json(record))
     return folder / "README.md"

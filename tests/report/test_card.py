@@ -1,4 +1,4 @@
-"""The card says all that the record holds, in the reference card's order, and nothing private."""
+"""Card and details say all that the record holds, and nothing private."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import yaml
 from lwq.metrics.values import Estimate
 from lwq.record.command import Command
 from lwq.record.record import Projector, Record, Row, TypeShare
-from lwq.report.card import card, card_body, page, squeezed
+from lwq.report.card import card, card_body, details, page, squeezed
+from lwq.report.choices import offered
 from lwq.report.figures import front
 from lwq.report.numerals import estimate, fixed, percent
 from lwq.report.remarks import remarks
 from lwq.report.rows import alike
+from tests.documents import whole
 from tests.sample_damage import ODD_NAME, damage
 from tests.sample_record import sample_record
 
@@ -44,29 +46,59 @@ def row(record: Record, name: str) -> Row:
 
 def test_card_and_page_are_the_golden_ones() -> None:
     assert not difference("card.md", card(sample_record()))
+    assert not difference("details.md", details(sample_record()))
     assert not difference("page.html", page(sample_record()))
 
 
-def test_sections_stand_in_the_reference_cards_order() -> None:
-    assert re.findall(r"^## (.*)$", card(sample_record()), re.MULTILINE) == [
-        "Origin",
-        "Method",
-        "Sizes",
+def sections(text: str) -> list[str]:
+    return re.findall(r"^## (.*)$", text, re.MULTILINE)
+
+
+def test_what_a_reader_chooses_by_comes_first_and_evidence_has_its_own_document() -> None:
+    assert sections(card(sample_record())) == [
+        "Choose a file",
+        "Run it",
         "Bits per Weight, Perplexity and KL Divergence scores",
         "Which values the files hold",
         "ARC and WinoGrande scores",
         "Tokens per Second – Benchmarks",
+        "How it was made",
         "Which files are kept, and why",
-        "Layers",
-        "How the bits were chosen",
         "Warnings",
-        "Statistics of the importance matrix",
-        "Tensor types of each file",
         "Metrics explained",
-        "Texts",
         "Provenance",
         "Credits",
     ]
+    assert sections(details(sample_record())) == [
+        "Commands",
+        "Sizes",
+        "Quality in detail",
+        "Task sets",
+        "Load times and memory",
+        "Layers",
+        "How the bits were chosen",
+        "Statistics of the importance matrix",
+        "Tensor types of each file",
+        "Metrics of tensors and layers",
+        "Texts",
+        "Steps and recipe",
+    ]
+
+
+def test_first_screen_of_the_card_has_the_files_and_how_to_run_one() -> None:
+    text = card_body(sample_record())
+    assert len(text.encode()) < 25_000
+    first = "\n".join(text.splitlines()[:60])
+    for row in offered(sample_record()):
+        assert f"({row.file})" in first
+    assert "llama-server -m" in first
+
+
+def test_tables_and_figures_of_the_page_are_numbered_through() -> None:
+    for kind in ("Table", "Figure"):
+        numbers = [int(n) for n in re.findall(rf"<strong>{kind} (\d+)\.</strong>", page(sample_record()))]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 5
 
 
 def test_front_matter_parses_and_says_what_the_hub_reads() -> None:
@@ -146,7 +178,7 @@ def expected_text(where: str, value: Any) -> str:
 
 
 def test_every_figure_of_the_record_is_in_the_card() -> None:
-    record, text = sample_record(), card(sample_record())
+    record, text = sample_record(), whole(sample_record())
     shown = 0
     for where, value in figures_of(record):
         if where.startswith(
@@ -171,7 +203,7 @@ def test_every_figure_of_the_record_is_in_the_card() -> None:
 
 
 def test_commands_can_be_pasted() -> None:
-    text = card(sample_record())
+    text = details(sample_record())
     assert "llama-bench -m 'other'\"'\"'s [Q4_1] <i>.gguf' -p 128" in text
     assert 'export PATH="$(lwq toolchain show --bin):$PATH"' in text
     assert text.index("llama-imatrix -m") < text.index("llama-quantize --tensor-type-file")
@@ -206,7 +238,7 @@ def test_rows_measured_otherwise_stand_in_a_table_of_their_own() -> None:
 
 def test_quantized_original_is_said_at_the_top_and_only_when_true() -> None:
     record = sample_record()
-    assert "was itself a quantized file" in card_body(record).split("## Origin")[0]
+    assert "was itself a quantized file" in card_body(record).split("## ")[0]
     honest = replace(record, model=replace(record.model, was_quantized=False))
     assert "was itself a quantized file" not in card_body(honest)
     assert "original was a quantized file" not in card_body(honest)
@@ -237,8 +269,8 @@ def test_script_that_is_not_on_the_path_is_located() -> None:
     record = sample_record()
     script = Command(step="convert", argv=("python", "convert_hf_to_gguf.py", "model", "--outfile", "original.gguf"))
     located = "`convert_hf_to_gguf.py` is in llama.cpp's source of the commit above."
-    assert located in card_body(replace(record, commands=(script, *record.commands)))
-    assert located not in card_body(record)
+    assert located in details(replace(record, commands=(script, *record.commands)))
+    assert located not in details(record)
 
 
 def test_squeezing_leaves_fenced_blocks_alone() -> None:
@@ -248,8 +280,9 @@ def test_squeezing_leaves_fenced_blocks_alone() -> None:
 def test_the_projector_has_its_own_line_in_sizes_and_checksums() -> None:
     held = TypeShare(name="f16", n_tensors=3, n_bytes=2 * 2**20, n_elements=2**20)
     tower = Projector(file="mmproj-M-F16.gguf", sha256="d" * 64, file_bytes=2**21 + 4096, n_params=2**20, types=(held,))
-    text = card(replace(sample_record(), projector=tower))
+    text = whole(replace(sample_record(), projector=tower))
     assert "| `mmproj-M-F16.gguf` | F16 | 2,101,248 | 2.00 | 1.0 M |" in text
     assert f"| `mmproj-M-F16.gguf` | `{'d' * 64}` | 1,048,576 |" in text
     assert "by `--mmproj mmproj-M-F16.gguf`" in text
-    assert "mmproj" not in card(sample_record())
+    assert "--mmproj mmproj-M-F16.gguf\n```" in text
+    assert "mmproj" not in whole(sample_record())

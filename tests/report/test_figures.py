@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lwq.metrics.values import Estimate
-from lwq.report.card import card_body
 from lwq.report.figures import figure_texts, floor_in_view, front, frontier_line, on_frontier
 from lwq.report.plots import figure_files
+from tests.documents import whole
 from tests.report.test_search_section import felt
 from tests.sample_record import sample_record
 from tests.sample_search import sensitivity
@@ -50,4 +50,4 @@ def test_figure_of_layers_names_the_cheapest_and_where_scores_mislead() -> None:
     text = next(f for f in figure_texts(sample_record()) if f.name == "layers")
     assert text.alt.endswith("cheapest: layer 20, 0.164060; layer 5, 0.212816; layer 10, 0.213594.")
     assert "Block Influence would remove layer 22 first, by measurement place 15 of 28." in text.caption
-    assert "(figures/layers.png)" in card_body(sample_record()).split("## Layers\n")[1].split("\n## ")[0]
+    assert "(figures/layers.png)" in whole(sample_record()).split("## Layers\n")[1].split("\n## ")[0]

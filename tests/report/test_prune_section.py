@@ -10,12 +10,13 @@ from lwq.record.command import Command
 from lwq.record.record import Record, Row
 from lwq.record.search import Search
 from lwq.report import prune_section, search_section
-from lwq.report.card import card, card_body, page
+from lwq.report.card import card, page
 from lwq.report.figures import figure_texts
 from lwq.report.plots import figure_files
 from lwq.report.remarks import remarks
 from lwq.report.rows import healed_on, how_made
 from lwq.report.tables import label
+from tests.documents import whole
 from tests.sample_pruning import STAYS, healed_set, parts, pruning, weighed
 from tests.sample_record import sample_record
 from tests.sample_search import search
@@ -45,7 +46,7 @@ def without_selection(record: Record) -> Record:
 
 
 def section(record: Record) -> str:
-    return card_body(record).split(f"{TITLE}\n")[1].split("\n## ")[0]
+    return whole(record).split(f"{TITLE}\n")[1].split("\n## ")[0]
 
 
 def said(record: Record) -> str:
@@ -54,7 +55,7 @@ def said(record: Record) -> str:
 
 def test_record_without_pruning_says_nothing_of_it() -> None:
     record = sample_record(pruned=False)
-    for text in (card(record), page(record)):
+    for text in (whole(record), page(record)):
         assert not re.search(r"## Layers|>Layers</h2>", text)
         told = text.replace("it holds for pruned files too", "")
         assert not re.search(r"[Pp]run|[Hh]eal|[Rr]epair|Block Influence|without layer", told)
@@ -120,7 +121,7 @@ def test_every_repair_is_listed_once_also_where_pruning_was_by_hand_alone() -> N
         "20, 23", "blk.24.ffn_down.weight", "transform", "0.05000", "0.338217 ±0.008455", "-0.013897 ±0.001544",
     )  # fmt: skip
     by_hand = replace(sample_record(), pruning=None)
-    body = card_body(by_hand)
+    body = whole(by_hand)
     assert TITLE not in body
     assert body.count("<summary>Repaired tensors</summary>") == 1
     assert "Healing was judged on the selection text (`selection.txt`)" in body
@@ -139,7 +140,7 @@ def test_healing_judged_on_the_evaluation_text_is_warned_of() -> None:
     record = without_selection(sample_record())
     assert healed_on(record) == "evaluation"
     assert "all figures of Q4_K_M-healed are a little flattered" in section(record)
-    assert "The evaluation text judged no repair" not in card_body(record)
+    assert "The evaluation text judged no repair" not in whole(record)
     assert "**Repairs were judged on the evaluation text**" in said(record)
 
 
@@ -156,7 +157,7 @@ def test_healed_row_says_so_wherever_removed_layers_are_named() -> None:
     assert label(row("Q4_K_M-healed")) == "Q4_K_M-healed (layers 20, 23 removed, healed)"
     assert how_made(row("Q4_K_M-healed")) == "Q4_K_M, imatrix, layers 20, 23 removed, healed"
     assert label(row("Q4_K_M-pruned")) == "Q4_K_M-pruned (layer 20 removed)"
-    assert "| 20, 23; healed |" in card_body(sample_record())
+    assert "| 20, 23; healed |" in whole(sample_record())
 
 
 def test_method_names_the_files_that_were_made_from_a_pruned_base_and_no_others() -> None:
@@ -165,7 +166,7 @@ def test_method_names_the_files_that_were_made_from_a_pruned_base_and_no_others(
 
 
 def test_sentence_that_every_layer_stays_is_shown() -> None:
-    assert STAYS in card_body(sample_record())
+    assert STAYS in whole(sample_record())
     assert search_section.outcome(row("Q4_K_M-lwq"), weighed(search())).endswith(STAYS)
     assert "layer stays" not in search_section.outcome(row("Q4_K_M-lwq"), search())
 
@@ -204,11 +205,11 @@ def test_search_that_no_whole_model_fits_claims_no_fit() -> None:
 
 
 def test_steps_that_remove_layers_have_their_purpose_and_unknown_ones_break_nothing() -> None:
-    text = card_body(sample_record())
+    text = whole(sample_record())
     assert "**Cut.** Remove layers and put the repaired tensors in." in text
     assert "lwq prune SmolLM2-135M-Instruct-F16.gguf --layers 20,23 --repairs healed-2.gguf" in text
     odd = Command(step="never heard of", argv=("lwq", "x y"))
-    assert "lwq 'x y'" in card_body(replace(sample_record(), commands=(odd,)))
+    assert "lwq 'x y'" in whole(replace(sample_record(), commands=(odd,)))
 
 
 def test_markup_in_notes_reasons_and_names_is_shown_and_never_obeyed() -> None:
@@ -222,4 +223,4 @@ def test_markup_in_notes_reasons_and_names_is_shown_and_never_obeyed() -> None:
         for r in record.rows
     )
     assert "<script>" not in page(replace(record, rows=rows))
-    assert SHOWN in card_body(replace(record, rows=rows))
+    assert SHOWN in whole(replace(record, rows=rows))

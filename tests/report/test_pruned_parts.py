@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lwq.report import pruned_parts
-from lwq.report.card import card_body
+from tests.documents import whole
 from tests.report.test_prune_section import changed
 from tests.sample_damage import damage
 from tests.sample_pruning import healed_set, parts
@@ -19,7 +19,7 @@ def cells(table: str, first: str) -> list[str]:
 
 
 def test_three_labelled_damages_of_a_pruned_row_are_in_the_card_with_the_right_figures() -> None:
-    table = card_body(sample_record()).split("Damage of pruned files in its parts")[1].split("*Total*")[0]
+    table = whole(sample_record()).split("Damage of pruned files in its parts")[1].split("*Total*")[0]
     head = cells(table, "Model")
     line = dict(zip(head, cells(table, "Q4_K_M-healed (layers 20, 23 removed, healed)"), strict=True))
     assert line["Total: KLD against the original (nats)"] == "0.361905 ±0.009217"
@@ -34,7 +34,7 @@ def test_three_labelled_damages_of_a_pruned_row_are_in_the_card_with_the_right_f
 
 
 def test_quant_part_is_said_to_be_what_other_cards_print_and_parts_need_not_add_up() -> None:
-    text = card_body(sample_record())
+    text = whole(sample_record())
     assert "it is what the usual card of a pruned model prints" in text
     assert "scores a pruned model against its own pruned F16" in text
     assert "Parts need not add up to the total." in text
@@ -56,7 +56,7 @@ def test_repair_in_vain_is_not_called_healed() -> None:
     table = pruned_parts.table(record)
     assert table
     assert ("Q4_K_M-healed (layers 20, 23 removed)", "no: no repair lowered the KLD") in {r[:2] for r in table.rows}
-    assert not any("23 removed, healed" in line for line in card_body(record).splitlines())
+    assert not any("23 removed, healed" in line for line in whole(record).splitlines())
 
 
 def test_lines_measured_otherwise_are_told_apart() -> None:

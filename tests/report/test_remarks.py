@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from lwq.metrics.values import Estimate
 from lwq.record.record import Record
-from lwq.report.card import card_body
 from lwq.report.remarks import remarks
+from tests.documents import whole
 from tests.report.test_card import changed
 from tests.sample_damage import damage
 from tests.sample_record import sample_record
@@ -33,7 +33,7 @@ def test_selection_on_the_evaluation_text_is_warned_of() -> None:
     record = sample_record()
     record = replace(record, selection=replace(record.selection, text="evaluation"))
     assert "chosen on the evaluation text" in said(record)
-    text = card_body(record)
+    text = whole(record)
     assert "the same that the tables above report" in text
     assert "what the importance matrix was collected on is not what the tables above report" in text
     assert "what files were chosen on" not in text
@@ -45,7 +45,7 @@ def test_one_file_in_two_roles_is_warned_of() -> None:
     first, *others = record.texts
     record = replace(record, texts=(replace(first, sha256=others[-1].sha256), *others))
     assert "calibration text and the evaluation text are the same file" in said(record)
-    assert "different files" not in card_body(record)
+    assert "different files" not in whole(record)
 
 
 def test_row_on_the_floor_and_foreign_toolchain_are_warned_of() -> None:

@@ -16,18 +16,19 @@ def test_same_record_gives_the_same_bytes_in_every_file(tmp_path: Path) -> None:
         {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
         for name in ("one", "two")
     )
-    assert len(one) == 19
+    assert len(one) == 20
     assert one == two
 
 
 def test_without_figures_none_is_drawn_or_named(tmp_path: Path) -> None:
     write_report(sample_record(), tmp_path, figures=False)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "index.html", "record.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["DETAILS.md", "README.md", "index.html", "record.json"]
     assert "figures/" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "<img" not in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_every_figure_that_card_or_page_names_is_written(tmp_path: Path) -> None:
-    readme = write_report(sample_record(), tmp_path).read_text(encoding="utf-8")
-    named = set(re.findall(r"figures/[\w.]+", readme + (tmp_path / "index.html").read_text(encoding="utf-8")))
+    write_report(sample_record(), tmp_path)
+    texts = (p.read_text(encoding="utf-8") for p in tmp_path.iterdir() if p.suffix in (".md", ".html"))
+    named = set(re.findall(r"figures/[\w.]+", "".join(texts)))
     assert named == {f"figures/{p.name}" for p in (tmp_path / "figures").iterdir()}

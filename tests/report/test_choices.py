@@ -1,0 +1,84 @@
+"""What a reader chooses by: only files that are kept, smallest first, each with its place and a speed that is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lwq.metrics.values import Estimate
+from lwq.record.record import Record
+from lwq.report import choices
+from lwq.report.card import card_body
+from lwq.report.numerals import hub_size, rounded
+from tests.sample_record import sample_record
+
+
+def names(record: Record) -> list[str]:
+    return [row.name for row in choices.offered(record)]
+
+
+def test_files_that_are_kept_are_offered_smallest_first() -> None:
+    record = sample_record()
+    assert names(record) == ["IQ4_XS", "Q4_K_M-lwq", "Q4_K_M", "Q4_K_M-by-hand", "Q8_0"]
+    sizes = [row.file_bytes for row in choices.offered(record)]
+    assert sizes == sorted(sizes)
+
+
+def test_what_a_file_is_has_its_place_and_how_its_types_were_chosen() -> None:
+    rows = choices.offered(sample_record())
+    assert [choices.purpose(row, rows) for row in rows] == [
+        "the smallest; stock IQ4_XS",
+        "types chosen by measurement",
+        "stock Q4_K_M",
+        "types by hand",
+        "closest to the original; stock Q8_0",
+    ]
+    assert choices.purpose(rows[1], (rows[1],)) == "closest to the original; types chosen by measurement"
+    both = (replace(rows[4], file_bytes=1), *rows[:4])
+    assert choices.purpose(both[0], both) == "smallest and closest to the original; stock Q8_0"
+    pruned = next(row for row in sample_record().rows if row.name == "Q4_K_M-pruned")
+    assert choices.purpose(pruned, (rows[0], pruned, rows[4])) == "layers removed"
+
+
+def test_cells_stand_under_their_heads() -> None:
+    table = choices.files(sample_record())
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert {row[-2] for row in table.rows} == {"1.17 [1.17, 1.18]", "tied", "1"}
+    bare = replace(
+        sample_record(tasks=False), rows=tuple(replace(r, speed=()) for r in sample_record(tasks=False).rows)
+    )
+    assert [column.title for column in choices.files(bare).columns][-1] == "Same top p (%)"
+
+
+def test_a_record_of_others_files_offers_none() -> None:
+    record = sample_record()
+    record = replace(record, rows=tuple(row for row in record.rows if row.origin != "ours"))
+    body = card_body(record)
+    assert choices.example(record) is None
+    assert "## Choose a file" not in body
+    assert "## Run it" not in body
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "text"),
+    [
+        (0.008443, 0.000512, "0.0084 ±0.0005"),
+        (0.035198, 0.001052, "0.0352 ±0.0011"),
+        (95.196, 0.474, "95.2 ±0.5"),
+        (412.3, 23.0, "412 ±23"),
+        (0.5, None, "0.5000"),
+        (0.0, 0.0, "0"),
+        (0.99, 0.0996, "0.99 ±0.10"),
+    ],
+)
+def test_a_figure_has_the_digits_that_its_error_leaves(value: float, stderr: float | None, text: str) -> None:
+    assert rounded(Estimate(value=value, stderr=stderr, unit="")) == text
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(999, "999 B"), (90_897_696, "90.9 MB"), (999_600_000, "1.00 GB"), (4_920_000_000, "4.92 GB"), (141e9, "141 GB")],
+)
+def test_sizes_are_those_that_the_hub_shows(n_bytes: int, text: str) -> None:
+    assert hub_size(int(n_bytes)) == text

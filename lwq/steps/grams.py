@@ -22,7 +22,7 @@ from lwq.values.compensated import Compensated
 from lwq.values.grams import Gain, Grams, Reader, write_gathered
 
 NAME = "grams"
-VERSION = 2
+VERSION = 3
 """Stands for ``lwq.values`` too: raise it where codes come out otherwise, since tensors are kept under its key."""
 USES_TOOLS = True
 IN_PROCESS = True

@@ -29,7 +29,7 @@ def files(record: Record) -> Table:
     rows, against = offered(record), reference(record)
     tasked = tuple(dict.fromkeys((task.name, task.n_items) for row in rows for task in row.tasks))
     titles = ["KLD (nats)", "Same top p (%)"]
-    titles += [f"Writing speed of {against.name}'s"] if against else []
+    titles += [f"Writing speed ÷ {against.name}"] if against else []
     titles += ["Tasks (%)"] if tasked else []
     return Table(
         caption="The files, smallest first.",
@@ -55,15 +55,21 @@ def files(record: Record) -> Table:
 
 
 def purpose(row: Row, rows: tuple[Row, ...]) -> str:
-    """Six words at most: its place among the files, and what is missing from it."""
+    """Its place among the files, and how its types were chosen or what is missing from it."""
     place = ""
     if len(rows) > 1 and row is rows[0]:
         place = "the smallest"
     if row is min(rows, key=lambda r: r.evaluation.kld.value):
         place = "smallest and closest to the original" if place else "closest to the original"
-    made = "layers removed" if row.pruned_layers else "types chosen by measurement" if row.search else ""
-    made = made or ("types by hand" if row.tensor_type_patterns else f"stock {row.ftype}")
-    return f"{place}; {made}" if place else made
+    return f"{place}; {_made(row)}" if place else _made(row)
+
+
+def _made(row: Row) -> str:
+    if row.pruned_layers:
+        return "layers removed"
+    if row.search:
+        return row.search.chosen if row.search.ships_stock else "types chosen by measurement"
+    return "types by hand" if row.tensor_type_patterns else f"stock {row.ftype}"
 
 
 def _speed(row: Row, against: Row) -> str:
@@ -82,7 +88,7 @@ def _ratio(ratio: Ratio) -> str:
 
 
 def meaning(record: Record) -> str:
-    """What the columns say, and what the whole file choice was judged by."""
+    """What the columns say."""
     text = text_of(record, "evaluation")
     n_windows = max((len(group[0].evaluation.chunk_kld) for group in alike(record.rows)), default=0)
     where = f", on {n_windows} windows of {code(text.file)}" if text else ""

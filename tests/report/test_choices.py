@@ -37,6 +37,10 @@ def test_what_a_file_is_has_its_place_and_how_its_types_were_chosen() -> None:
     assert choices.purpose(rows[1], (rows[1],)) == "closest to the original; types chosen by measurement"
     both = (replace(rows[4], file_bytes=1), *rows[:4])
     assert choices.purpose(both[0], both) == "smallest and closest to the original; stock Q8_0"
+    searched = rows[1]
+    assert searched.search
+    kept = replace(searched, search=replace(searched.search, chosen="stock Q4_K_M"))
+    assert choices.purpose(kept, (rows[0], kept, rows[4])) == "stock Q4_K_M"
     pruned = next(row for row in sample_record().rows if row.name == "Q4_K_M-pruned")
     assert choices.purpose(pruned, (rows[0], pruned, rows[4])) == "layers removed"
 

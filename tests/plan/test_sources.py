@@ -144,7 +144,7 @@ def test_a_split_file_of_others_measures_as_the_whole_one_and_its_commands_paste
     shards = [card.parent / shard.file for shard in split.shards]
     assert split.file_bytes == sum(path.stat().st_size for path in shards)
     assert [shard.sha256 for shard in split.shards] == [sha256_file(path) for path in shards]
-    text = card.read_text(encoding="utf-8")
+    text = card.with_name("DETAILS.md").read_text(encoding="utf-8")
     assert "third party, f16, 2 shards" in text
     assert all(f"| `{shard.file}` | `{shard.sha256}` |" in text for shard in split.shards)
     for command in split.commands:

@@ -173,7 +173,7 @@ def test_items_with_faults_can_be_left_out_and_the_card_says_so(tmp_path: Path, 
     run, _, card = run_tiny(tmp_path, tmp_path / "home", toolchain, skip)
     found = assemble(run).task_sets[0]
     assert (found.n_faulty, found.n_given, len(set(found.ids))) == (1, 120, 100)
-    assert "1 items with faults left out" in card.read_text(encoding="utf-8")
+    assert "1 items with faults left out" in card.with_name("DETAILS.md").read_text(encoding="utf-8")
 
 
 def test_released_log_probs_are_made_again_only_for_a_new_row(tmp_path: Path, toolchain: Toolchain) -> None:

@@ -25,8 +25,9 @@ def test_whole_run_ends_there_and_its_card_names_it(tmp_path: Path, toolchain: T
     run, _, card = run_tiny(tmp_path, tmp_path / "home", toolchain, WHOLE)
     text = card.read_text(encoding="utf-8")
     assert f"models lay on {toolchain.device.label}" in " ".join(text.split())
-    assert "-dev RPC0 -ngl 5" in text
-    assert toolchain.device.server not in text
+    details = card.with_name("DETAILS.md").read_text(encoding="utf-8")
+    assert "-dev RPC0 -ngl 5" in details
+    assert toolchain.device.server not in text + details
     assert toolchain.device.server not in (card.parent / "record.json").read_text(encoding="utf-8")
     assert len(run.plan.rows) == 4
     for row in run.plan.rows:

@@ -63,8 +63,8 @@ def search(options: argparse.Namespace, ftypes: tuple[str, ...]) -> Searched:
     """Runs lwq's steps up to the allocations of all sizes, and the stock mixes of the same sizes."""
     targets = f"[[targets]]\nbudget = {list(ftypes)!r}\n" + "".join(f"[[targets]]\nftype = {f!r}\n" for f in ftypes)
     done = carry_out(options, RECIPE, targets, Planner.plan, ("convert", "imatrix", "sensitivity", "grams", "allocate"))
-    ours, stock = ({f: done.result(f"allocate:{f}{end}") for f in ftypes} for end in ("-lwq", ""))
-    seconds = [done.entries[f"allocate:{f}-lwq"].seconds for f in ftypes]
+    ours, stock = ({f: done.result(f"allocate:{f}{end}") for f in ftypes} for end in ("_LWQ", ""))
+    seconds = [done.entries[f"allocate:{f}_LWQ"].seconds for f in ftypes]
     return Searched(
         base=done.base,
         header=read_header(done.base),

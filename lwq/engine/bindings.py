@@ -6,6 +6,8 @@ import ctypes
 import os
 import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +23,7 @@ LAST_WORD: Final = "llama.cpp: "
 _LEVEL_ERROR: Final = 4
 _servers: Final = set[str]()
 _errors: Final = deque[str](maxlen=1)
+_listeners: Final[list[list[str]]] = []
 _kept: list[Any] = []  # callbacks that native code calls for as long as the process lives
 
 
@@ -104,6 +107,17 @@ def said() -> str:
     return f": {_errors.pop()}" if _errors else ""
 
 
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """What llama.cpp logs meanwhile, piece by piece."""
+    heard: list[str] = []
+    _listeners.append(heard)
+    try:
+        yield heard
+    finally:
+        _listeners.remove(heard)
+
+
 def _steer() -> None:
     """What the libraries read from the environment when they are loaded is lwq's own, not the user's.
 
@@ -148,9 +162,11 @@ def _mapped_libraries() -> set[Path]:
 
 
 def _listen(llama_cpp: Any) -> None:
-    """Native log lines go nowhere but for errors; what ggml says before it aborts goes to stderr, in one line."""
+    """Native log lines go to who listens, errors are kept; what ggml says before it aborts goes to stderr."""
 
     def log(level: int, text: bytes, _: Any) -> None:
+        for heard in _listeners:
+            heard.append(text.decode("utf-8", "replace"))
         if level == _LEVEL_ERROR and (line := text.decode("utf-8", "replace").strip()):
             _errors.append(line)
 

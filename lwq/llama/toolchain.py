@@ -15,7 +15,7 @@ from lwq.errors import FileError, ToolchainError
 from lwq.llama.devices import CPU, RPC, Device, check_form, find_device
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import Pin
-from lwq.record.record import ToolchainFacts
+from lwq.record.provenance import ToolchainFacts
 from lwq.store.files import read_json, sha256_file, write_json
 
 COMMIT: Final = "0c1e57098bba43ac29e6e3b677cdceebdd22334f"

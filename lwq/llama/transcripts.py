@@ -28,6 +28,8 @@ _TENSOR: Final = re.compile(
     re.MULTILINE,
 )
 _DEVICE: Final = re.compile(r"^  (\S+): (.+) \((\d+) MiB, (\d+) MiB free\)$", re.MULTILINE)
+_MEMORY: Final = re.compile(r"^llama_\w+: (?:.*, )?size =\s*([\d.]+) MiB", re.MULTILINE)
+_COMPUTE: Final = re.compile(r"^\w+:\s+\S+\s+(?:compute|output) buffer size =\s*([\d.]+) MiB", re.MULTILINE)
 _TOTAL: Final = re.compile(r"quant size\s+=\s*([\d.]+) MiB")
 _FALLING_BACK: Final = "-> falling back to "
 _FALLBACKS: Final = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback quantization")
@@ -244,6 +246,20 @@ class Listed:
     label: str
     n_bytes: int
     free_bytes: int
+
+
+def parse_buffers(text: str) -> tuple[int, int]:
+    """(bytes of the cache of keys and values, or of states; bytes of compute and output buffers) of a new context.
+
+    Raises:
+        TranscriptError: no compute buffer is told of.
+    """
+    cache, compute = (
+        sum(round(float(mib) * (1 << 20)) for mib in pattern.findall(text)) for pattern in (_MEMORY, _COMPUTE)
+    )
+    if not compute:
+        raise _fail("llama.cpp said nothing of a context's buffers", text)
+    return cache, compute
 
 
 def parse_devices(text: str) -> tuple[Listed, ...]:

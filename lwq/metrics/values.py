@@ -103,6 +103,17 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextMemory:
+    """What a context takes beside the file, in bytes: of one sequence, keys and values in F16, on a CPU."""
+
+    n_ctx: int
+    cache_bytes: int
+    """Keys and values, or states."""
+    compute_bytes: int
+    """Buffers to compute in, with batches of 512 tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskScore:
     """One task set as llama-perplexity scored it; ``score`` is a fraction of ``n_items``."""
 

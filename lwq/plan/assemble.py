@@ -9,22 +9,22 @@ from lwq import __version__
 from lwq.gguf.allocation import Allocation
 from lwq.gguf.header import read_header
 from lwq.metrics.values import Speed
+from lwq.plan.chat import prompt_form
 from lwq.plan.finished import Run, pruned_parts, pruning_facts, removed_layers, steps_of_pruned_bases
 from lwq.plan.plan import InspectStep, PlannedRow, TargetSteps
 from lwq.plan.stated import card_facts, cautions_of
 from lwq.plan.twins import has_own_values
 from lwq.recipe.schema import Task
 from lwq.record.command import Command
+from lwq.record.provenance import Provenance, StepTime
 from lwq.record.record import (
     SCHEMA,
     FileFacts,
     ModelFacts,
     Projector,
-    Provenance,
     Record,
     Role,
     Row,
-    StepTime,
     TaskSet,
     TextFacts,
 )
@@ -131,6 +131,7 @@ def _model(run: Run, base: convert.Result) -> ModelFacts:
         original_types=base.original_types,
         was_quantized=base.was_quantized,
         notes=(*base.notes, *cautions_of(run, base)),
+        prompt=prompt_form(read_header(run.entry(step).path(file))),
     )
 
 
@@ -243,6 +244,7 @@ def _our_row(run: Run, row: PlannedRow, made: TargetSteps) -> Row:
         tensor_types=_decided(allocation),
         compensated=written.compensated,
         twin=_twin(run, made),
+        contexts=run.result(run.plan.contexts).of_file(file) if run.plan.contexts else (),
         search=planned.search if isinstance(planned, search.Result | lean.Result) else None,
         **_held(written.facts),
         **_measured(run, row),

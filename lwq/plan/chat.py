@@ -31,14 +31,8 @@ def chat_template(source: Source) -> Render:
         text, bos, eos = _of_folder(source.files[0].parent)
     if not text:
         raise ModelError(f"{source.name}: has no chat template", hint="leave parts with chat = true out")
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _refused
-    environment.globals["strftime_now"] = lambda form: ""  # a date would make other bytes tomorrow
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
     try:
-        template = environment.from_string(text)
+        template = _environment().from_string(text)
     except TemplateError as error:
         raise ModelError(f"{source.name}: its chat template cannot be read: {error}", hint="leave chats out") from None
 
@@ -59,6 +53,29 @@ def has_chat_template(source: Source) -> bool:
         return bool(chat_template(source)([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]))
     except ModelError:
         return False
+
+
+def prompt_form(header: GgufHeader) -> str:
+    """How a model's template puts a system message and a question before its answer; empty where it has none."""
+    text, bos, eos = _of_gguf(header)
+    question, system = ({"role": role, "content": f"{{{role}}}"} for role in ("user", "system"))
+    for messages in ((system, question), (question,)):
+        try:
+            template = _environment().from_string(text)
+            return template.render(messages=messages, bos_token=bos, eos_token=eos, add_generation_prompt=True)
+        except Exception:
+            continue
+    return ""
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _refused
+    environment.globals["strftime_now"] = lambda form: ""  # a date would make other bytes tomorrow
+    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
+    return environment
 
 
 def _refused(message: str) -> None:

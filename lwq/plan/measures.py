@@ -9,6 +9,7 @@ from typing import Final
 from lwq.plan.plan import (
     BaselineStep,
     BenchStep,
+    ContextsStep,
     EvaluateStep,
     ItemsStep,
     Machine,
@@ -22,12 +23,14 @@ from lwq.plan.sources import Sources
 from lwq.recipe.budget import parse_size
 from lwq.recipe.schema import Recipe, Task, split_cloze
 from lwq.record.record import Role
-from lwq.steps import baseline, bench, evaluate, items, parts, quantize, select, tasks
+from lwq.steps import baseline, bench, contexts, evaluate, items, parts, quantize, select, tasks
 from lwq.steps.step import Made, Origin
 from lwq.tasks.files import kind_of
 
 Baselines = Mapping[Role, BaselineStep]
 TaskSets = Mapping[str, ItemsStep]
+_CONTEXTS: Final = (4096, 8192)
+"""Tokens of contexts that memory is told of."""
 STOCK_VALUES: Final = "stock-values"
 """What titles and files of twins say after the row's name."""
 
@@ -127,6 +130,13 @@ class Measures:
             (name, tasks.Inputs(candidate=file, name=name, items=s.output(f"{name}.items"))) for name, s in sets.items()
         )
         return tuple(self.steps.add(tasks, inputs, row, name) for name, inputs in each)
+
+    def contexts(self, rows: Iterable[PlannedRow]) -> ContextsStep | None:
+        """What memory our files take with contexts of usual sizes; asked of the pinned llama.cpp alone."""
+        files = tuple(row.own.file for row in rows if row.own)
+        if not files or not self.machine.toolchain.facts.stock:
+            return None
+        return self.steps.add(contexts, contexts.Inputs(candidates=files, n_ctx=_CONTEXTS))
 
     def bench(self, rows: Iterable[PlannedRow]) -> BenchStep | None:
         """The speeds of all rows in one session, where the recipe asks for any."""

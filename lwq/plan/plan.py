@@ -13,6 +13,7 @@ from lwq.steps import (
     allocate,
     baseline,
     bench,
+    contexts,
     convert,
     cut,
     evaluate,
@@ -41,6 +42,7 @@ AnyStep: TypeAlias = Step[Any, Any]
 AllocateStep: TypeAlias = Step[allocate.Inputs, allocate.Result]
 BaselineStep: TypeAlias = Step[baseline.Inputs, baseline.Result]
 BenchStep: TypeAlias = Step[bench.Inputs, bench.Result]
+ContextsStep: TypeAlias = Step[contexts.Inputs, contexts.Result]
 ConvertStep: TypeAlias = Step[convert.Inputs, convert.Result]
 CutStep: TypeAlias = Step[cut.Inputs, cut.Result]
 EvaluateStep: TypeAlias = Step[evaluate.Inputs, evaluate.Result]
@@ -204,5 +206,7 @@ class Plan:
     task_sets: Mapping[str, ItemsStep] = field(default_factory=dict)
     rows: tuple[PlannedRow, ...] = ()
     """The base, the recipe's targets, files of others."""
+    contexts: ContextsStep | None = None
+    """Of our own files."""
     bench: BenchStep | None = None
     select: SelectStep | None = None

@@ -45,11 +45,10 @@ class Planner:
         rows = tuple(measures.with_twin(measures.with_parts(row, baselines), baselines) for row in rows)
         sets = measures.task_sets()
         rows = tuple(replace(row, tasks=measures.tasks(row.name, row.file, sets)) for row in rows)
-        timed = measures.bench(rows)
+        held, timed = measures.contexts(rows), measures.bench(rows)
         selected = measures.select(rows, timed)
-        return replace(
-            own, steps=self._all(), baselines=baselines, task_sets=sets, rows=rows, bench=timed, select=selected
-        )
+        measured = replace(own, baselines=baselines, task_sets=sets, rows=rows, contexts=held, bench=timed)
+        return replace(measured, steps=self._all(), select=selected)
 
     def measurement(self, *, layers: bool) -> Plan:
         """Only what sensitivity needs: base, importance matrix, probes; with ``layers`` sets that may go, healed."""

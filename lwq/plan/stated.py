@@ -12,7 +12,7 @@ from lwq.gguf.usable import cautions
 from lwq.plan.finished import Run
 from lwq.record.calibrated import ExpertCoverage
 from lwq.record.hub_terms import repository_of, stated_languages
-from lwq.record.record import CardFacts
+from lwq.record.provenance import CardFacts
 from lwq.steps import convert
 from lwq.store.files import human_bytes
 
@@ -60,6 +60,7 @@ def card_facts(run: Run, base: convert.Result) -> CardFacts:
         languages=card.languages or stated_languages(general.get("languages", ()))[0],
         tags=card.tags,
         description=card.description,
+        repository=card.repository,
     )
 
 

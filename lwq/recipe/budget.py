@@ -41,9 +41,9 @@ class Budget:
 
     @property
     def label(self) -> str:
-        """A short form for file names."""
+        """A short form for file names; of a stock size so that the Hub tells it from that stock mix."""
         if self.kind == "stock":
-            return f"{self.ftype}-lwq"
+            return f"{self.ftype}_LWQ"
         if self.kind == "bpw":
             return f"lwq-{self.amount:g}bpw"
         size = f"{self.amount / 2**30:.4g}GiB" if self.amount >= 2**30 else f"{self.amount / 2**20:.4g}MiB"

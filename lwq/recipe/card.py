@@ -17,6 +17,9 @@ class Card(Strict):
     author: str = Field(default="", description="`quantized_by` of the card and `general.quantized_by` of the files.")
     licence: str = Field(default="", description="SPDX-like identifier of the Hub, `apache-2.0`.")
     base_model: tuple[str, ...] = Field(default=(), description="`OWNER/NAME` of the original on the Hub.")
+    repository: str = Field(
+        default="", description="`OWNER/NAME` on the Hub where the files will be: commands on the card name it."
+    )
     languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes.")
     tags: tuple[str, ...] = Field(default=(), description="More tags for the Hub.")
     description: str = Field(default="", description="A paragraph of your own, Markdown.")
@@ -41,6 +44,14 @@ class Card(Strict):
             meant = repository_of(strange[0])
             raise fault(f"{strange[0]!r} is not OWNER/NAME{f'; you mean {meant!r}' if meant else ''}")
         return values
+
+    @field_validator("repository")
+    @classmethod
+    def _repository(cls, value: str) -> str:
+        if value and not REPOSITORY.fullmatch(value):
+            meant = repository_of(value)
+            raise fault(f"{value!r} is not OWNER/NAME{f'; you mean {meant!r}' if meant else ''}")
+        return value
 
     @field_validator("author")
     @classmethod

@@ -150,7 +150,7 @@ class Target(Strict):
         if self.values == "compensated" and (why := _bars_compensation(self)):
             raise fault(f'values = "compensated" cannot stand beside {why}')
         if not self.name:
-            object.__setattr__(self, "name", (asked.label if asked else self.ftype) + _suffix(self))
+            object.__setattr__(self, "name", _name(self, asked))
         if not NAME.fullmatch(self.name):
             raise fault(f"name {self.name!r} may hold letters, digits and . _ + - only")
         if self.ftype in UNPATCHED_FTYPES and (self.tensor_types or asked):
@@ -195,14 +195,18 @@ class Target(Strict):
         )
 
 
-def _suffix(target: Target) -> str:
-    return _removal(target) + (f"-{target.min_tg:g}tps" if target.min_tg else "")
+def _name(target: Target, asked: Budget | None) -> str:
+    """``Q4_K_M``, ``Q4_K_M_LWQ``, ``Q4_K_M_PRUNED2``, ``Q4_K_M_LWQPRUNED2``: one word behind the ftype, which the Hub
+    takes into the file's label."""
+    stem, removal = asked.label if asked else target.ftype, _removal(target)
+    apart = "_" if removal and not stem.endswith("_LWQ") else ""
+    return stem + apart + removal + (f"-{target.min_tg:g}tps" if target.min_tg else "")
 
 
 def _removal(target: Target) -> str:
     if target.prune is None and not (target.prune_layers and target.wanted()):
         return ""
-    return "-auto" if target.prune == "auto" else f"-pruned{target.prune or len(target.prune_layers)}"
+    return "AUTO" if target.prune == "auto" else f"PRUNED{target.prune or len(target.prune_layers)}"
 
 
 def _bars_compensation(target: Target) -> str:

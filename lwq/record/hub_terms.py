@@ -29,7 +29,23 @@ _NAMES: Final = {
     "swedish": "sv", "tamil": "ta", "telugu": "te", "thai": "th", "turkish": "tr", "ukrainian": "uk", "urdu": "ur",
     "vietnamese": "vi",
 }  # fmt: skip
+_LABEL: Final = re.compile(
+    "(?:UD-)?(?:F32|F16|Q4_0|Q4_1_SOME_F16|Q4_1|Q4_2|Q4_3|Q8_0|Q5_0|Q5_1|Q2_K|Q3_K_[SML]|Q4_K_[SM]|Q5_K_[SM]|Q6_K"
+    "|IQ2_XXS|IQ2_XS|IQ3_XS|IQ3_XXS|IQ1_S|IQ4_NL|IQ3_[SM]|IQ2_[SM]|IQ4_XS|IQ1_M|BF16|TQ[12]_0|MXFP4_MOE|NVFP4"
+    "|Q[12]_0|Q[34568]_K_XL|MXFP4)(?:_[A-Z]+)?"
+)
 _HUB: Final = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)
+
+
+def hub_label(file: str) -> str:
+    """What the Hub calls a GGUF by its file name, and people ask for behind a colon; empty where it sees no type.
+
+    The last name of an ftype counts, with the word of letters that an underscore ties to it.
+
+    Source: ``parseGGUFQuantLabel`` of the npm package @huggingface/gguf.
+    """
+    found = _LABEL.findall(file.upper())
+    return found[-1] if found else ""
 
 
 def is_language(code: str) -> bool:

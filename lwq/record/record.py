@@ -13,9 +13,10 @@ from typing import Final, Literal, TypeVar
 from lwq.gguf.safetensors import StoredTensor
 from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.gguf.types import TensorInfo
-from lwq.metrics.values import Damage, Estimate, Perplexity, Speed, TaskScore
+from lwq.metrics.values import ContextMemory, Damage, Estimate, Perplexity, Speed, TaskScore
 from lwq.record.calibrated import ExpertCoverage
 from lwq.record.command import Command
+from lwq.record.provenance import CardFacts, Provenance, ToolchainFacts
 from lwq.record.prune import PrunedParts, PruningFacts
 from lwq.record.search import Search, Sensitivity
 from lwq.record.values import CompensatedValues, StockTwin
@@ -96,6 +97,8 @@ class ModelFacts:
     """The given file was itself quantized, so "original" below means that file, dequantized."""
     notes: tuple[str, ...] = ()
     """Sentences a reader must know: values that underflowed, shards merged, …"""
+    prompt: str = ""
+    """A question as the model's chat template puts it; empty without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +192,8 @@ class Row:
     """Of a file that may hold such values; None: all values are llama-quantize's own."""
     twin: StockTwin | None = None
     """Where some values are compensated."""
+    contexts: tuple[ContextMemory, ...] = ()
+    """What contexts take beside the file, of a file that lwq wrote; from the smallest to the trained one."""
     shards: tuple[FileHash, ...] = ()
     """All files of a split model, whose ``sha256`` is that of the list of their hashes; empty for one file."""
 
@@ -211,55 +216,6 @@ class Selection:
     verdicts: tuple[Verdict, ...]
     over: tuple[str, ...] = ("bytes", "kld")
     """Criteria of the front, where the rule is ``pareto``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolchainFacts:
-    """The llama.cpp that measured and wrote everything."""
-
-    commit: str
-    backend: str
-    flags: tuple[str, ...]
-    compiler: str
-    stock: bool
-    """Built by lwq at the pinned commit; False for a llama.cpp given by the user."""
-    device: str = "CPU"
-    """On what it computed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardFacts:
-    """What the publisher says of the model; all from the recipe or the base's metadata."""
-
-    title: str
-    author: str
-    licence: str
-    base_model: tuple[str, ...]
-    languages: tuple[str, ...]
-    tags: tuple[str, ...]
-    description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTime:
-    """Wall seconds of one step when it really ran."""
-
-    step: str
-    seconds: float
-    tool_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """When, on what, and how long: the only place for such facts (no host, user or path)."""
-
-    lwq_version: str
-    finished: str
-    """UTC, ISO 8601, of the newest step."""
-    cpu: str
-    n_threads: int
-    system: str
-    steps: tuple[StepTime, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,21 @@
-"""What a reader sees first: which files there are to choose from, what each is for, and how to start one."""
+"""What a reader sees first: which files there are to choose from, what each is for, and what it takes."""
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
 
 from lwq.metrics.speeds import Ratio, ratio_to
-from lwq.record.record import Projector, Record, Row
-from lwq.report.markdown import code, plain
-from lwq.report.numerals import NOT_MEASURED, fixed, hub_size, rounded, rounded_percent
+from lwq.record.record import Record, Row
+from lwq.report.markdown import code, either, plain
+from lwq.report.numerals import NOT_MEASURED, fixed, hub_size, in_gb, rounded, rounded_percent, tokens
 from lwq.report.rows import alike, is_compensated, text_of
-from lwq.report.speed_table import reference
+from lwq.report.speed_table import is_stock, reference
 from lwq.report.tables import Column, Table, columns
 from lwq.report.task_section import average
 
-_N_CTX: Final = 4096
+_MUCH_SLOWER: Final = 0.95
+"""Below which share of the other's speed a file is called slower, if the whole interval is."""
+_UNQUANTIZED: Final = ("f32",)
 
 
 def offered(record: Record) -> tuple[Row, ...]:
@@ -25,8 +26,9 @@ def offered(record: Record) -> tuple[Row, ...]:
 
 
 def files(record: Record) -> Table:
-    """File, size as the Hub shows it, what it is for, damage, speed beside the reference row, tasks' average."""
+    """File, size as the Hub shows it, what it is, memory, damage, speed beside a reference, average of tasks."""
     rows, against = offered(record), reference(record)
+    contexts = tuple(dict.fromkeys(memory.n_ctx for row in rows for memory in row.contexts))
     tasked = tuple(dict.fromkeys((task.name, task.n_items) for row in rows for task in row.tasks))
     titles = ["KLD (nats)", "Same top p (%)"]
     titles += [f"Writing speed ÷ {against.name}"] if against else []
@@ -37,13 +39,14 @@ def files(record: Record) -> Table:
             Column(title="File", right=False, is_file=True),
             *columns("Size"),
             Column(title="What it is", right=False),
-            *columns(*titles),
+            *columns(*(f"GB with {tokens(n)} context" for n in contexts), *titles),
         ),
         rows=tuple(
             (
                 row.file,
                 hub_size(row.file_bytes),
                 purpose(row, rows),
+                *(_memory(row, n) for n in contexts),
                 rounded(row.evaluation.kld),
                 rounded_percent(row.evaluation.same_top_p),
                 *([_speed(row, against)] if against else []),
@@ -72,6 +75,12 @@ def _made(row: Row) -> str:
     return "types by hand" if row.tensor_type_patterns else f"stock {row.ftype}"
 
 
+def _memory(row: Row, n_ctx: int) -> str:
+    """Gigabytes of the file, its context and its buffers."""
+    found = next((m for m in row.contexts if m.n_ctx == n_ctx), None)
+    return in_gb(row.file_bytes + found.cache_bytes + found.compute_bytes) if found else NOT_MEASURED
+
+
 def _speed(row: Row, against: Row) -> str:
     """Of the longest test of writing alone; the interval in brackets."""
     if row is against:
@@ -96,6 +105,11 @@ def meaning(record: Record) -> str:
         f"KLD is how far the file's predictions are from the original's{where}: 0 is the original, lower is better."
         " Same top p is how often both hold the same next word likeliest."
     ]
+    if any(row.contexts for row in offered(record)):
+        parts.append(
+            "GB of RAM or VRAM: the file, keys and values in F16 of that many tokens, and buffers, by llama.cpp's own"
+            " account; the program and the system come on top."
+        )
     if any(row.speed for row in record.rows):
         parts.append("Speeds are ratios with 95 % intervals; tied where these hold 1.")
     if any(map(is_compensated, offered(record))):
@@ -103,23 +117,26 @@ def meaning(record: Record) -> str:
     return " ".join(parts)
 
 
-def example(record: Record) -> Row | None:
-    """The file that commands are shown of: the largest whose types were chosen, else the closest to the original."""
-    rows = offered(record)
-    chosen = [row for row in rows if row.search]
-    return chosen[-1] if chosen else min(rows, key=lambda r: r.evaluation.kld.value, default=None)
+def warnings(record: Record) -> tuple[str, ...]:
+    """What a reader must not find out alone: files of chosen types that are surely slower than the stock mix of that
+    name."""
+    return tuple(told for row in offered(record) if (told := _slower(row, record)))
 
 
-def how_to_run(row: Row) -> str:
-    """What the commands below do."""
-    return (
-        f"With [llama.cpp](https://github.com/ggml-org/llama.cpp) and {plain(row.file)} in this folder: a chat in the"
-        " terminal, and a server with a web page and OpenAI's interface on port 8080."
-    )
+def _slower(row: Row, record: Record) -> str:
+    stock = next((r for r in record.rows if r.ftype == row.ftype and is_stock(r) and r is not row), None)
+    if stock is None or is_stock(row):
+        return ""
+    found = ((speed.test, ratio_to(speed, stock.speed)) for speed in row.speed)
+    slower = tuple(f"{test} {_ratio(ratio)}" for test, ratio in found if ratio and ratio.high < _MUCH_SLOWER)
+    return f"{plain(row.name)} is slower than {plain(stock.name)} here: {either(slower)}." if slower else ""
 
 
-def run_lines(row: Row, tower: Projector | None) -> str:
-    """Commands that start a file, one a line."""
-    file = shlex.quote(row.file)
-    more = f" --mmproj {shlex.quote(tower.file)}" if tower else ""
-    return f"llama-cli -m {file} -c {_N_CTX}\nllama-server -m {file} -c {_N_CTX}{more}"
+def holds(record: Record) -> tuple[str, ...]:
+    """Which types the files of chosen types hold: the name on the Hub says their size alone."""
+    return tuple(f"**{plain(row.name)}** holds {_types(row)}." for row in offered(record) if not is_stock(row))
+
+
+def _types(row: Row) -> str:
+    shares = [share for share in row.types if share.name not in _UNQUANTIZED]
+    return either(tuple(f"{plain(s.name.upper())} in {s.n_tensors} tensor{'s' * (s.n_tensors > 1)}" for s in shares))

@@ -75,6 +75,21 @@ def hub_size(n_bytes: int) -> str:
     return f"{n_bytes} B"
 
 
+def in_gb(n_bytes: int) -> str:
+    """Decimal gigabytes, rounded up: ``0.34``, ``5.9``, ``131``."""
+    value = n_bytes / 10**9
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{math.ceil(value * 10**decimals) / 10**decimals:,.{decimals}f}"
+
+
+def tokens(n: int) -> str:
+    """A size of context as people say it: ``4k``, ``128k``, ``1M``; all digits where it is no whole number of these."""
+    for unit, size in (("M", 1 << 20), ("k", 1 << 10)):
+        if n % size == 0:
+            return f"{n // size}{unit}"
+    return count(n)
+
+
 def size_unit(n_bytes: Iterable[int]) -> tuple[str, int]:
     """The unit for an axis of sizes and its bytes: GiB where the largest has one."""
     return ("GiB", GIB) if max(n_bytes, default=0) >= GIB else ("MiB", MIB)

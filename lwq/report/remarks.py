@@ -9,6 +9,7 @@ from lwq.record.record import Record, Row
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import count, estimate, fixed
 from lwq.report.rows import alike, base_row, chosen_on, healed_on, is_healed, layers, n_scored, text_of
+from lwq.report.running import same_labels
 
 WIDE_RELATIVE_ERROR: Final = 0.01
 """Standard error of the base's perplexity over its value from which the card calls it wide."""
@@ -21,6 +22,7 @@ def remarks(record: Record) -> tuple[str, ...]:
         *_about_the_texts(record),
         *_about_comparing(record),
         *_about_rows(record),
+        *same_labels(record),
         *_about_the_toolchain(record),
     )
 

@@ -30,12 +30,13 @@ _MEASURED_ALONE: Final = (
 
 def reference(record: Record) -> Row | None:
     """The row that speeds are compared with: the first stock mix of ours, else the base; of those that were timed."""
-    stock = (row for row in record.rows if row.origin == "ours" and _is_stock(row) and row.speed)
+    stock = (row for row in record.rows if row.origin == "ours" and is_stock(row) and row.speed)
     base = base_row(record)
     return next(stock, base if base and base.speed else None)
 
 
-def _is_stock(row: Row) -> bool:
+def is_stock(row: Row) -> bool:
+    """Whether its types are those of the stock mix that it is called after."""
     return not (row.tensor_type_patterns or row.search or row.pruned_layers)
 
 

@@ -79,7 +79,7 @@ def test_a_budget_and_a_removal_are_measured_on_the_layers_before(
     allocated = done.result(next(s for s in done.steps if s.module.NAME == "search"))
     stock = next(c for c in allocated.search.candidates if c.name == "stock Q4_K_S")
     types = dict(allocated.allocation.types)
-    written = {t.name: t.ggml_type for t in read_header(tmp_path / "report" / "tiny-Q4_K_S-lwq.gguf").tensors}
+    written = {t.name: t.ggml_type for t in read_header(tmp_path / "report" / "tiny-Q4_K_S_LWQ.gguf").tensors}
     assert {n: types[n] for n in beyond} == {n: written[n] for n in beyond}
     assert {q for n, q in written.items() if n in beyond} <= {"q4_K", "q5_K", "q6_K", "q8_0", "q5_0"}
     assert "q8_0" not in {written[n] for n in beyond if ".nextn." not in n and "ffn_" in n}

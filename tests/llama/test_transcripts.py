@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lwq.errors import TranscriptError
-from lwq.llama.transcripts import ChunkCounter, LoadClock, parse_damage, parse_dry_run, parse_perplexity, parse_speed
+from lwq.llama.transcripts import (
+    ChunkCounter,
+    LoadClock,
+    parse_buffers,
+    parse_damage,
+    parse_dry_run,
+    parse_perplexity,
+    parse_speed,
+)
 
 FOLDER = Path(__file__).parents[1] / "transcripts"
 
@@ -143,3 +151,21 @@ def test_load_time_is_of_the_last_start_and_ends_with_its_first_warm_up() -> Non
     assert clock.seconds is None
     clock.feed("llama-bench: benchmark 1/2: warmup generation run\n", 10.25)
     assert clock.seconds == 0.25
+
+
+def test_buffers_of_a_context_are_summed_by_what_they_hold() -> None:
+    """Lines of gemma3 (keys and values of two kinds of layers) and of a model with states."""
+    text = (
+        "llama_context:        CPU  output buffer size =     1.00 MiB\n"
+        "llama_kv_cache_iswa: creating non-SWA KV cache, size = 4096 cells\n"
+        "llama_kv_cache:        CPU KV buffer size =    12.00 MiB\n"
+        "llama_kv_cache: size =   12.00 MiB (  4096 cells,   3 layers,  1/1 seqs), K (f16):    6.00 MiB, V\n"
+        "llama_kv_cache: size =    7.50 MiB (  1024 cells,  15 layers,  1/1 seqs), K (f16):    3.75 MiB, V\n"
+        "llama_memory_recurrent: size =    2.25 MiB (     1 cells,  24 layers,  1 seqs), R (f32):    0.25 MiB\n"
+        "llama_context: backend_ptrs.size() = 1\n"
+        "sched_reserve:        CPU compute buffer size =   107.51 MiB\n"
+    )
+    mib = 1 << 20
+    assert parse_buffers(text) == (int(21.75 * mib), mib + round(107.51 * mib))
+    with pytest.raises(TranscriptError, match="said nothing of a context's buffers"):
+        parse_buffers(text.replace("compute buffer", "no buffer").replace("output buffer", "no buffer"))

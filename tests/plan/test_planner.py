@@ -80,14 +80,14 @@ def test_a_budget_is_planned_with_gram_matrices_and_a_stock_valued_twin(folder: 
         "statistics",
         "sensitivity",
         "grams",
-        "allocate:Q8_0-lwq",
-        "quantize:Q8_0-lwq",
+        "allocate:Q8_0_LWQ",
+        "quantize:Q8_0_LWQ",
         "evaluate:F16:evaluation",
         "evaluate:F16:selection",
-        "evaluate:Q8_0-lwq:evaluation",
-        "evaluate:Q8_0-lwq:selection",
-        "quantize:Q8_0-lwq:stock-values",
-        "evaluate:Q8_0-lwq:evaluation:stock-values",
+        "evaluate:Q8_0_LWQ:evaluation",
+        "evaluate:Q8_0_LWQ:selection",
+        "quantize:Q8_0_LWQ:stock-values",
+        "evaluate:Q8_0_LWQ:evaluation:stock-values",
         "select",
     ]
     (row,) = (r for r in found.rows if r.own)
@@ -96,7 +96,7 @@ def test_a_budget_is_planned_with_gram_matrices_and_a_stock_valued_twin(folder: 
     file, twin = row.own.quantize.inputs, row.own.twin.quantize.inputs
     assert file.grams
     assert replace(file, grams=None, file=twin.file) == twin
-    assert twin.file == "tiny-Q8_0-lwq-stock-values.gguf"
+    assert twin.file == "tiny-Q8_0_LWQ-stock-values.gguf"
     assert row.own.twin.evaluate.inputs.candidate == row.own.twin.file
     assert row.own.twin.evaluate.inputs.baseline == row.evaluations["evaluation"].inputs.baseline
 

@@ -75,7 +75,7 @@ def test_with_a_context_a_size_means_memory() -> None:
 @pytest.mark.parametrize(
     ("text", "shown", "label"),
     [
-        ("Q4_K_M", "the size of stock Q4_K_M", "Q4_K_M-lwq"),
+        ("Q4_K_M", "the size of stock Q4_K_M", "Q4_K_M_LWQ"),
         ("4.25 bpw", "4.25 bpw", "lwq-4.25bpw"),
         ("12 GiB", "12 GiB", "lwq-12GiB"),
         ("512 MiB", "512 MiB", "lwq-512MiB"),

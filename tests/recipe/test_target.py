@@ -54,7 +54,7 @@ def test_a_budget_is_understood_however_it_is_stated(toml: str, budget: Budget |
 
 def test_a_list_of_budgets_is_a_target_for_each() -> None:
     found = targets('budget = ["Q4_K_M", "4.25 bpw", "12 GiB"]\ntypes = ["k"]', 'ftype = "Q8_0"')
-    assert [t.name for t in found] == ["Q4_K_M-lwq", "lwq-4.25bpw", "lwq-12GiB", "Q8_0"]
+    assert [t.name for t in found] == ["Q4_K_M_LWQ", "lwq-4.25bpw", "lwq-12GiB", "Q8_0"]
     assert [t.types for t in found[:3]] == [TYPE_SETS["k"]] * 3
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lwq.record.hub_terms import is_language, language_of, repository_of, stated_languages
+from lwq.record.hub_terms import hub_label, is_language, language_of, repository_of, stated_languages
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,20 @@ def test_what_is_no_language_is_told_apart_and_codes_stand_once() -> None:
 )
 def test_addresses_are_cut_to_owner_and_name(stated: str, repository: str) -> None:
     assert repository_of(stated) == repository
+
+
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [
+        ("M-7B-Q4_K_M.gguf", "Q4_K_M"),
+        ("M-7B-Q4_K_M_LWQ.gguf", "Q4_K_M_LWQ"),
+        ("M-7B-Q4_K_M_LWQPRUNED2.gguf", "Q4_K_M_LWQPRUNED"),
+        ("m-7b-q4_k_m-by-hand.gguf", "Q4_K_M"),
+        ("M-F32-IQ3_XXS_LWQ-00001-of-00002.gguf", "IQ3_XXS_LWQ"),
+        ("M-UD-Q2_K_XL.gguf", "UD-Q2_K_XL"),
+        ("M-Q2_K_S_LWQ.gguf", "Q2_K_S"),
+        ("M-lwq-12GiB.gguf", ""),
+    ],
+)
+def test_a_label_is_the_last_ftype_of_a_name_with_the_word_tied_to_it(file: str, label: str) -> None:
+    assert hub_label(file) == label

@@ -177,14 +177,23 @@ def expected_text(where: str, value: Any) -> str:
     return f"{value:,}" if name in counts and value is not None else ""
 
 
+ELSEWHERE = (
+    ".sensitivity",
+    ".rows.search.candidates.n_bytes",
+    ".pruning",
+    ".rows.parts",
+    ".rows.twin",
+    ".rows.contexts",
+)
+"""Looked at in test_search_section.py, test_prune_section.py, test_values_section.py, test_choices.py."""
+
+
 def test_every_figure_of_the_record_is_in_the_card() -> None:
     record, text = sample_record(), whole(sample_record())
     shown = 0
     for where, value in figures_of(record):
-        if where.startswith(
-            (".sensitivity", ".rows.search.candidates.n_bytes", ".pruning", ".rows.parts", ".rows.twin")
-        ):
-            continue  # tests/report/test_search_section.py, test_prune_section.py, test_values_section.py
+        if where.startswith(ELSEWHERE):
+            continue
         special = ".baseline" in where or ".selection.kld_percentiles" in where or ".chunk_" in where
         wanted = "" if special else expected_text(where, value)
         if ".selection." in where and not where.endswith((".ppl", ".kld")):

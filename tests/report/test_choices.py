@@ -8,9 +8,9 @@ import pytest
 
 from lwq.metrics.values import Estimate
 from lwq.record.record import Record
-from lwq.report import choices
+from lwq.report import choices, running
 from lwq.report.card import card_body
-from lwq.report.numerals import hub_size, rounded
+from lwq.report.numerals import hub_size, in_gb, rounded, tokens
 from tests.sample_record import sample_record
 
 
@@ -55,11 +55,33 @@ def test_cells_stand_under_their_heads() -> None:
     assert [column.title for column in choices.files(bare).columns][-1] == "Same top p (%)"
 
 
+def test_memory_is_told_for_each_size_of_context_and_rounded_up() -> None:
+    table = choices.files(sample_record())
+    at = [c.title for c in table.columns].index("GB with 8k context")
+    row = choices.offered(sample_record())[0]
+    memory = row.contexts[-1]
+    exact = (row.file_bytes + memory.cache_bytes + memory.compute_bytes) / 1e9
+    assert exact <= float(table.rows[0][at]) < exact + 0.01
+    assert (in_gb(5_871_000_000), in_gb(10_010_000_000), in_gb(131_200_000_000)) == ("5.88", "10.1", "132")
+    assert (tokens(40960), tokens(1 << 20), tokens(2000)) == ("40k", "1M", "2,000")
+
+
+def test_a_file_of_chosen_types_that_is_surely_slower_is_named_at_the_top() -> None:
+    record = sample_record()
+    assert choices.warnings(record) == ()
+    slow = next(row for row in record.rows if row.search)
+    halved = tuple(replace(s, samples=tuple(x / 2 for x in s.samples)) for s in slow.speed)
+    record = replace(record, rows=tuple(replace(r, speed=halved) if r is slow else r for r in record.rows))
+    (warning,) = choices.warnings(record)
+    assert warning.startswith("Q4_K_M-lwq is slower than Q4_K_M here: pp128 0.50")
+    assert f"\n> {warning}\n" in card_body(record)
+
+
 def test_a_record_of_others_files_offers_none() -> None:
     record = sample_record()
     record = replace(record, rows=tuple(row for row in record.rows if row.origin != "ours"))
     body = card_body(record)
-    assert choices.example(record) is None
+    assert running.example(record) is None
     assert "## Choose a file" not in body
     assert "## Run it" not in body
 

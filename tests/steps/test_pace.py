@@ -70,7 +70,7 @@ def test_a_file_gets_no_larger_than_its_speed_allows(folder: Path, toolchain: To
     assert 0.95 * middle < n_bytes <= row.search.paces[0].n_bytes <= middle
     assert row.search.budget_bytes == most
     assert row.search.budget == f"the size of stock Q8_0, at least {SPEED / middle:g} tokens per second"
-    assert row.name == f"Q8_0-lwq-{SPEED / middle:g}tps"
+    assert row.name == f"Q8_0_LWQ-{SPEED / middle:g}tps"
     assert row.ftype != "Q8_0", "the label is that of the stock mix nearest in size"
     assert f"with all layers {n_bytes / 2**20:.2f} MiB make" in outcome(row, row.search)
     assert not list((folder / "report").glob("without-*")), "files that were only timed are not kept"

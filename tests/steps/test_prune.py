@@ -68,12 +68,12 @@ def test_set_that_goes_is_the_one_that_measured_least(finished, toolchain: Toolc
             engine.restore()
     assert found.sets[0].layers == (min(klds, key=lambda layer: klds[layer]),)
     assert found.sets[0].kld.value == pytest.approx(min(klds.values()), rel=0.02)  # quarters differ by a token
-    assert row_of(record, "Q8_0-pruned1").pruned_layers == found.sets[0].layers
+    assert row_of(record, "Q8_0_PRUNED1").pruned_layers == found.sets[0].layers
 
 
 def test_pruned_rows_tell_their_damage_in_parts(finished) -> None:
     _, record, _ = finished
-    for name in ("Q8_0-pruned1", "hand", "plain"):
+    for name in ("Q8_0_PRUNED1", "hand", "plain"):
         row = row_of(record, name)
         assert row.parts
         assert row.parts.quant.kld.value < 0.01 < row.parts.prune.kld.value
@@ -116,7 +116,7 @@ def test_written_base_scores_the_digits_predicted_in_process(finished, folder: P
     """For each pruned base: KLD and PPL of the file, by the engine, are those of zeros and repairs put in place."""
     run, record, _ = finished
     base = folder / "report" / record.rows[0].file
-    for name in ("Q8_0-pruned1", "hand", "plain"):
+    for name in ("Q8_0_PRUNED1", "hand", "plain"):
         row = row_of(record, name)
         made = run.entry(run.made_from(f"parts:{name}"))
         file = made.path(row.parts.base_file)
@@ -155,7 +155,7 @@ def test_second_run_does_nothing(finished, folder: Path, toolchain: Toolchain) -
 
 
 def test_pruned_file_runs_in_plain_llama_bench(finished, folder: Path, toolchain: Toolchain) -> None:
-    row = row_of(finished[1], "Q8_0-pruned1")
+    row = row_of(finished[1], "Q8_0_PRUNED1")
     argv = (str(toolchain.program("llama-bench")), "-m", row.file, "-p", "8", "-n", "4", "-r", "1", "-o", "json")
     (pp, tg) = json.loads(run_tool(argv, cwd=folder / "report").stdout)
     assert pp["avg_ts"] > 0 < tg["avg_ts"]

@@ -110,7 +110,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toolchain: Toolchain) -> 
 
 
 HALF_STEP = 16 / 65535 / 2
-BUDGETS = ("Q4_K_M-lwq", "kept", "file")
+BUDGETS = ("Q4_K_M_LWQ", "kept", "file")
 
 
 # the written files
@@ -120,7 +120,7 @@ def test_written_files_keep_to_their_budget(finished) -> None:
     run, _ = finished
     base = read_header(run.entries[run.step("convert").key].path("tiny-F16.gguf"))
     stock = sum(t.n_bytes for t in read_header(file_of(run, "Q4_K_M")).tensors)
-    allowed = {"Q4_K_M-lwq": stock, "kept": int(3.5 * base.n_params / 8)}
+    allowed = {"Q4_K_M_LWQ": stock, "kept": int(3.5 * base.n_params / 8)}
     for name in BUDGETS:
         header, result = read_header(file_of(run, name)), run.result(f"allocate:{name}")
         n_bytes = sum(t.n_bytes for t in header.tensors)
@@ -157,7 +157,7 @@ def test_stock_mix_and_fitting_rivals_are_candidates_of_every_search(finished) -
         assert found.candidates[0].n_windows == N_WINDOWS
         assert [c.name for c in found.candidates if c.verdict == "chosen"] == [found.chosen]
         assert all(c.n_bytes <= found.budget_bytes for c in found.candidates if c.verdict == "chosen")
-    names = {c.name for c in run.result("allocate:Q4_K_M-lwq").search.candidates}
+    names = {c.name for c in run.result("allocate:Q4_K_M_LWQ").search.candidates}
     assert {"stock Q4_K_M", "hand"} <= names
 
 
@@ -183,7 +183,7 @@ def test_divergence_of_the_written_file_is_what_the_search_measured(finished) ->
     run, _ = finished
     wanted = {name: run.result(f"allocate:{name}").search for name in BUDGETS}
     pairs = [(name, next(c for c in s.candidates if c.name == s.chosen)) for name, s in wanted.items()]
-    pairs.append(("Q4_K_M", wanted["Q4_K_M-lwq"].candidates[0]))
+    pairs.append(("Q4_K_M", wanted["Q4_K_M_LWQ"].candidates[0]))
     for name, candidate in pairs:
         assert candidate.n_windows == N_WINDOWS
         printed = run.result(f"evaluate:{name}:selection").damage.kld.value
@@ -282,7 +282,7 @@ def test_killed_run_loses_one_probe_at_most_and_ends_alike(probes: Probes, toolc
     killed, log = carry_out(tmp_path, tmp_path / "killed", toolchain, recipe, SHORT)
     assert len(probes.asked) == len(order) + len(probes.stops)
     assert set(probes.asked) == set(order)
-    assert log.fresh[-1] == "allocate:Q3_K_M-lwq"
+    assert log.fresh[-1] == "allocate:Q3_K_M_LWQ"
     assert outcome(killed) == outcome(whole)
 
 

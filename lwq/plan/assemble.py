@@ -14,11 +14,12 @@ from lwq.plan.finished import Run, pruned_parts, pruning_facts, removed_layers, 
 from lwq.plan.plan import InspectStep, PlannedRow, TargetSteps
 from lwq.plan.stated import card_facts, cautions_of
 from lwq.plan.twins import has_own_values
-from lwq.recipe.schema import Task
+from lwq.recipe.schema import Recipe, Task, domain_role
 from lwq.record.command import Command
 from lwq.record.provenance import Provenance, StepTime
 from lwq.record.record import (
     SCHEMA,
+    Domain,
     FileFacts,
     ModelFacts,
     Projector,
@@ -41,7 +42,6 @@ def assemble(run: Run) -> Record:
     base = run.result(plan.convert)
     described = run.result(plan.statistics) if plan.statistics else None
     rows = tuple(_row(run, row, base) for row in plan.rows)
-    baselines = (plan.baselines.get(role) for role in ("evaluation", "selection"))
     return Record(
         schema=SCHEMA,
         name=run.recipe.name,
@@ -52,7 +52,7 @@ def assemble(run: Run) -> Record:
         toolchain=run.machine.toolchain.facts,
         baseline=run.result(plan.baselines["evaluation"]).perplexity,
         floor=rows[0].evaluation.kld,
-        commands=run.commands(plan.convert, plan.imatrix, *baselines, *steps_of_pruned_bases(plan)),
+        commands=run.commands(plan.convert, plan.imatrix, *plan.baselines.values(), *steps_of_pruned_bases(plan)),
         rows=rows,
         selection=run.result(plan.select).selection,
         tensor_statistics=described.tensors if described else (),
@@ -60,10 +60,17 @@ def assemble(run: Run) -> Record:
         provenance=_provenance(run),
         sensitivity=_sensitivity(run),
         pruning=pruning_facts(run),
+        domains=_domains(run.recipe),
         task_sets=tuple(_task_set(run, task) for task in run.recipe.tasks),
         experts=run.result(plan.imatrix).experts if plan.imatrix else None,
         projector=_projector(run, base.projector) if base.projector else None,
     )
+
+
+def _domains(recipe: Recipe) -> tuple[Domain, ...]:
+    texts = (("evaluation", recipe.evaluation), *((domain_role(t.domain), t) for t in recipe.domains))
+    found = tuple(Domain(name=text.domain, role=role, weight=text.weight) for role, text in texts)
+    return found if len(found) > 1 else ()
 
 
 def _projector(run: Run, file: str) -> Projector:
@@ -167,6 +174,7 @@ def _measured(run: Run, row: PlannedRow) -> dict[str, Any]:
         "name": row.name,
         "evaluation": run.result(row.evaluations["evaluation"]).damage,
         "selection": run.result(selection).damage if selection else None,
+        "domains": tuple(run.result(step).damage for role, step in row.evaluations.items() if ":" in role),
         "speed": speed,
         "tasks": tuple(run.result(step).score for step in row.tasks),
         "commands": _commands(run, row),

@@ -47,8 +47,9 @@ class Measures:
 
     def baselines(self) -> Baselines:
         """The base's log-probabilities on each text that rows are measured on."""
-        roles: tuple[Role, ...] = ("evaluation", "selection")
-        return {role: self._baseline(role) for role in roles if role in self.recipe.texts()}
+        texts = self.recipe.texts()
+        roles: tuple[Role, ...] = ("evaluation", "selection", *(role for role in texts if ":" in role))
+        return {role: self._baseline(role) for role in roles if role in texts}
 
     def _baseline(self, role: Role) -> BaselineStep:
         text = self.recipe.texts()[role]
@@ -58,7 +59,7 @@ class Measures:
             n_ctx=text.n_ctx,
             n_chunks=text.n_chunks,
             max_bytes=parse_size(text.max_logits) if text.max_logits else None,
-            logits_file=f"{self.base.name.removesuffix('.gguf')}.{role}.logits",
+            logits_file=f"{self.base.name.removesuffix('.gguf')}.{role.replace(':', '-')}.logits",
         )
         return self.steps.add(baseline, inputs, role)
 

@@ -20,7 +20,7 @@ from lwq.plan.given import NOT_READ, Fetched, HashOf, fetched_model
 from lwq.plan.hub import Source, TextOf, fetch_model, fetch_text
 from lwq.plan.mixture import mixed
 from lwq.recipe.schema import Recipe, Task, ThirdParty, split_cloze
-from lwq.recipe.text import Calibration, Text
+from lwq.recipe.text import Text
 from lwq.steps.step import Given
 from lwq.store.files import known_sha256, os_errors, sha256_file
 from lwq.tasks.files import kind_of, usable_items
@@ -189,8 +189,9 @@ def _named(others: dict[str, Fetched], model: Model, recipe: Recipe) -> dict[str
 
 
 def _text(role: str, text: Text, text_of: TextOf, home: Path, source: Source | None) -> Fetched:
-    if isinstance(text, Calibration) and text.parts:
-        path, label = mixed(text.parts, text.seed, text_of=text_of, home=home, template=partial(_template, source))
+    parts, seed = text.drawn()
+    if parts:
+        path, label = mixed(parts, seed, text_of=text_of, home=home, template=partial(_template, source))
     else:
         path, label = text_of(text.text)
     with os_errors("read the text", path):
@@ -207,7 +208,7 @@ def _text(role: str, text: Text, text_of: TextOf, home: Path, source: Source | N
             f"{role} text {path}: has {len(raw):,} bytes, so at most as many tokens; {need:,} tokens are needed",
             hint="give a longer text, or lower n_ctx or n_chunks",
         )
-    given = Given(sha256=hashlib.sha256(raw).hexdigest(), name=f"{role}.txt")
+    given = Given(sha256=hashlib.sha256(raw).hexdigest(), name=f"{role.replace(':', '-')}.txt")
     return Fetched(given=given, paths=(path,), label=label)
 
 

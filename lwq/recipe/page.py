@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 from lwq.recipe.card import Card
 from lwq.recipe.schema import Bench, Pruning, Recipe, Select, SensitivityOptions, Task, ThirdParty
 from lwq.recipe.target import Target
-from lwq.recipe.text import Calibration, Part, Text
+from lwq.recipe.text import Calibration, Evaluation, Part, Text
 
 _HEAD = """# The recipe
 
@@ -24,6 +24,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[calibration], [selection], [evaluation]", Text),
     ("[calibration], beside that", Calibration),
     ("[[calibration.parts]]", Part),
+    ("[evaluation], beside that", Evaluation),
     ("[[targets]]", Target),
     ("[[third_party]]", ThirdParty),
     ("[[tasks]]", Task),
@@ -52,8 +53,10 @@ def _section(title: str, model: type[BaseModel]) -> str:
     lines = [f"\n## `{title}`" if title[0] == "[" else f"\n## {title}", "", about, ""]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        if model is Calibration and name in Text.model_fields:
+        if model in (Calibration, Evaluation) and name in Text.model_fields:
             continue
+        if name == "domains":
+            continue  # written as [[evaluation]]
         default = "required" if field.default is PydanticUndefined else _default(field.default)
         kind = "table" if model is Recipe and name in _TABLES else _kind(schema["properties"][name])
         about = (field.description or "").replace("|", "\\|")

@@ -18,7 +18,7 @@ from lwq.errors import RecipeError
 from lwq.recipe.card import Card
 from lwq.recipe.schema import ROLES, Bench, Pruning, Recipe, Select, SensitivityOptions, Task, ThirdParty
 from lwq.recipe.target import Target
-from lwq.recipe.text import Calibration, Text
+from lwq.recipe.text import Calibration, Evaluation, Text
 
 
 def parse_recipe(toml: str, source: str) -> Recipe:
@@ -61,11 +61,15 @@ def _clashes(values: dict[str, Any]) -> Iterator[str]:
     base = str(values.get("base_type", "f16")).upper()
     if base in names:
         yield f"targets: {base!r} is the name of the base's own row, which every card has"
-    roles = [role for role in ROLES if isinstance(values.get(role), dict)]
-    for first, second in itertools.combinations(roles, 2):
-        text = values[first].get("text")
-        if text is not None and text == values[second].get("text"):
+    for (first, text), (second, other) in itertools.combinations(_texts(values), 2):
+        if text is not None and text == other:
             yield f"{first}, {second}: both use the text {text!r}; they must be disjoint"
+
+
+def _texts(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What each table of a text names."""
+    found = [(role, values[role].get("text")) for role in ROLES if isinstance(values.get(role), dict)]
+    return found + [(f"evaluation #{i}", t.get("text")) for i, t in enumerate(_tables(values.get("evaluation")), 1)]
 
 
 def _written_name(row: dict[str, Any]) -> str:
@@ -80,6 +84,9 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "select.over: 'tg' chooses by speed of generation; [bench] has no test like tg128"
     if "tasks" in recipe.select.over and not recipe.tasks:
         yield "select.over: 'tasks' chooses by task scores; the recipe has no [[tasks]]"
+    domains = [recipe.evaluation.domain, *(text.domain for text in recipe.domains)]
+    for domain in sorted({d for d in domains if domains.count(d) > 1}):
+        yield f"evaluation: {domains.count(domain)} texts are of the domain {domain!r}; give each a domain of its own"
     names = [*(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
@@ -90,6 +97,9 @@ def _tables(value: Any) -> list[dict[str, Any]]:
 
 
 def _sentence(detail: ErrorDetails) -> str:
+    if detail["loc"][:1] == ("domains",) and len(detail["loc"]) > 1:
+        _, at, *rest = detail["loc"]
+        detail["loc"] = ("evaluation", int(at) + 1, *rest)
     where = "".join(f" #{part + 1}" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
     value = detail["input"]
     shown = "" if isinstance(value, dict | BaseModel) else f" {value!r}"
@@ -109,7 +119,7 @@ def _keys_near(loc: tuple[int | str, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
         "calibration": Calibration,
         "selection": Text,
-        "evaluation": Text,
+        "evaluation": Evaluation,
         "targets": Target,
     }
     models |= {"third_party": ThirdParty, "tasks": Task, "bench": Bench, "sensitivity": SensitivityOptions}

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lwq.recipe.card import Card
 from lwq.recipe.target import NAME, Strict, Target, expanded, fault
-from lwq.recipe.text import Calibration, Text
+from lwq.recipe.text import Calibration, Evaluation, Text
 from lwq.record.record import Role
 from lwq.record.search import Coverage
 
@@ -214,7 +214,10 @@ class Recipe(Strict):
     selection: Text | None = Field(
         default=None, description="Text on which files are chosen; the evaluation text when absent."
     )
-    evaluation: Text = Field(description="Text on which the card's figures are measured.")
+    evaluation: Evaluation = Field(
+        description="Text on which the card's figures are measured; `[[evaluation]]` for several, by domain."
+    )
+    domains: tuple[Evaluation, ...] = Field(default=(), description="The second `[[evaluation]]` and those behind it.")
     targets: tuple[Target, ...] = Field(
         default=(), description="The files to make; none where only files of others are compared."
     )
@@ -228,7 +231,17 @@ class Recipe(Strict):
     select: Select = Field(default=Select(), description="Choice among the files.")
     card: Card = Field(default=Card(), description="Facts for the model card.")
 
-    @field_validator("targets", "third_party", "tasks", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _first_and_further(cls, values: Any) -> Any:
+        texts = values.get("evaluation") if isinstance(values, dict) else None
+        if not isinstance(texts, list) or not texts:
+            return values
+        if "domains" in values:
+            raise fault("states domains and [[evaluation]]; the latter is enough")
+        return {**values, "evaluation": texts[0], "domains": tuple(texts[1:])}
+
+    @field_validator("targets", "third_party", "tasks", "domains", mode="before")
     @classmethod
     def _tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -247,7 +260,13 @@ class Recipe(Strict):
 
     def texts(self) -> dict[Role, Text]:
         """The texts by role, in the order in which they are used."""
-        return {role: text for role in ROLES if (text := getattr(self, role)) is not None}
+        found = {role: text for role in ROLES if (text := getattr(self, role)) is not None}
+        return found | {domain_role(text.domain): text for text in self.domains}
+
+
+def domain_role(domain: str) -> Role:
+    """What a further text of evaluation is used for."""
+    return f"evaluation:{domain}"
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from lwq.recipe.budget import parse_size
-from lwq.recipe.target import Strict, fault
+from lwq.recipe.target import NAME, Strict, fault
 
 
 class Text(Strict):
@@ -33,6 +34,10 @@ class Text(Strict):
         default=None,
         description="Keep them in the cache when the run is finished; when absent, if they are below 4 GiB.",
     )
+
+    def drawn(self) -> tuple[tuple[Part, ...], int]:
+        """The parts that it is mixed of, and the seed of the draw; no parts: the text as it is."""
+        return (), 1
 
     @field_validator("max_logits")
     @classmethod
@@ -67,6 +72,31 @@ class Part(Strict):
     )
 
 
+class Evaluation(Text):
+    """A text that figures are measured on; of several domains (`[[evaluation]]`) the first is the main one."""
+
+    domain: str = Field(
+        default="", pattern=f"^({NAME.pattern})?$", description="What the text is an example of; its name when absent."
+    )
+    weight: float = Field(default=1.0, gt=0, description="Of the domain in the mean over domains.")
+
+    column: str = Field(
+        default="", description="For JSON lines and Parquet: the column of texts; of chats `messages` when absent."
+    )
+    chat: bool = Field(default=False, description="The column holds conversations, put through the model's template.")
+
+    def drawn(self) -> tuple[tuple[Part, ...], int]:
+        part = Part(text=self.text, column=self.column, chat=self.chat)
+        return ((part,) if self.column or self.chat else (), 1)
+
+    @model_validator(mode="after")
+    def _named(self) -> Evaluation:
+        if not self.domain:
+            stem = re.split(r"[/:]", self.text)[-1].split(".")[0]
+            object.__setattr__(self, "domain", re.sub(r"[^A-Za-z0-9_+-]", "-", stem).strip("-+_") or "text")
+        return self
+
+
 class Calibration(Text):
     """The calibration text: one, or several parts mixed by their shares."""
 
@@ -83,6 +113,9 @@ class Calibration(Text):
         description="Of a mixture of experts: the importance matrix is collected on twice as many windows again and"
         " again, from `n_chunks` on, until each expert of each layer saw so many tokens, or the text is used up.",
     )
+
+    def drawn(self) -> tuple[tuple[Part, ...], int]:
+        return self.parts, self.seed
 
     @field_validator("parts", mode="before")
     @classmethod

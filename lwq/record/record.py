@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from lwq.gguf.safetensors import StoredTensor
 from lwq.gguf.statistics import LayerStatistics, TensorStatistics
@@ -23,8 +23,8 @@ from lwq.record.values import CompensatedValues, StockTwin
 
 SCHEMA: Final = 4
 AnyTensor = TypeVar("AnyTensor", TensorInfo, StoredTensor)
-Role = Literal["calibration", "selection", "evaluation"]
-"""What a text is used for."""
+Role: TypeAlias = str
+"""What a text is used for: ``calibration``, ``selection``, ``evaluation``, ``evaluation:DOMAIN`` of further ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,16 @@ class TextFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """What a text of evaluation is an example of."""
+
+    name: str
+    role: Role
+    weight: float
+    """In the mean over domains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSet:
     """One task set: where its items are from, and which were drawn."""
 
@@ -194,6 +204,8 @@ class Row:
     """Where some values are compensated."""
     contexts: tuple[ContextMemory, ...] = ()
     """What contexts take beside the file, of a file that lwq wrote; from the smallest to the trained one."""
+    domains: tuple[Damage, ...] = ()
+    """On the texts of the domains of the record but the first, which is ``evaluation``."""
     shards: tuple[FileHash, ...] = ()
     """All files of a split model, whose ``sha256`` is that of the list of their hashes; empty for one file."""
 
@@ -245,6 +257,8 @@ class Record:
     """Where a target has a budget; None otherwise."""
     pruning: PruningFacts | None = None
     """Where a target lets lwq choose layers to remove; None otherwise."""
+    domains: tuple[Domain, ...] = ()
+    """Where there are several; the first is that of the evaluation text."""
     task_sets: tuple[TaskSet, ...] = ()
     projector: Projector | None = None
     """Where the original has a tower that the converter knows; None otherwise."""

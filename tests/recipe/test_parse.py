@@ -34,3 +34,30 @@ def test_recipe_that_makes_nothing_compares_files_or_is_refused() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
 def test_committed_recipes_have_no_mistake(path: Path) -> None:
     assert parse_recipe(path.read_text(encoding="utf-8"), str(path)).name == path.stem
+
+
+DOMAINS = '[[evaluation]]\ntext = "b.txt"\n[[evaluation]]\ntext = "packaged:code"\nweight = 2.0\n'
+
+
+def several(further: str = "") -> str:
+    start = GOOD.index("[evaluation]")
+    return GOOD[:start] + DOMAINS + further + GOOD[GOOD.index("[[targets]]") :]
+
+
+def test_texts_of_evaluation_are_domains_named_after_themselves() -> None:
+    recipe = parse_recipe(several('[[evaluation]]\ntext = "c/long.txt"\ndomain = "novels"\n'), "r.toml")
+    assert [t.domain for t in (recipe.evaluation, *recipe.domains)] == ["b", "code", "novels"]
+    assert list(recipe.texts())[-3:] == ["evaluation", "evaluation:code", "evaluation:novels"]
+    assert [t.weight for t in recipe.domains] == [2.0, 1.0]
+
+
+def test_mistakes_in_domains_have_the_place_in_which_they_stand() -> None:
+    assert "evaluation #2.weight: -1.0" in faults(several().replace("2.0", "-1.0"))
+    assert "evaluation #3.wheight: unknown key; perhaps you meant 'weight'" in faults(
+        several('[[evaluation]]\ntext = "d.txt"\nwheight = 1.0\n')
+    )
+    again = '[[evaluation]]\ntext = "b.txt"\n'
+    assert "evaluation #1, evaluation #3: both use the text 'b.txt'" in faults(several(again))
+    assert "2 texts are of the domain 'code'" in faults(several('[[evaluation]]\ntext = "x/code.txt"\n'))
+    both = several() + '[[domains]]\ntext = "e.txt"\n'
+    assert "domains" in faults(both)

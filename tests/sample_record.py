@@ -12,6 +12,7 @@ from lwq.record.command import Command
 from lwq.record.provenance import CardFacts, Provenance, StepTime, ToolchainFacts
 from lwq.record.record import (
     SCHEMA,
+    Continuation,
     ModelFacts,
     Record,
     Row,
@@ -151,6 +152,7 @@ def row(name: str, content: str, file_bytes: int, **changes: object) -> Row:
         tensor_types_file=types_file,
         n_fallback=0,
         contexts=CONTEXTS,
+        continuation=Continuation(n_tokens=32, agreed=tuple((len(name) * i) % 33 for i in range(16))),
     )
     return replace(made, **changes)
 

@@ -23,7 +23,7 @@ from tests.tiny_models import write_tiny_llama
 pytestmark = pytest.mark.slow
 STEPS = (
     "convert", "baseline", "imatrix", "statistics", "allocate", "quantize", "evaluate", "items", "tasks",
-    "contexts", "bench", "select",
+    "contexts", "continuations", "bench", "select",
 )  # fmt: skip
 PRUNING = RECIPE[: RECIPE.index("[[targets]]")] + (
     "[bench]\ntests = []\n[pruning]\nn_windows = 2\nn_fit_windows = 6\n"

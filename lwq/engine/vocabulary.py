@@ -34,6 +34,10 @@ class Vocabulary:
     def __exit__(self, *_: object) -> None:
         self.llama.llama_model_free(self.model)
 
+    def start(self) -> tuple[int, ...]:
+        """The token that texts begin with, where the model wants one."""
+        return (self.llama.llama_vocab_bos(self.vocab),) if self.llama.llama_vocab_get_add_bos(self.vocab) else ()
+
     def tokens(self, text: str) -> tuple[int, ...]:
         """The tokens of a text as llama-perplexity's task scorers make them: special ones added, none parsed."""
         raw = text.encode()

@@ -21,6 +21,7 @@ from lwq.plan.plan import AnyStep
 from lwq.steps import (
     baseline,
     bench,
+    continuations,
     convert,
     cut,
     evaluate,
@@ -114,6 +115,11 @@ def _bench(i: bench.Inputs, o: Outlook, _: AnyStep) -> Effort:
     generated = sum(int(p[2:]) for p in parts_of if p.startswith("tg"))
     runs = 2.0 * o.shape.n_params * i.repetitions * len(i.candidates)  # each test is warmed up
     return Effort(passed=runs * prompts, generated=runs * generated)
+
+
+def _continuations(i: continuations.Inputs, o: Outlook, _: AnyStep) -> Effort:
+    each = float(o.shape.n_params * i.n_prompts * (1 + len(i.candidates)))
+    return Effort(passed=each * i.n_prompt_tokens, generated=each * i.n_tokens)
 
 
 def _sensitivity(i: sensitivity.Inputs, o: Outlook, _: AnyStep) -> Effort:
@@ -211,6 +217,7 @@ _EFFORTS: Final[dict[str, Callable[[Any, Outlook, AnyStep], Effort]]] = {
     parts.NAME: _parts,
     tasks.NAME: _tasks,
     bench.NAME: _bench,
+    continuations.NAME: _continuations,
     sensitivity.NAME: _sensitivity,
     grams.NAME: _grams,
     search.NAME: _search,

@@ -14,8 +14,9 @@ from lwq.gguf.header import GgufHeader
 from lwq.llama.devices import Device
 from lwq.llama.limits import MemoryLimit, memory_limits
 from lwq.llama.machine import room_bytes
+from lwq.outlook.disks import Disk, disk_of
 from lwq.outlook.memory import Peak
-from lwq.outlook.needs import Disk, disk_of, peak_of
+from lwq.outlook.needs import peak_of
 from lwq.outlook.outlook import Outlook
 from lwq.outlook.shape import ModelShape
 from lwq.plan.job import Job

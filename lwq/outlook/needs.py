@@ -1,9 +1,9 @@
-"""What each step of a plan needs: memory at its peak, room on the disk."""
+"""What memory each step of a plan needs at its peak."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from lwq.bits.mixes import probed
@@ -15,6 +15,8 @@ from lwq.plan.preview import PlannedFile
 from lwq.steps import (
     baseline,
     bench,
+    contexts,
+    continuations,
     convert,
     cut,
     evaluate,
@@ -41,91 +43,10 @@ _N_RIVALS: Final = 2
 """Mixes of a race whose tensors are mostly different."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """Bytes that a step writes: what stays, and what it removes at its end."""
-
-    kept: int = 0
-    scratch: int = 0
-
-
 def peak_of(step: AnyStep, outlook: Outlook) -> Peak:
     """The most memory of a step, of its largest process."""
     found = _PEAKS.get(step.module.NAME)
     return START.and_then(found(step, outlook)) if found else START
-
-
-def disk_of(step: AnyStep, outlook: Outlook) -> Disk:
-    """What a step writes, small files left out."""
-    found = _DISKS.get(step.module.NAME)
-    return found(step, outlook) if found else Disk()
-
-
-# the disk
-
-
-def _convert_disk(step: AnyStep, o: Outlook) -> Disk:
-    as_it_is, drops = o.is_base(step.inputs.base_type), o.drops(step.inputs)
-    once = o.shape.header.file_bytes
-    if step.inputs.kind == "hf-folder":
-        return Disk(kept=o.shape.base_bytes, scratch=0 if as_it_is and not drops else once)
-    if as_it_is:
-        return Disk(kept=o.shape.base_bytes if drops else 0)
-    return Disk(kept=o.shape.base_bytes, scratch=once if drops else 0)
-
-
-def _imatrix_disk(step: AnyStep, o: Outlook) -> Disk:
-    return Disk(kept=o.model.imatrix_bytes())
-
-
-def _baseline_disk(step: AnyStep, o: Outlook) -> Disk:
-    return Disk(kept=o.stored(Made(step=baseline.NAME, key=step.key, name="")))
-
-
-def _heal_disk(step: AnyStep, o: Outlook) -> Disk:
-    """Repaired tensors of each set, in F32: about one before and one behind each cut, or none."""
-    if o.least:
-        return Disk()
-    _, tensor = o.shape.layer_values
-    i = step.inputs
-    counts = (len(i.layers),) if i.layers else i.counts or range(1, o.n_gone((), ()) + 1)
-    return Disk(kept=sum(4 * tensor * (n + 1) for n in counts))
-
-
-def _lean_disk(step: AnyStep, o: Outlook) -> Disk:
-    """Where layers go, the base without them."""
-    return Disk() if o.least else Disk(kept=o.shape.base_bytes + 2 * o.model.imatrix_bytes())
-
-
-def _tensors_disk(step: AnyStep, o: Outlook) -> Disk:
-    """Compensated tensors are kept in each type that was tried; a third of them in two."""
-    return Disk(kept=o.target(step).file_bytes * 4 // 3 if step.inputs.grams else 0)
-
-
-def _quantize_disk(step: AnyStep, o: Outlook) -> Disk:
-    """What a search found is there; of other mixes the tensors are kept beside the file."""
-    n_bytes = o.target(step).file_bytes
-    return Disk(kept=2 * n_bytes if step.inputs.grams and step.inputs.completed is None else n_bytes)
-
-
-_DISKS: Final[dict[str, Callable[[AnyStep, Outlook], Disk]]] = {
-    convert.NAME: _convert_disk,
-    imatrix.NAME: _imatrix_disk,
-    sensitivity.NAME: _imatrix_disk,
-    grams.NAME: lambda step, o: Disk(kept=sum(k * n * (n - 1) for n, k in o.shape.gathered)),
-    search.NAME: _tensors_disk,
-    baseline.NAME: _baseline_disk,
-    parts.NAME: lambda step, o: Disk(scratch=o.stored(step.inputs.baseline)),
-    quantize.NAME: _quantize_disk,
-    cut.NAME: lambda step, o: Disk(kept=o.shape.base_bytes),
-    heal.NAME: _heal_disk,
-    lean.NAME: _lean_disk,
-    pace.NAME: lambda step, o: Disk(
-        scratch=o.target(step).file_bytes + (o.shape.base_bytes if step.inputs.heal else 0)
-    ),
-}
-
-# memory
 
 
 def _convert(step: AnyStep, o: Outlook) -> Peak:
@@ -173,6 +94,17 @@ def _bench(step: AnyStep, o: Outlook) -> Peak:
         file = o.file(entrant.origin)
         for test in step.inputs.tests:
             peak = peak.and_then(o.model.tool(file.n_bytes, _timed(test), repacked=file.repacked))
+    return peak
+
+
+def _continuations(step: AnyStep, o: Outlook) -> Peak:
+    i = step.inputs
+    n = i.n_prompt_tokens + i.n_tokens
+    peak = Peak(anonymous=0)
+    for origin in (i.base, *i.candidates):
+        file = o.file(origin)
+        used = Pass(n_cells=padded(n), n_tokens=n, n_scored=1)
+        peak = peak.and_then(o.model.tool(file.n_bytes, used, own=LWQ_BYTES, repacked=file.repacked))
     return peak
 
 
@@ -281,6 +213,8 @@ _PEAKS: Final[dict[str, Callable[[AnyStep, Outlook], Peak]]] = {
     parts.NAME: _parts,
     tasks.NAME: _tasks,
     bench.NAME: _bench,
+    contexts.NAME: lambda step, o: Peak(anonymous=LWQ_BYTES + o.model.vocabulary(), mapped=START.mapped),
+    continuations.NAME: _continuations,
     items.NAME: lambda step, o: Peak(anonymous=LWQ_BYTES, mapped=START.mapped),
     pace.NAME: _pace,
     quantize.NAME: _quantize,

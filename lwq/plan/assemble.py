@@ -253,6 +253,7 @@ def _our_row(run: Run, row: PlannedRow, made: TargetSteps) -> Row:
         compensated=written.compensated,
         twin=_twin(run, made),
         contexts=run.result(run.plan.contexts).of_file(file) if run.plan.contexts else (),
+        continuation=run.result(run.plan.continuations).of_file(file) if run.plan.continuations else None,
         search=planned.search if isinstance(planned, search.Result | lean.Result) else None,
         **_held(written.facts),
         **_measured(run, row),

@@ -10,6 +10,7 @@ from lwq.plan.plan import (
     BaselineStep,
     BenchStep,
     ContextsStep,
+    ContinuationsStep,
     EvaluateStep,
     ItemsStep,
     Machine,
@@ -23,7 +24,7 @@ from lwq.plan.sources import Sources
 from lwq.recipe.budget import parse_size
 from lwq.recipe.schema import Recipe, Task, split_cloze
 from lwq.record.record import Role
-from lwq.steps import baseline, bench, contexts, evaluate, items, parts, quantize, select, tasks
+from lwq.steps import baseline, bench, contexts, continuations, evaluate, items, parts, quantize, select, tasks
 from lwq.steps.step import Made, Origin
 from lwq.tasks.files import kind_of
 
@@ -31,6 +32,9 @@ Baselines = Mapping[Role, BaselineStep]
 TaskSets = Mapping[str, ItemsStep]
 _CONTEXTS: Final = (4096, 8192)
 """Tokens of contexts that memory is told of."""
+_N_PROMPTS: Final = 16
+_PROMPT_TOKENS: Final = 64
+_FOLLOWED_TOKENS: Final = 32
 STOCK_VALUES: Final = "stock-values"
 """What titles and files of twins say after the row's name."""
 
@@ -138,6 +142,21 @@ class Measures:
         if not files or not self.machine.toolchain.facts.stock:
             return None
         return self.steps.add(contexts, contexts.Inputs(candidates=files, n_ctx=_CONTEXTS))
+
+    def continuations(self, rows: Iterable[PlannedRow]) -> ContinuationsStep | None:
+        """For how many tokens our files go on like the base; in process, so by the pinned llama.cpp alone."""
+        files = tuple(row.own.file for row in rows if row.own)
+        if not files or not self.machine.toolchain.facts.stock:
+            return None
+        inputs = continuations.Inputs(
+            base=self.base,
+            candidates=files,
+            text=self.sources.texts["evaluation"].given,
+            n_prompts=_N_PROMPTS,
+            n_prompt_tokens=min(_PROMPT_TOKENS, self.recipe.evaluation.n_ctx),
+            n_tokens=_FOLLOWED_TOKENS,
+        )
+        return self.steps.add(continuations, inputs)
 
     def bench(self, rows: Iterable[PlannedRow]) -> BenchStep | None:
         """The speeds of all rows in one session, where the recipe asks for any."""

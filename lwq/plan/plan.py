@@ -14,6 +14,7 @@ from lwq.steps import (
     baseline,
     bench,
     contexts,
+    continuations,
     convert,
     cut,
     evaluate,
@@ -43,6 +44,7 @@ AllocateStep: TypeAlias = Step[allocate.Inputs, allocate.Result]
 BaselineStep: TypeAlias = Step[baseline.Inputs, baseline.Result]
 BenchStep: TypeAlias = Step[bench.Inputs, bench.Result]
 ContextsStep: TypeAlias = Step[contexts.Inputs, contexts.Result]
+ContinuationsStep: TypeAlias = Step[continuations.Inputs, continuations.Result]
 ConvertStep: TypeAlias = Step[convert.Inputs, convert.Result]
 CutStep: TypeAlias = Step[cut.Inputs, cut.Result]
 EvaluateStep: TypeAlias = Step[evaluate.Inputs, evaluate.Result]
@@ -207,6 +209,8 @@ class Plan:
     rows: tuple[PlannedRow, ...] = ()
     """The base, the recipe's targets, files of others."""
     contexts: ContextsStep | None = None
+    """Of our own files."""
+    continuations: ContinuationsStep | None = None
     """Of our own files."""
     bench: BenchStep | None = None
     select: SelectStep | None = None

@@ -45,10 +45,11 @@ class Planner:
         rows = tuple(measures.with_twin(measures.with_parts(row, baselines), baselines) for row in rows)
         sets = measures.task_sets()
         rows = tuple(replace(row, tasks=measures.tasks(row.name, row.file, sets)) for row in rows)
-        held, timed = measures.contexts(rows), measures.bench(rows)
+        held, followed = measures.contexts(rows), measures.continuations(rows)
+        timed = measures.bench(rows)
         selected = measures.select(rows, timed)
-        measured = replace(own, baselines=baselines, task_sets=sets, rows=rows, contexts=held, bench=timed)
-        return replace(measured, steps=self._all(), select=selected)
+        measured = replace(own, baselines=baselines, task_sets=sets, rows=rows, contexts=held)
+        return replace(measured, steps=self._all(), continuations=followed, bench=timed, select=selected)
 
     def measurement(self, *, layers: bool) -> Plan:
         """Only what sensitivity needs: base, importance matrix, probes; with ``layers`` sets that may go, healed."""

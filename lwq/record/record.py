@@ -164,6 +164,15 @@ class TaskSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """How a file goes on like the base where both always take the likeliest token."""
+
+    n_tokens: int
+    agreed: tuple[int, ...]
+    """From each prompt: tokens until the two differ, ``n_tokens`` at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One file of the family, or a third party's, with everything measured of it."""
 
@@ -204,6 +213,8 @@ class Row:
     """Where some values are compensated."""
     contexts: tuple[ContextMemory, ...] = ()
     """What contexts take beside the file, of a file that lwq wrote; from the smallest to the trained one."""
+    continuation: Continuation | None = None
+    """From places of the evaluation text, of a file that lwq wrote."""
     domains: tuple[Damage, ...] = ()
     """On the texts of the domains of the record but the first, which is ``evaluation``."""
     shards: tuple[FileHash, ...] = ()

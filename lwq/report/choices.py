@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Final
 
 from lwq.metrics.speeds import Ratio, ratio_to
@@ -31,6 +32,8 @@ def files(record: Record) -> Table:
     contexts = tuple(dict.fromkeys(memory.n_ctx for row in rows for memory in row.contexts))
     tasked = tuple(dict.fromkeys((task.name, task.n_items) for row in rows for task in row.tasks))
     titles = ["KLD (nats)", "Same top p (%)"]
+    followed = next((row.continuation for row in rows if row.continuation), None)
+    titles += [f"Goes on like the original (of {followed.n_tokens} tokens)"] if followed else []
     titles += [f"Writing speed ÷ {against.name}"] if against else []
     titles += ["Tasks (%)"] if tasked else []
     return Table(
@@ -49,6 +52,7 @@ def files(record: Record) -> Table:
                 *(_memory(row, n) for n in contexts),
                 rounded(row.evaluation.kld),
                 rounded_percent(row.evaluation.same_top_p),
+                *([_followed(row)] if followed else []),
                 *([_speed(row, against)] if against else []),
                 *([average(row.tasks, len(tasked))] if tasked else []),
             )
@@ -73,6 +77,11 @@ def _made(row: Row) -> str:
     if row.search:
         return row.search.chosen if row.search.ships_stock else "types chosen by measurement"
     return "types by hand" if row.tensor_type_patterns else f"stock {row.ftype}"
+
+
+def _followed(row: Row) -> str:
+    """The mean of all prompts."""
+    return fixed(fmean(row.continuation.agreed), 0) if row.continuation else NOT_MEASURED
 
 
 def _memory(row: Row, n_ctx: int) -> str:
@@ -105,6 +114,8 @@ def meaning(record: Record) -> str:
         f"KLD is how far the file's predictions are from the original's{where}: 0 is the original, lower is better."
         " Same top p is how often both hold the same next word likeliest."
     ]
+    if any(row.continuation for row in offered(record)):
+        parts.append("Both asked to go on from a text, the file's words are the original's for that many tokens.")
     if any(row.contexts for row in offered(record)):
         parts.append(
             "GB of RAM or VRAM: the file, keys and values in F16 of that many tokens, and buffers, by llama.cpp's own"

@@ -8,9 +8,9 @@ import pytest
 
 from lwq.llama.devices import CPU, Device
 from lwq.llama.limits import MemoryLimit
+from lwq.outlook.disks import Disk
 from lwq.outlook.expected import Expected, lacks, to_write
 from lwq.outlook.memory import Peak
-from lwq.outlook.needs import Disk
 from lwq.steps import baseline, heal, quantize
 from lwq.steps.step import Step
 

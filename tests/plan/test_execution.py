@@ -84,7 +84,7 @@ def test_changed_pattern_repeats_only_its_target_and_why_names_it(finished, tool
     run2, log, _ = run_tiny(other, home, toolchain, changed)
     assert set(log.fresh) == {
         "allocate:hand", "quantize:hand", "evaluate:hand:evaluation", "evaluate:hand:selection", "tasks:hand:ARC",
-        "tasks:hand:WinoGrande", "contexts", "bench", "select",
+        "tasks:hand:WinoGrande", "contexts", "continuations", "bench", "select",
     }  # fmt: skip
     told = "\n".join(why(run2.step("quantize:hand"), run2.steps, cache, "tiny"))
     assert "allocate:hand changed" in told

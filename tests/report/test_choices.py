@@ -52,7 +52,8 @@ def test_cells_stand_under_their_heads() -> None:
     bare = replace(
         sample_record(tasks=False), rows=tuple(replace(r, speed=()) for r in sample_record(tasks=False).rows)
     )
-    assert [column.title for column in choices.files(bare).columns][-1] == "Same top p (%)"
+    titles = [column.title for column in choices.files(bare).columns]
+    assert titles[-2:] == ["Same top p (%)", "Goes on like the original (of 32 tokens)"]
 
 
 def test_memory_is_told_for_each_size_of_context_and_rounded_up() -> None:
@@ -64,6 +65,17 @@ def test_memory_is_told_for_each_size_of_context_and_rounded_up() -> None:
     assert exact <= float(table.rows[0][at]) < exact + 0.01
     assert (in_gb(5_871_000_000), in_gb(10_010_000_000), in_gb(131_200_000_000)) == ("5.88", "10.1", "132")
     assert (tokens(40960), tokens(1 << 20), tokens(2000)) == ("40k", "1M", "2,000")
+
+
+def test_how_far_a_file_goes_on_like_the_original_is_the_mean_of_all_prompts() -> None:
+    record = sample_record()
+    table = choices.files(record)
+    at = [c.title for c in table.columns].index("Goes on like the original (of 32 tokens)")
+    row = choices.offered(record)[0]
+    assert row.continuation
+    assert table.rows[0][at] == f"{sum(row.continuation.agreed) / 16:.0f}"
+    bare = replace(record, rows=tuple(replace(r, continuation=None) for r in record.rows))
+    assert not any("Goes on" in c.title for c in choices.files(bare).columns)
 
 
 def test_a_file_of_chosen_types_that_is_surely_slower_is_named_at_the_top() -> None:

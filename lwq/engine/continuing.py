@@ -33,7 +33,7 @@ def beginnings(toolchain: Toolchain, path: Path, text: str, n: int, length: int)
 
 
 def continuations(
-    toolchain: Toolchain, path: Path, prompts: tuple[tuple[int, ...], ...], n_tokens: int
+    toolchain: Toolchain, path: Path, prompts: tuple[tuple[int, ...], ...], n_tokens: int, *, n_threads: int
 ) -> Iterator[tuple[int, ...]]:
     """The ``n_tokens`` that follow each prompt, the likeliest (of equal ones the first) each time.
 
@@ -41,7 +41,8 @@ def continuations(
         ModelError: llama.cpp cannot load or compute the model.
     """
     lib = load_bindings(toolchain)
-    with _context(lib, toolchain, path, max(map(len, prompts)) + n_tokens) as (context, n_vocab):
+    n_ctx = max(map(len, prompts)) + n_tokens
+    with _context(lib, toolchain, path, n_ctx, n_threads) as (context, n_vocab):
         for prompt in prompts:
             lib.llama_memory_clear(lib.llama_get_memory(context), True)
             yield _follow(lib, context, prompt, n_tokens, n_vocab, path)
@@ -54,7 +55,7 @@ def agreed(of_base: tuple[int, ...], of_file: tuple[int, ...]) -> int:
 
 
 @contextmanager
-def _context(lib: Any, toolchain: Toolchain, path: Path, n_ctx: int) -> Iterator[tuple[Any, int]]:
+def _context(lib: Any, toolchain: Toolchain, path: Path, n_ctx: int, n_threads: int) -> Iterator[tuple[Any, int]]:
     header, device = read_header(path), toolchain.device
     parameters = model_parameters(lib, device, device.n_layers(header.file_bytes, header.n_layer_all))
     model = lib.llama_model_load_from_file(str(path).encode(), parameters)
@@ -63,6 +64,7 @@ def _context(lib: Any, toolchain: Toolchain, path: Path, n_ctx: int) -> Iterator
     try:
         options = lib.llama_context_default_params()
         options.n_ctx = options.n_batch = n_ctx
+        options.n_threads = options.n_threads_batch = n_threads
         context = lib.llama_init_from_model(model, options)
         if not context:
             raise ModelError(f"{path.name}: llama.cpp cannot run it with {n_ctx} tokens{said()}")

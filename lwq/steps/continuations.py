@@ -48,7 +48,8 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     by_file = []
     for origin in (inputs.base, *inputs.candidates):
         followed = []
-        for tokens in continuations(ctx.toolchain, ctx.folder / ctx.place(origin), prompts, inputs.n_tokens):
+        file = ctx.folder / ctx.place(origin)
+        for tokens in continuations(ctx.toolchain, file, prompts, inputs.n_tokens, n_threads=ctx.n_threads):
             followed.append(tokens)
             tell()
         by_file.append((origin.name, tuple(followed)))

@@ -4,6 +4,12 @@ KLD: windows with skewed values (gamma, shape 4) whose neighbours correlate by 0
 windows with heavy tails (Student, 5 degrees of freedom), correlated likewise. Average: five task sets whose items have
 difficulties of their own; two files that answer most items alike, one a little better, and the interval of the
 difference of their averages.
+
+Surely wrong: races as a search holds them, decided by its own code, in which no candidate is better than stock. Levels
+of windows are those of KLD above, shared by all mixes; what a mix differs by is a share of the level, with heavy tails
+and correlation. Two worlds, the worse of which counts: eight candidates as good as stock; seven such and one that fits
+the first half of the text (0.7 of stock) and is worse on the second (1.05).
+Power: one candidate is better by that much.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+from drawn_races import STOCK, decided
 
 from lwq.metrics.arrays import Doubles
 from lwq.metrics.paired import average_difference, mean_interval, ratio_interval
@@ -23,6 +30,14 @@ N_SETS = 5
 CORRELATION = 0.3
 SHAPE = 4.0
 DEGREES = 5.0
+N_TEXT, N_RACE, N_CONFIRMING = 46, 6, 12
+"""Windows of 512 tokens in `packaged:selection`, and the recipe's defaults."""
+N_SHORT = 14
+"""A text that is too short to confirm on."""
+N_CANDIDATES = 8
+SPREAD = 0.08
+"""Standard deviation of a mix's own share of a window's KLD."""
+GAINS = (0.1, 0.2, 0.5)
 
 
 def main() -> None:
@@ -32,8 +47,13 @@ def main() -> None:
     kld = [share("kld", n, options.runs, kld_run) for n in N_WINDOWS]
     ppl = [share("ppl", n, options.runs, ppl_run) for n in N_WINDOWS]
     average = [share("average", n, options.runs, average_run) for n in N_ITEMS]
-    figures = (f"{name}={np.mean(shares):.3f}" for name, shares in (("kld", kld), ("ppl", ppl), ("average", average)))
-    print("interval_coverage: " + " ".join(figures))
+    held = (f"{name}={np.mean(shares):.3f}" for name, shares in (("kld", kld), ("ppl", ppl), ("average", average)))
+    wrong = max(
+        claimed(name, options.runs, elsewhere=elsewhere) for name, elsewhere in (("level", 1.0), ("fitted", 1.05))
+    )
+    power = [f"power_{100 * gain:.0f}={claimed('gain', options.runs, gain):.3f}" for gain in GAINS]
+    claimed("short", options.runs, n_text=N_SHORT)
+    print(f"coverage: {' '.join(held)} surely_wrong={wrong:.3f} {' '.join(power)}")
 
 
 def share(name: str, n: int, n_runs: int, run: Callable[[int, np.random.Generator], bool]) -> float:
@@ -43,6 +63,51 @@ def share(name: str, n: int, n_runs: int, run: Callable[[int, np.random.Generato
     what = "items a set" if name == "average" else "windows"
     print(f"{name:<8} {n:4} {what}: {held:.3f} of {n_runs}", flush=True)
     return held
+
+
+def claimed(name: str, n_runs: int, gain: float = 0.0, elsewhere: float = 1.0, n_text: int = N_TEXT) -> float:
+    """Share of races in which a candidate is called surely better.
+
+    Args:
+        gain: of the first candidate, everywhere.
+        elsewhere: its KLD ÷ stock's on the second half of the text, where it fits the first half; 1: it does not.
+    """
+    rng = np.random.default_rng(N_CANDIDATES)
+    ends = [decided(drawn(rng, gain, elsewhere, n_text), N_RACE, N_CONFIRMING) for _ in range(n_runs)]
+    sure, led = (float(np.mean([of(end) for end in ends])) for of in (lambda end: end.is_sure, lambda end: end.led))
+    ships = float(np.mean([end.chosen != STOCK for end in ends]))
+    what = f"gain {gain:.0%}" if gain else f"second half {elsewhere:g}"
+    print(
+        f"{name:<8} {n_text:4} windows, {what}: surely better in {sure:.3f} of {n_runs} races, ships in {ships:.3f};"
+        f" leads by 1.96 errors in the race in {led:.3f}",
+        flush=True,
+    )
+    return sure
+
+
+def drawn(rng: np.random.Generator, gain: float, elsewhere: float, n: int) -> dict[str, Doubles]:
+    """KLD of each quarter of each window, of the stock mix and the candidates."""
+    from scipy.special import gammaincinv, ndtr
+
+    level = gammaincinv(SHAPE, ndtr(correlated(n, rng)))[:, None] * rng.gamma(SHAPE, 1 / SHAPE, size=(n, 4))
+    shares = np.ones((1 + N_CANDIDATES, n, 1))
+    shares[1] -= gain
+    if elsewhere != 1.0:
+        shares[1, : n // 2], shares[1, n // 2 :] = 0.7, elsewhere
+    own = np.stack([own_shares(n, rng) for _ in shares])
+    kld = 0.01 * level * (shares + own)
+    return {STOCK: kld[0]} | {f"candidate {i}": each for i, each in enumerate(kld[1:], start=1)}
+
+
+def own_shares(n: int, rng: np.random.Generator) -> Doubles:
+    """What a mix differs by on each quarter of each window: half of its variance is its windows', correlated."""
+    from scipy.special import ndtr, stdtrit
+
+    unit = np.sqrt((DEGREES - 2) / DEGREES)
+    windows = stdtrit(DEGREES, ndtr(correlated(n, rng)))[:, None]
+    quarters = rng.standard_t(DEGREES, size=(n, 4)) * 2  # their mean varies as a window does
+    shares: Doubles = SPREAD * unit * (windows + quarters) / np.sqrt(2)
+    return shares
 
 
 def kld_run(n: int, rng: np.random.Generator) -> bool:

@@ -22,8 +22,9 @@ VERDICTS = (
     Verdict(row="Q4_K_M-healed", kept=False, reason="IQ4_XS is 9,445,312 bytes smaller and closer"),
 )
 STAYS = (
-    "Every layer stays: the best of 2 removals (without layer 20) differs from after 3 swaps by +0.118204 ±0.004117"
-    " nats of KLD on the selection text, paired."
+    "Every layer stays: on the 8 windows of the selection text that candidates raced on (not confirmed on others), the"
+    " KLD of the best of 2 removals (without layer 20) is 358 % above that of after 3 swaps (+0.118204 ±0.004117 nats"
+    " of KLD, paired)."
 )
 
 

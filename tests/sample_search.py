@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from lwq.gguf.types import TensorInfo, tensor_bytes
-from lwq.metrics.values import Estimate
-from lwq.record.search import FrontierPoint, Search, SearchCandidate, Sensitivity, TensorSensitivity
+from lwq.metrics.values import Estimate, Interval
+from lwq.record.search import Confirmation, FrontierPoint, Search, SearchCandidate, Sensitivity, TensorSensitivity
 
 N_LAYER = 30
 OTHER_BYTES = 140544
@@ -27,6 +27,7 @@ _ERRORS = {"iq4_nl": 0.0071, "q4_0": 0.0098, "q5_0": 0.0025, "q5_1": 0.0019, "q8
 _ERRORS_256 = {"q3_K": 0.026, "iq4_xs": 0.0074, "q4_K": 0.0068, "q5_K": 0.0017, "q6_K": 0.0005, "q8_0": 0.00004}
 _RANKED = ((0.95, "q8_0", "q8_0"), (0.75, "q5_1", "q6_K"), (0.3, "q5_0", "q5_K"), (0.0, "iq4_nl", "iq4_xs"))
 _NATS = "nats"
+_DIFFERENCE = Estimate(value=-0.002117, stderr=0.000412, unit=_NATS)
 
 
 def tensors() -> tuple[TensorInfo, ...]:
@@ -107,8 +108,9 @@ def search() -> Search:
         budget="the size of stock Q4_K_M",
         budget_bytes=103668480,
         chosen="after 3 swaps",
-        reason="KLD is 0.002213 ±0.000412 nats lower than that of stock Q4_K_M (5.4 standard errors).",
-        stock_difference=Estimate(value=-0.002213, stderr=0.000412, unit=_NATS),
+        reason="On 12 windows of the selection text that nothing was chosen by, its KLD is 6 % below (95 %: 4 % below"
+        " to 8 % below) that of the stock Q4_K_M mix of that size: -0.002117 ±0.000412 nats of KLD, paired.",
+        stock_difference=_DIFFERENCE,
         candidates=(
             _candidate("stock Q4_K_M", 103668480, 0.036012, 0.035198, 8, "beaten by after 3 swaps"),
             _candidate("allocation, exponent 1.0", n_bytes, 0.031507, 0.033402, 8, "beaten by after 3 swaps"),
@@ -120,4 +122,7 @@ def search() -> Search:
         exponent=0.9712,
         n_probes=16,
         n_swaps=8,
+        confirmation=Confirmation(
+            n_windows=12, difference=_DIFFERENCE, quotient=0.9404, interval=Interval(low=0.9193, high=0.9622)
+        ),
     )

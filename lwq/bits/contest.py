@@ -1,6 +1,6 @@
 """One budget's candidates, measured against each other: extra probes, a race, swaps that keep the size, the choice.
 
-The stock mix is never dropped, and ships unless something is surely better.
+The stock mix is never dropped, and ships unless what leads the race is surely better on windows that chose nothing.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from lwq.bits.confirmation import choose, confirm, finalists, reason
 from lwq.bits.damage import fit_interaction, most_extrapolated
 from lwq.bits.mixes import Mixer
 from lwq.bits.problem import Problem, Solution
-from lwq.bits.race import Polish, Runner, choose, entered_as, proposals, race, reason, rounds_of
+from lwq.bits.race import Polish, Runner, entered_as, proposals, race, rounds_of
+from lwq.metrics.arrays import Tokens
 from lwq.metrics.values import Estimate
-from lwq.record.search import SearchCandidate
+from lwq.record.search import Confirmation, SearchCandidate
 from lwq.store.pieces import Pieces
 
 EXPONENTS: Final = (1.0, 0.9, 1.1)
@@ -43,6 +45,7 @@ class Choice:
     reason: str
     stock_difference: Estimate | None
     """KLD of the chosen mix less that of the stock mix; None where that was chosen."""
+    confirmation: Confirmation | None
     candidates: tuple[SearchCandidate, ...]
     scale: float
     exponent: float
@@ -84,6 +87,10 @@ class Contest:
         race(mixer, [self.stock, *self.others], rounds_of(len(mixer.engine.windows)), on_done)
         self.polish = self._polished(mixer, on_done)
 
+    def confirm(self, mixer: Mixer, windows: Tokens, on_done: Callable[[], None], n: int | None = 1) -> None:
+        """Scores the stock mix and the ``n`` that lead it (None: all) on windows that nothing was chosen by."""
+        confirm(mixer, windows, [self.stock, *finalists(self.stock, self.others, n)], on_done)
+
     def _polished(self, mixer: Mixer, on_done: Callable[[], None]) -> Polish | None:
         """Size-neutral swaps on the best allocation, which is entered as a runner if any swap stayed."""
         left = [r for r in self.others if r.name in self.solutions and not r.dropped]
@@ -110,7 +117,8 @@ class Contest:
             too_slow: what stands against a mix that is to ship after all; empty where nothing does.
         """
         runners = [self.stock, *self.others]
-        chosen, gap = choose(runners, too_slow)
+        n_tried = len(self.others) + (self.polish.n_tried if self.polish else 0)
+        chosen, gap = choose(runners, n_tried, too_slow)
         sums = {r.name: self.problem.predicted(r.types) for r in runners}
         raced = [r for r in runners if r.scores]
         fitted = fit_interaction([sums[r.name] for r in raced], [r.kld for r in raced])
@@ -118,7 +126,8 @@ class Contest:
             chosen=chosen,
             is_stock=chosen is self.stock,
             reason=reason(chosen, self.stock, gap, self.stock_fits),
-            stock_difference=None if chosen is self.stock else gap,
+            stock_difference=None if chosen is self.stock else gap.difference,
+            confirmation=gap.confirmation,
             candidates=tuple(
                 entered_as(r, chosen, self.problem.n_bytes(r.types), fitted.damage_of_mix(sums[r.name]))
                 for r in runners

@@ -1,4 +1,8 @@
-"""Mixes measured against each other on the same windows: a race that drops losers, and swaps that keep the size."""
+"""Mixes measured against each other on the same windows: a race that drops losers, and swaps that keep the size.
+
+What is dropped and kept here goes by errors that take quarters of windows for independent. It saves time and steers;
+whether a mix is surely better is told by `confirmation`, on other windows.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ from lwq.metrics.values import Estimate
 from lwq.record.search import CandidateKind, SearchCandidate
 
 LOST: Final = 3.5
-"""A runner this many standard errors behind the best is dropped (p < .01 with the eight pieces of two windows)."""
-SURE: Final = 1.96
-_SWAP_SURE: Final = 1.64
+"""A runner this many standard errors behind the best is dropped."""
+KEPT: Final = 1.64
+"""A swap or a repair stays if it lowers the KLD by this many standard errors."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class Runner:
     obstacle: str = ""
     """Why it cannot be chosen (too large, against a constraint): it is measured for comparison and drops nobody."""
     scores: Scores | None = None
+    confirming: Scores | None = None
+    """On windows that nothing was chosen by."""
     dropped: str = ""
 
     @property
@@ -47,7 +53,8 @@ class Runner:
 
 
 def difference(a: Scores, b: Scores) -> Estimate:
-    """Mean KLD of ``a`` less that of ``b``, paired over the pieces of windows that both have."""
+    """Mean KLD of ``a`` less that of ``b``, paired over the quarters of windows that both have, as if these were
+    independent: it steers, and proves nothing."""
     n = min(len(a.kld), len(b.kld))
     pieces: Doubles = _first(a, n).pieces() - _first(b, n).pieces()
     error = stderr(pieces)
@@ -58,13 +65,13 @@ def _first(scores: Scores, n: int) -> Scores:
     return Scores(kld=scores.kld[:n], nll=scores.nll[:n])
 
 
-def is_better(gap: Estimate, sure: float = SURE) -> bool:
-    """Whether a difference is below zero by more than its error allows."""
-    return gap.stderr is not None and gap.value + sure * gap.stderr < 0
+def leads(gap: Estimate, n_errors: float) -> bool:
+    """Whether a difference is below zero by more than so many of its standard errors."""
+    return gap.stderr is not None and gap.value + n_errors * gap.stderr < 0
 
 
 def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]], on_done: Callable[[], None]) -> None:
-    """Scores the runners on growing sets of windows; who is surely behind the best is dropped between rounds."""
+    """Scores the runners on growing sets of windows; who is far behind the best is dropped between rounds."""
     for windows in rounds:
         running = [r for r in runners if not r.dropped]
         for runner in running:
@@ -78,32 +85,8 @@ def race(mixer: Mixer, runners: Sequence[Runner], rounds: Sequence[Sequence[int]
         for runner in running:
             if runner is best or runner.must_finish or not runner.scores:
                 continue
-            if is_better(difference(best.scores, runner.scores), LOST):
+            if leads(difference(best.scores, runner.scores), LOST):
                 runner.dropped = f"behind {best.name} after {len(runner.scores.kld)} windows"
-
-
-def choose(runners: Sequence[Runner], too_slow: Callable[[Mapping[str, str]], str]) -> tuple[Runner, Estimate]:
-    """Who ships, and the KLD of the best but the stock mix less that of the stock mix (the first of the runners).
-
-    The stock mix ships unless another is surely better, or something stands against it.
-
-    Args:
-        too_slow: what stands against the types of who is to ship; then another is chosen. Not all may be too slow.
-    """
-    stock, *others = runners
-    while True:  # one fewer each time
-        best = min(others, key=lambda r: (bool(r.dropped), r.kld))
-        assert stock.scores
-        assert best.scores
-        gap = difference(best.scores, stock.scores)
-        chosen = best if is_better(gap) or stock.obstacle else stock
-        if not (why := too_slow(chosen.types)):
-            return chosen, gap
-        if chosen is stock:
-            stock.obstacle = why
-        else:
-            chosen.dropped = why
-            others.remove(chosen)
 
 
 def rounds_of(n_windows: int) -> list[range]:
@@ -170,7 +153,7 @@ def _each_once(swaps: Iterable[Swap]) -> list[Swap]:
 
 @dataclass(slots=True, kw_only=True)
 class Polish:
-    """Swaps tried one after another on a mix that is in place; those that surely lower the KLD stay."""
+    """Swaps tried one after another on a mix that is in place; those that lower the KLD by 1.64 errors stay."""
 
     mixer: Mixer
     groups: Mapping[str, Group]
@@ -208,9 +191,9 @@ class Polish:
         self.n_tried += 1
         n = min(2, len(engine.windows))
         scores = engine.score(*changes, windows=range(n))
-        if not is_better(difference(now, scores), _SWAP_SURE) and n < len(engine.windows):
+        if not leads(difference(now, scores), KEPT) and n < len(engine.windows):
             scores = scores.with_more(engine.score(*changes, windows=range(n, len(engine.windows))))
-        if len(scores.kld) == len(engine.windows) and is_better(difference(scores, now), _SWAP_SURE):
+        if len(scores.kld) == len(engine.windows) and leads(difference(scores, now), KEPT):
             self.chosen |= dict((swap.up, swap.down))
             self.n_kept += 1
             engine.settle()
@@ -228,7 +211,8 @@ class Polish:
 def entered_as(runner: Runner, chosen: Runner, n_bytes: int, predicted: float) -> SearchCandidate:
     """A runner as the record has it, where its name alone says what it is."""
     assert runner.scores
-    verdict = "chosen" if runner is chosen else runner.dropped or "not the lowest KLD"
+    lost = "not surely lower than the stock mix" if runner.confirming and chosen.kind == "stock" else ""
+    verdict = "chosen" if runner is chosen else runner.dropped or lost or "not the lowest KLD"
     if runner.obstacle:
         verdict = f"{runner.obstacle}; shown for comparison"
     candidate = SearchCandidate(
@@ -241,20 +225,3 @@ def entered_as(runner: Runner, chosen: Runner, n_bytes: int, predicted: float) -
     )
     assert candidate.kind == runner.kind, f"{runner.name!r} is {runner.kind}"
     return candidate
-
-
-def reason(chosen: Runner, stock: Runner, gap: Estimate, fits: bool) -> str:
-    """Why that runner ships, in a sentence: by how much it is better than the stock mix, with what confidence."""
-    error = f" ±{gap.stderr:.6f}" if gap.stderr is not None else ""
-    if chosen is stock:
-        return (
-            f"The stock mix was not surely beaten: the best other candidate differs from it by {gap.value:+.6f}{error}"
-            " nats of KLD on the selection text, and ties go to the stock mix."
-        )
-    share = 100 * (1 - chosen.kld / stock.kld) if stock.kld > 0 else 0.0
-    where = "below" if share >= 0 else "above"
-    size = "of that size" if fits else "next to that size, which is larger than the budget,"
-    return (
-        f"Its KLD on the selection text is {abs(share):.0f} % {where} that of the {stock.name} mix {size}"
-        f" ({gap.value:+.6f}{error} nats, paired)."
-    )

@@ -2,7 +2,7 @@
 
 The set of layers to remove is found by measurement: of all sets that one more layer makes, the one with the least KLD
 (greedy, SLEB, arXiv 2402.09025; with a beam, several sets are grown). Sets race on growing numbers of windows; who is
-surely behind is dropped.
+far behind is dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from lwq.bits.race import LOST, difference, is_better, rounds_of
+from lwq.bits.race import LOST, difference, leads, rounds_of
 from lwq.engine.engine import Engine
 from lwq.engine.swapping import ENDS
 from lwq.errors import ModelError
@@ -78,7 +78,7 @@ class Cuts:
         return scores.quarters()
 
     def race(self, sets: Iterable[Layers], n_best: int = 1) -> list[Removal]:
-        """The ``n_best`` sets with the least KLD, best first; those surely worse than all of them stop early."""
+        """The ``n_best`` sets with the least KLD, best first; those far behind all of them stop early."""
         running: list[Removal] = []
         sets = sorted(set(sets))
         for windows in rounds_of(len(self.engine.windows)):
@@ -90,7 +90,7 @@ class Cuts:
             running.sort(key=lambda r: (r.kld, r.layers))
             last = running[:n_best][-1]
             running = [
-                r for i, r in enumerate(running) if i < n_best or not is_better(difference(last.scores, r.scores), LOST)
+                r for i, r in enumerate(running) if i < n_best or not leads(difference(last.scores, r.scores), LOST)
             ]
         return running[:n_best]
 

@@ -2,7 +2,8 @@
 
 From the layer before the first cut to the end, layer by layer: the streams of the whole model are the aim, those of the
 cut and so far repaired model the state. A layer's repair is fitted from both (``healing``), put in place, and stays if
-the KLD on the engine's windows falls.
+the KLD on the engine's windows falls by 1.64 standard errors, with the best of a few ridges: a rule that steers, and no
+proof.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from lwq.bits.race import difference, is_better
+from lwq.bits.race import KEPT, difference, leads
 from lwq.engine.engine import Engine
 from lwq.engine.graph import read_node
 from lwq.engine.replay import Kept
@@ -26,8 +27,6 @@ from lwq.record.prune import HealedSet, HealedTensor
 
 RIDGES: Final = (0.1, 0.3, 1.0)
 """Tried at the first layer; behind it, half and twice the best so far."""
-_SURE: Final = 1.64
-"""Standard errors by which the KLD must fall for a repair to stay."""
 _IN_VAIN: Final = 3
 """Layers in a row without gain after which the rest is left as it is."""
 _NOT_CUT: Final = "the graph of this architecture cannot be cut between layers"
@@ -107,7 +106,7 @@ class Mender:
             tried = tried or place is not None
             repair = self._try(place, self._sums(place, fit, whole), judged, ridges) if place else None
             gain = difference(repair[0], now) if repair else None
-            if place and repair and gain and is_better(gain, _SURE):
+            if place and repair and gain and leads(gain, KEPT):
                 now, (method, ridge), tensors[place.tensor] = repair
                 self._put(place.tensor, tensors[place.tensor])
                 accepted.append(_accepted(place.tensor, method, ridge, now, gain))

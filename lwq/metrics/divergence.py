@@ -32,7 +32,7 @@ class Scores:
         return float(np.exp(self.nll.mean()))
 
     def kld_stderr(self) -> float:
-        """Standard error of the mean KLD, with quarters of windows as the independent pieces."""
+        """Standard error of the mean KLD, as if quarters of windows were independent; neighbours are not quite."""
         return stderr(self.pieces())
 
     def estimate(self) -> Estimate:
@@ -48,8 +48,13 @@ class Scores:
         kld, nll = (np.array_split(a[0], min(_PARTS, a.shape[1])) for a in (self.kld, self.nll))
         return [float(p.mean()) for p in kld], [float(p.mean()) for p in nll]
 
+    def by_window(self) -> Doubles:
+        """Mean KLD of each window."""
+        means: Doubles = self.kld.mean(axis=1)
+        return means
+
     def pieces(self) -> Doubles:
-        """Mean KLD of each quarter of a window: neighbouring tokens are too alike to count as independent."""
+        """Mean KLD of each quarter of a window: two windows want an error too, and single tokens are too alike."""
         parts = np.array_split(self.kld, min(_PARTS, self.kld.shape[1]), axis=1)
         return np.stack([part.mean(axis=1) for part in parts], axis=1).reshape(-1)
 

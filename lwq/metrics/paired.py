@@ -89,6 +89,34 @@ def ratio_interval(
     return Interval(low=_exp(interval.low), high=_exp(interval.high)) if interval else None
 
 
+def quotient_interval(
+    a: Doubles, b: Doubles, level: float = 0.95, *, rng: np.random.Generator | None = None
+) -> Interval | None:
+    """Interval of mean(a) ÷ mean(b), both of the same windows; None for fewer than eight.
+
+    What ``b`` goes up and down by together with ``a`` cancels, so that it is narrow where one is a steady share of the
+    other; where the quotient is 1 it is as wide as that of the difference.
+
+    Args:
+        a, b: as ``mean_interval`` takes them; the mean of ``b`` above zero.
+
+    Raises:
+        ValueError: as ``mean_interval``; another number of windows; a mean of ``b`` that is not above zero.
+
+    Source: the interval of the mean of a − Q b, Q the quotient, ÷ mean(b): Cochran 1977, Sampling Techniques, 2.39.
+    """
+    return mean_interval(quotient_terms(a, b), level, rng=rng)
+
+
+def quotient_terms(a: Doubles, b: Doubles) -> Doubles:
+    """A figure of each window whose mean is mean(a) ÷ mean(b), and varies as that does: Q + (a − Q b) ÷ mean(b)."""
+    if len(a) != len(b) or not (middle := float(np.mean(b))) > 0:
+        raise ValueError(f"no quotient of {len(a)} by {len(b)} windows with a mean of {np.mean(b):g}")
+    quotient = float(np.mean(a)) / middle
+    terms: Doubles = quotient + (a - quotient * b) / middle
+    return terms
+
+
 def _exp(value: float) -> float:
     """exp, infinite where it is beyond floats: a series of which most windows are alike can be that unsure."""
     return exp(value) if value < _MOST else float("inf")

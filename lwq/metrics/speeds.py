@@ -96,7 +96,10 @@ def most_at_pace(
 
 
 def reaches(speed: Estimate, wanted: float) -> bool:
-    """Whether the mean less 1.64 standard errors is at least what is wanted."""
+    """Whether the mean less 1.64 standard errors is at least what is wanted.
+
+    Of three runs that are alike but for chance that is 88 % sure (Student's t), for one size; a rule, and no interval.
+    """
     return speed.value - _SURE * (speed.stderr or 0.0) >= wanted
 
 

@@ -155,7 +155,7 @@ def _compensated(n_weights: float, shape: ModelShape) -> Effort:
 def _search(i: search.Inputs, o: Outlook, _: AnyStep) -> Effort:
     mixes = 1 + len(EXPONENTS) + len(i.rivals)
     probes = _TAIL * N_PROBES * N_PROBE_WINDOWS * i.probe_n_ctx
-    raced = i.n_ctx * i.n_windows * (1 + mixes + _TAIL * 2 * N_SWAPS)
+    raced = i.n_ctx * (i.n_windows * (1 + mixes + _TAIL * 2 * N_SWAPS) + 3 * i.n_confirmation_windows)
     stock = Effort(passed=o.shape.n_params * (probes + raced), quantized=float(o.shape.n_params * mixes))
     # most tensors have the same type in several of the mixes
     return stock + _compensated(1.5 * o.shape.n_params, o.shape) if i.grams else stock
@@ -184,7 +184,7 @@ def _cut(i: cut.Inputs, o: Outlook, _: AnyStep) -> Effort:
 
 
 def _lean(i: lean.Inputs, o: Outlook, _: AnyStep) -> Effort:
-    raced = i.n_ctx * i.n_windows * (2 + o.n_gone((), ()))
+    raced = i.n_ctx * (i.n_windows * (2 + o.n_gone((), ())) + 3 * i.n_confirmation_windows)
     n_collected = o.collected_windows(i.fit_text.sha256, i.fit_n_ctx, i.fit_n_chunks, i.min_expert_tokens)
     fitted = i.fit_n_ctx * (20 + n_collected)
     return Effort(

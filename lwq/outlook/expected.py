@@ -153,6 +153,7 @@ def _over(needs: Sequence[tuple[int, AnyStep]], n_bytes: int, what: str, whose: 
 
 
 _DISK_HINT = "free some (`lwq cache gc` drops what no recipe needs), set LWQ_HOME to a larger disk, or set max_logits"
+_RACED = "lower n_ctx of [selection], n_selection_windows or n_confirmation_windows of [sensitivity], or the budget"
 _HINTS = {
     "imatrix": "lower n_chunks or n_ctx of [calibration]",
     "baseline": "lower n_chunks or n_ctx of that text",
@@ -160,8 +161,8 @@ _HINTS = {
     "parts": "lower n_chunks or n_ctx of [evaluation]",
     "sensitivity": "lower n_ctx of [calibration], or n_windows of [sensitivity]",
     "grams": "lower n_ctx of [calibration], or n_gram_windows of [sensitivity]",
-    "search": "lower n_ctx of [selection], n_selection_windows of [sensitivity], or the budget",
-    "lean": "lower n_ctx of [selection], n_selection_windows of [sensitivity], or the budget",
+    "search": _RACED,
+    "lean": _RACED,
     "prune": "lower n_ctx of [calibration], or n_windows of [pruning]",
     "heal": "lower n_fit_windows of [pruning], or set heal = false in the target",
     "tasks": "lower n_ctx of the task set",

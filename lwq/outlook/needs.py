@@ -157,7 +157,8 @@ def _grams(step: AnyStep, o: Outlook) -> Peak:
 def _search(step: AnyStep, o: Outlook) -> Peak:
     i = step.inputs
     more = o.model.compensated() if i.grams else 0
-    raced = _mixing(o, o.target(step), i.n_ctx, i.n_windows, n_mixes=_N_RIVALS)
+    n_windows = max(i.n_windows, i.n_confirmation_windows)
+    raced = _mixing(o, o.target(step), i.n_ctx, n_windows, n_mixes=_N_RIVALS)
     raced = replace(raced, anonymous=raced.anonymous + more)
     return _probing(o, i.probe_n_ctx, 2, own=more).and_then(raced)
 
@@ -200,7 +201,8 @@ def _proved(o: Outlook, n_ctx: int, n_gone: int) -> Peak:
 def _lean(step: AnyStep, o: Outlook) -> Peak:
     i = step.inputs
     n_gone = o.n_gone((), ())
-    raced = _mixing(o, o.target(step), i.n_ctx, i.n_windows, more=2 * o.shape.end_values * n_gone)
+    n_windows = max(i.n_windows, i.n_confirmation_windows)
+    raced = _mixing(o, o.target(step), i.n_ctx, n_windows, more=2 * o.shape.end_values * n_gone)
     n = o.collected_windows(i.fit_text.sha256, i.fit_n_ctx, i.fit_n_chunks, i.min_expert_tokens)
     return raced.and_then(_proved(o, i.fit_n_ctx, n_gone)).and_then(o.model.imatrix(i.fit_n_ctx, n))
 

@@ -130,6 +130,7 @@ class Removals:
             text=searched.inputs.text,
             n_ctx=searched.inputs.n_ctx,
             n_windows=searched.inputs.n_windows,
+            n_confirmation_windows=searched.inputs.n_confirmation_windows,
             file=searched.inputs.file,
             cut_file=f"{self.sources.model.name}-{target.name}-{recipe.base_type.upper()}.gguf",
         )

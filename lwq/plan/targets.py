@@ -151,6 +151,7 @@ class Targets:
             text=self.sources.texts[role].given,
             n_ctx=recipe.texts()[role].n_ctx,
             n_windows=recipe.sensitivity.n_selection_windows,
+            n_confirmation_windows=recipe.sensitivity.n_confirmation_windows,
             rivals=() if line.cut else rivals,
             optional=target.prune == "auto",
             grams=line.grams.output() if line.grams and target.is_compensated() else None,

@@ -144,7 +144,13 @@ class SensitivityOptions(Strict):
         description="Windows of the calibration text from which compensated values know what enters each tensor.",
     )
     n_selection_windows: int = Field(
-        default=6, ge=2, description="Windows of the selection text on which candidates race."
+        default=6, ge=2, description="Windows of the selection text's first half on which candidates race."
+    )
+    n_confirmation_windows: int = Field(
+        default=12,
+        ge=8,
+        description="Windows of its second half on which what leads is compared with the stock mix once more. In a"
+        " text of fewer than 16 windows all may be raced on, and nothing is confirmed.",
     )
 
     @model_validator(mode="after")

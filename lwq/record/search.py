@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lwq.metrics.values import Estimate
+from lwq.metrics.values import Estimate, Interval
 
 Coverage = Literal["layers", "all"]
 """Which tensors are probed: some of each layer, from which the others are estimated, or each."""
@@ -115,6 +115,24 @@ class SearchCandidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """The best candidate against the stock mix on windows of the selection text that nothing was chosen by."""
+
+    n_windows: int
+    difference: Estimate
+    """KLD of the candidate less that of the stock mix, nats, paired by window; the error by blocks of windows."""
+    quotient: float
+    """KLD of the candidate ÷ that of the stock mix."""
+    interval: Interval
+    """95 % interval of the quotient."""
+
+    @property
+    def is_lower(self) -> bool:
+        """Whether the candidate is surely better."""
+        return self.interval.high < 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """How one target's allocation was found."""
 
@@ -127,7 +145,8 @@ class Search:
     reason: str
     """One sentence: why it ships, by how much it is better than the stock mix, with what confidence."""
     stock_difference: Estimate | None
-    """KLD(chosen) − KLD(stock mix of that size), nats, paired over windows of the selection text."""
+    """KLD(chosen) − KLD(stock mix of that size), nats, paired over windows of the selection text: those of
+    ``confirmation`` where there is one, else those that candidates raced on."""
     candidates: tuple[SearchCandidate, ...]
     scale: float
     exponent: float
@@ -142,6 +161,9 @@ class Search:
     """The layers that go, by their numbers in the original."""
     paces: tuple[Pace, ...] = ()
     """Where a least speed was asked for: of the whole model, then of each set of layers that might go."""
+    confirmation: Confirmation | None = None
+    """Of the best with all layers. None: the text is too short, no candidate led the stock mix in the race, or the
+    record is from before this was done."""
 
     @property
     def ships_stock(self) -> bool:

@@ -81,7 +81,8 @@ def sets(record: Record, pruning: PruningFacts) -> Table | None:
     return Table(
         caption="The best set found of each size, by KLD on up to"
         f" {count(pruning.n_set_windows)} windows (not all sets were tried). Healing is on the"
-        f" {role} text; its gain is KLD after less KLD before, paired over windows: negative is better.",
+        f" {role} text; its gain is KLD after less KLD before, paired: negative is better;"
+        " ± takes quarters of windows for independent.",
         columns=(
             *(Column(title=title, right=False) for title in ("Layers", "Removed")),
             *columns("KLD (calibration, nats)", "PPL (calibration)"),
@@ -155,7 +156,10 @@ def _judged(record: Record) -> str:
     role = healed_on(record)
     text = text_of(record, role)
     name = f" ({code(text.file)})" if text else ""
-    start = f"Healing was judged on the {role} text{name}: a repair stayed only where it lowered the KLD there"
+    start = (
+        f"Healing was judged on the {role} text{name}: a repair stayed only where it lowered the KLD there by 1.64"
+        " standard errors (quarters of windows taken for independent), with the best of a few ridges"
+    )
     if role == "evaluation":
         return (
             f"{start}. It is the text that the tables above report, so all figures of"

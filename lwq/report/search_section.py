@@ -17,10 +17,19 @@ from lwq.report.tables import Column, Table, columns, label
 N_LISTED: Final = 10
 _REMOVALS: Final = (
     "A candidate without layers is the exact best allocation of what stays; its predicted KLD is the measured KLD of"
-    " the healed removal plus the plain sum of the damages of types. A removal ships only where its measured KLD is"
-    " surely lower than that of the best candidate with all layers, or where the budget cannot hold them all."
+    " the healed removal plus the plain sum of the damages of types. A removal ships only where by the same rule its"
+    " KLD is lower than that of the best candidate with all layers, or where the budget cannot hold them all."
 )
-_TIES: Final = "and ties go to it: another candidate ships only if its measured KLD is surely lower."
+_SURE: Final = (
+    " ships only if it is surely better. Candidates race on windows of the text's first half, so who leads there leads"
+    " partly by chance; it is compared with the stock mix once more, on windows of the second half that nothing was"
+    " chosen by. It is surely better where the 95 % interval of its KLD ÷ that of the stock mix lies below 1 there"
+    " (windows are the units, paired; a studentized bootstrap that keeps their correlation)."
+)
+_NOT_SURE: Final = (
+    " ships only if its KLD is lower by more than chance makes it on the windows that candidates raced on: the best of"
+    " several by these very windows, so that is a rule for choosing and no proof."
+)
 
 
 def probes(probed: Sensitivity) -> str:
@@ -67,8 +76,17 @@ def prediction(record: Record) -> str:
         "The predicted KLD of a whole allocation is scale · (sum of the predicted damages of its tensors)^exponent;"
         f" scale and exponent are fitted on mixes that were measured{fitted}. Of all allocations within the budget the"
         " one with the lowest sum is computed exactly, and measured against other candidates on the selection text. "
-        f"{stock} a candidate, {_TIES}{removals}"
+        f"{stock} a candidate, and ties go to it: {_rule(searches)}{removals}"
     )
+
+
+def _rule(searches: tuple[tuple[Row, Search], ...]) -> str:
+    """What another candidate needs in order to ship, and for which files that could not be asked."""
+    without = tuple(plain(row.name) for row, s in searches if not s.confirmation)
+    if len(without) == len(searches):
+        return f"another{_NOT_SURE}"
+    but = f" For {either(without)} there was no such comparison: there another{_NOT_SURE}" if without else ""
+    return f"another{_SURE}{but}"
 
 
 def with_all_layers(search: Search) -> tuple[SearchCandidate, ...]:
@@ -140,7 +158,10 @@ def _paced(search: Search) -> str:
     sizes = "; ".join(f"{_which(pace.layers)} {_pace(pace)}" for pace in search.paces if pace.tried)
     busy = max(pace.busy for pace in search.paces)
     warned = f" Others used up to {fixed(100 * busy, 0)} % of the CPUs meanwhile." if busy > BUSY else ""
-    asked = "The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes"
+    asked = (
+        "The speed asked for is that of `tg128` on the machine of this run, measured on files of falling sizes; one is"
+        " fast enough where the mean of its runs less 1.64 standard errors is"
+    )
     return f" {asked}: {sizes}.{warned}"
 
 
@@ -189,14 +210,26 @@ def candidates(record: Record, row: Row, search: Search) -> Table:
         else ""
     )
     return Table(
-        caption=f"Candidates for {plain(row.name)}; MiB are of all tensors, measured is on the selection text{on}."
-        + paired,
+        caption=f"Candidates for {plain(row.name)}; MiB are of all tensors, measured is on the selection text{on}, in"
+        f" the race; ± takes quarters of windows for independent.{paired}{_confirmed(search)}",
         columns=(
             Column(title="Candidate", right=False),
             *columns("MiB", "KLD predicted (nats)", "KLD measured (nats)", "Windows"),
             Column(title="Verdict", right=False),
         ),
         rows=tuple(_candidate(c, search.chosen) for c in search.candidates),
+    )
+
+
+def _confirmed(search: Search) -> str:
+    """Who led the race against the stock mix, on windows that nothing was chosen by."""
+    found = search.confirmation
+    if not found:
+        return ""
+    low, high = (fixed(end, 3) for end in (found.interval.low, found.interval.high))
+    return (
+        f" On {count(found.n_windows)} windows that nothing was chosen by, the KLD of what led the race ÷ that of the"
+        f" stock mix is {fixed(found.quotient, 3)} (95 %: {low} to {high})."
     )
 
 

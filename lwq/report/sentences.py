@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from lwq.metrics.fronts import NAMES
+from lwq.metrics.paired import MIN_WINDOWS
 from lwq.metrics.values import Estimate
-from lwq.record.record import Record, Row
+from lwq.record.record import Record, Row, TextFacts
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import fixed
 from lwq.report.rows import base_row, chosen_on, is_compensated, text_of
@@ -99,9 +100,20 @@ def selection(record: Record) -> str:
         return rule
     text = text_of(record, role)
     name = f" ({code(text.file)})" if text else ""
-    if role == "evaluation":
-        return f"{rule} Judged on the evaluation text{name}, the same that the tables above report."
-    return f"{rule} Judged on the {plain(role)} text{name}, which no table above is measured on."
+    where = "the same that the tables above report" if role == "evaluation" else "which no table above is measured on"
+    return f"{rule} Judged on the {plain(role)} text{name}, {where}.{_doubts(record, text)}"
+
+
+def _doubts(record: Record, text: TextFacts | None) -> str:
+    """What is less sure there than it looks: KLD of few windows, files whose types the same text chose."""
+    if record.selection.rule != "pareto" or "kld" not in record.selection.over or not text:
+        return ""
+    doubts = ""
+    if text.n_chunks < MIN_WINDOWS:
+        doubts = f" Its {text.n_chunks} windows are too few for an interval, so KLD was judged by the means alone."
+    if chosen := tuple(plain(row.name) for row in record.rows if row.search):
+        doubts += f" The types of {either(chosen)} were chosen by part of it, which flatters their KLD there a little."
+    return doubts
 
 
 def texts(record: Record) -> str:

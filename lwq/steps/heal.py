@@ -1,4 +1,7 @@
-"""Repairs for models that lost layers: fitted on the calibration text, judged by the KLD on the selection text."""
+"""Repairs for models that lost layers: fitted on the calibration text, judged by the KLD on the selection text.
+
+Its first half judges, so that the second may tell whether a healed model is surely better than another.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lwq.bits.confirmation import halves
 from lwq.bits.mixes import probed
 from lwq.engine.engine import Engine
 from lwq.engine.session import spread_over
@@ -16,14 +20,13 @@ from lwq.gguf.header import read_header
 from lwq.gguf.write import write_gguf
 from lwq.layers.mending import Mender
 from lwq.layers.pruning import check_layers
-from lwq.metrics.arrays import Tokens
 from lwq.record.prune import HealedSet, RemovedSet
 from lwq.steps.step import Context, Given, Made, from_json, to_json
 from lwq.store.cache import key_of
 from lwq.store.files import link_or_copy
 
 NAME = "heal"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = True
 IN_PROCESS = True
 
@@ -42,7 +45,7 @@ class Inputs:
     """Windows of the calibration text on which repairs are fitted."""
     text: Given
     n_windows: int
-    """Windows of the selection text that judge."""
+    """Windows of the selection text's first half that judge."""
     n_ctx: int
 
 
@@ -63,10 +66,12 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     n_ctx, pieces = inputs.n_ctx, ctx.pieces(inputs.base.key)  # a healed set serves every recipe that removes it
     base = ctx.find(inputs.base)
     with Engine(ctx.toolchain, base, n_ctx=n_ctx, n_threads=ctx.n_threads, scored=probed(n_ctx)) as engine:
-        engine.set_windows(_windows(engine, ctx, inputs.text, inputs.n_windows))
+        judging, _ = halves(engine.cut_file(ctx.find(inputs.text), inputs.text.name), least=2)
+        engine.set_windows(spread_over(judging, inputs.n_windows))
+        fit = engine.cut_file(ctx.find(inputs.fit_text), inputs.fit_text.name)
         mender = Mender(
             engine=engine,
-            fit=_windows(engine, ctx, inputs.fit_text, inputs.n_fit_windows),
+            fit=spread_over(fit, inputs.n_fit_windows),
             on_done=ctx.counted(len(sets) * engine.header.n_layer),
         )
         healed = []
@@ -94,10 +99,6 @@ def _piece(inputs: Inputs, layers: tuple[int, ...]) -> str:
     """The key of a healed set, by all that it depends on beside the base."""
     fit = f"{inputs.fit_text.sha256[:16]}, {inputs.n_fit_windows}"
     return f"{NAME} {VERSION}, {fit}, {inputs.text.sha256[:16]}, {inputs.n_windows}, {inputs.n_ctx}/{layers}"
-
-
-def _windows(engine: Engine, ctx: Context, text: Given, n: int) -> Tokens:
-    return spread_over(engine.cut_file(ctx.find(text), text.name), n)
 
 
 def _healed(mender: Mender, layers: tuple[int, ...], kept: Path, work: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Bits *and* layers under one budget: the searched allocation against allocations without the healed sets of layers.
 
-The unpruned allocation and the stock mix are always candidates; a removal is chosen only where its measured KLD on the
-selection text is surely lower, or where the budget cannot hold all layers. Then the pruned base is written, its
-importance matrix collected anew, and the file is made of both.
+The unpruned allocation and the stock mix are always candidates; a removal is chosen only where its KLD is surely lower
+on windows of the selection text that nothing was chosen by, or where the budget cannot hold all layers. Then the pruned
+base is written, its importance matrix collected anew, and the file is made of both.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from lwq.bits.confirmation import Gap
 from lwq.bits.damage import TensorDamage, damages
 from lwq.bits.knapsack import BudgetError
 from lwq.bits.mixes import Mixer
 from lwq.bits.output_importance import output_entry, write_with
-from lwq.bits.race import difference, is_better
 from lwq.bits.settled import Settled, completed, settle
 from lwq.bits.stock import StockMix, mix_and_bytes, with_unread
 from lwq.engine.engine import Engine
@@ -25,14 +25,12 @@ from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
 from lwq.gguf.types import renumber
-from lwq.layers.lean import Lean, lean_candidates, score_lean, verdict
+from lwq.layers.lean import Lean, Weighing, lean_candidates, verdict
 from lwq.layers.pruned_base import Cut, Proof, cut_command, read_repairs, write_proved
 from lwq.llama import tools
 from lwq.llama.covering import collect_covering
 from lwq.llama.requests import DryRunRequest, TextRequest, Window
 from lwq.metrics.arrays import Floats
-from lwq.metrics.divergence import Scores
-from lwq.metrics.values import Estimate
 from lwq.recipe.budget import Budget
 from lwq.recipe.constraints import Constraints
 from lwq.record.prune import HealedSet
@@ -41,7 +39,7 @@ from lwq.steps.step import Context, Given, Made, Origin
 from lwq.store.files import link_or_copy
 
 NAME = "lean"
-VERSION = 1
+VERSION = 2
 USES_TOOLS = True
 IN_PROCESS = True
 _N_OUTPUT = 16
@@ -67,6 +65,7 @@ class Inputs:
     text: Given
     n_ctx: int
     n_windows: int
+    n_confirmation_windows: int
     file: str
     cut_file: str
 
@@ -91,7 +90,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     setting = _setting(inputs, ctx)
     candidates = _candidates(inputs, setting)
     best, gap = _measured(inputs, ctx, setting, candidates)
-    chosen = best if best and (gap is None or is_better(gap)) else None
+    chosen = best if best and (gap is None or gap.is_lower) else None
     search = replace(
         setting.search,
         pruning=verdict(best, gap, len(candidates), setting.search.chosen),
@@ -159,32 +158,31 @@ def _candidates(inputs: Inputs, setting: _LeanSetting) -> list[Lean]:
 
 def _measured(
     inputs: Inputs, ctx: Context, setting: _LeanSetting, candidates: list[Lean]
-) -> tuple[Lean | None, Estimate | None]:
+) -> tuple[Lean | None, Gap | None]:
     """The best pruned candidate, and its KLD less that of the unpruned choice (None where that does not fit)."""
     if not candidates:
         return None, None
-    on_done = ctx.counted(3 * len(setting.sets))
     with Engine(ctx.toolchain, setting.header.path, n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
-        engine.set_windows(spread_over(engine.cut(ctx.find(inputs.text).read_bytes().decode()), inputs.n_windows))
-        rival = _scores_of_whole(inputs, ctx, setting, engine)
-        for lean in candidates:
-            score_lean(engine, setting.importance, lean, _repairs(inputs, ctx, lean), rival, on_done)
-    best = min(candidates, key=lambda r: (bool(r.dropped), r.scores.mean_kld if r.scores else float("inf")))
-    assert best.scores
-    return best, difference(best.scores, rival) if rival else None
+        weighing = Weighing(
+            engine=engine,
+            importance=setting.importance,
+            put_whole=partial(_put_whole, inputs, ctx, setting, engine) if setting.whole else None,
+            repairs=partial(_repairs, inputs, ctx),
+            on_done=ctx.counted(3 * len(setting.sets)),
+        )
+        text = engine.cut(ctx.find(inputs.text).read_bytes().decode())
+        return weighing.weigh(candidates, text, inputs.n_windows, inputs.n_confirmation_windows)
 
 
-def _scores_of_whole(inputs: Inputs, ctx: Context, setting: _LeanSetting, engine: Engine) -> Scores | None:
-    """Of the best allocation with all layers, with the importance matrix that it was found with."""
-    if setting.whole is None:
-        return None
+def _put_whole(inputs: Inputs, ctx: Context, setting: _LeanSetting, engine: Engine) -> None:
+    """The best allocation with all layers, with the importance matrix that it was found with."""
+    assert setting.whole
     unweighted: frozenset[str] = frozenset()
     if ctx.result(inputs.search, "plain_imatrix", bool):
         plain = importance_rows(read_imatrix(ctx.find(inputs.imatrix)).entries, setting.header.tensors)
         unweighted = frozenset(name for name in setting.known if name not in plain)
     mix = {name: q for name, q in setting.whole.types if name in setting.known}
     Mixer(engine, setting.importance).put(mix, unweighted)
-    return engine.score()
 
 
 def _repairs(inputs: Inputs, ctx: Context, lean: Lean) -> dict[str, Floats]:

@@ -58,7 +58,7 @@ class Inputs:
     text: Given
     n_ctx: int
     n_windows: int
-    """Windows on which a layer is scored; sets race on up to twice as many, and those that are surely worse stop."""
+    """Windows on which a layer is scored; sets race on up to twice as many, and those far behind stop."""
     n_layers: int
     """Sets of 1 to so many layers are looked for; 0: scores only."""
     sensitivity: Made | None

@@ -1,8 +1,8 @@
 """The allocation of one target within its budget: exact for the predicted damage, then measured against its rivals.
 
 Order: extra probes where the allocation would use a type that no probe was near; the best allocations for a few
-growth exponents; a race with the stock mix of the budget and hand-written mixes; swaps that keep the size. The stock
-mix is never dropped, and ships unless something is surely better.
+growth exponents; a race with the stock mix of the budget and hand-written mixes; swaps that keep the size; what leads
+beside the stock mix on the text's other half. The stock mix is never dropped, and ships unless that is surely better.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from lwq.bits.confirmation import halves
 from lwq.bits.contest import EXPONENTS, N_PROBE_WINDOWS, N_PROBES, N_SWAPS, Choice, Contest, probe
 from lwq.bits.damage import with_gains
 from lwq.bits.knapsack import BudgetError
@@ -34,7 +35,7 @@ from lwq.steps.step import Context, Given, Made, Origin
 from lwq.values.grams import Gain
 
 NAME = "search"
-VERSION = 3
+VERSION = 4
 USES_TOOLS = True
 IN_PROCESS = True
 
@@ -63,6 +64,7 @@ class Inputs:
     text: Given
     n_ctx: int
     n_windows: int
+    n_confirmation_windows: int
     rivals: tuple[Rival, ...]
     optional: bool
     """A budget that nothing fits is no error: layers may go."""
@@ -186,7 +188,7 @@ def _contested(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> tuple[C
     if setting.paces and setting.paces[0].is_too_slow:
         raise BudgetError(str(setting.paces[0]), hint="lower min_tg, or allow smaller types")
     problem, base, gate = setting.problem, ctx.find(inputs.base), _gate(inputs, ctx, setting)
-    on_done = ctx.counted(N_PROBES + N_SWAPS + 3 * (1 + len(EXPONENTS) + len(inputs.rivals)))
+    on_done = ctx.counted(N_PROBES + N_SWAPS + 3 * (1 + len(EXPONENTS) + len(inputs.rivals)) + 2)
     with Engine(ctx.toolchain, base, n_ctx=inputs.probe_n_ctx, n_threads=ctx.n_threads) as engine:
         windows = spread_over(engine.cut(ctx.find(inputs.probe_text).read_bytes().decode()), N_PROBE_WINDOWS)
         engine.set_windows(windows, scored=probed(engine.n_ctx))
@@ -195,9 +197,13 @@ def _contested(inputs: Inputs, ctx: Context, setting: _SearchSetting) -> tuple[C
     fits = setting.stock.n_bytes <= setting.budget_bytes
     contest = Contest(problem=problem, budget_bytes=setting.budget_bytes, stock=_stock(setting), stock_fits=fits)
     with Engine(ctx.toolchain, base, n_ctx=inputs.n_ctx, n_threads=ctx.n_threads) as engine:
-        engine.set_windows(spread_over(engine.cut_file(ctx.find(inputs.text), inputs.text.name), inputs.n_windows))
+        choosing, confirming = halves(engine.cut_file(ctx.find(inputs.text), inputs.text.name))
+        engine.set_windows(spread_over(choosing, inputs.n_windows))
         contest.enter(gate.passed if gate else None, _rivals(inputs, ctx, setting))
-        contest.run(_mixer(inputs, ctx, setting, engine), on_done)
+        mixer = _mixer(inputs, ctx, setting, engine)
+        contest.run(mixer, on_done)
+        confirming = spread_over(confirming, inputs.n_confirmation_windows)
+        contest.confirm(mixer, confirming, on_done, n=None if gate else 1)  # the best may prove too slow
     return contest.choice(gate.too_slow if gate else lambda types: ""), contest
 
 
@@ -248,6 +254,7 @@ def _recorded(inputs: Inputs, setting: _SearchSetting, choice: Choice, contest: 
         n_probes=len(setting.problem.probes),
         n_swaps=contest.polish.n_tried if contest.polish else 0,
         paces=setting.paces,
+        confirmation=choice.confirmation,
     )
 
 

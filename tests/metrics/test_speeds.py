@@ -112,7 +112,7 @@ def test_only_measured_sizes_count_where_smaller_files_are_slower() -> None:
     assert dict(tried)[found] == speed(found)
 
 
-def test_a_speed_counts_only_if_it_is_surely_reached() -> None:
+def test_a_speed_counts_only_if_it_is_reached_by_1_64_errors() -> None:
     assert reaches(per_second(61.0, 0.5), 60)
     assert not reaches(per_second(60.5, 0.5), 60)
     assert reaches(per_second(60.0, None), 60)

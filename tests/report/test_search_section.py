@@ -96,7 +96,9 @@ def test_every_candidate_stands_with_its_figures_and_its_verdict() -> None:
     )  # fmt: skip
     assert table.rows[-1] == ("Q4_K_M-by-hand", "108.48", "0.030874", "not measured", "–", "does not fit")
     assert [c.title for c in table.columns[2:4]] == ["KLD predicted (nats)", "KLD measured (nats)"]
-    assert "paired over windows: -0.002213 ±0.000412 nats" in table.caption
+    assert "paired over windows: -0.002117 ±0.000412 nats" in table.caption
+    assert "On 12 windows that nothing was chosen by" in table.caption
+    assert "÷ that of the stock mix is 0.940 (95 %: 0.919 to 0.962)." in table.caption
     assert "(`selection.txt`)" in table.caption
 
 
@@ -106,6 +108,21 @@ def test_stock_mix_that_was_not_beaten_is_said_plainly() -> None:
     assert "Q4_K_M-lwq has the types of stock Q4_K_M. Nothing was surely better." in text
     assert "paired over windows" not in text
     assert "not beaten" not in section(sample_record())
+
+
+def test_surely_better_is_said_only_where_it_was_confirmed_on_other_windows() -> None:
+    text = section(sample_record())
+    assert "another ships only if it is surely better" in text
+    assert "on windows of the second half that nothing was chosen by" in text
+    assert "no proof" not in text
+    before = section(searched(confirmation=None))
+    assert "surely better" not in before
+    assert "so that is a rule for choosing and no proof" in before
+    assert "that nothing was chosen by, the KLD of" not in before
+    one = the_row(sample_record())
+    other = replace(one, name="short", search=replace(search(), confirmation=None))
+    both = replace(sample_record(), rows=(one, other))
+    assert "For short there was no such comparison: there another ships only if" in section(both)
 
 
 def test_ten_most_sensitive_tensors_go_by_alpha() -> None:

@@ -11,8 +11,11 @@ import pytest
 
 from lwq.bits.mixes import Mixer
 from lwq.bits.race import Polish
+from lwq.engine.engine import Engine
 from lwq.errors import LwqError, ModelError
 from lwq.gguf.header import read_header
+from lwq.gguf.imatrix import read_imatrix
+from lwq.gguf.importance import importance_rows
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
 from lwq.plan.assemble import assemble
@@ -333,6 +336,32 @@ def test_windows_of_64_tokens_are_enough(bench: Bench) -> None:
     measured = bench.sensitivity(matrix(bench), types=types, n_ctx=64)
     assert measured.n_scored == 2 * 16
     assert bench.search(matrix(bench), measured, parse_budget("Q3_K_M"), types=types, n_ctx=64).search.candidates
+
+
+def test_what_leads_is_compared_with_stock_on_the_second_half_alone(bench: Bench, toolchain: Toolchain) -> None:
+    """Of 16 windows, 4 of the first 8 are raced on; the KLD that the comparison saw is that of the last 8."""
+    imatrix = matrix(bench)
+    measured = bench.sensitivity(imatrix, types=TYPE_SETS["k"], n_ctx=64)
+    found = bench.search(imatrix, measured, parse_budget("Q3_K_M"), types=TYPE_SETS["k"], n_ctx=64)
+    stock, *_ = found.search.candidates
+    told = found.search.confirmation
+    assert stock.n_windows == 4
+    assert told
+    assert told.n_windows == 8
+    assert told.is_lower
+    assert not found.search.ships_stock
+    assert found.search.reason.startswith("On 8 windows of the selection text that nothing was chosen by, its KLD is")
+    assert found.search.stock_difference == told.difference
+    with Engine(toolchain, bench.folder / "tiny.gguf", n_ctx=64, n_threads=1) as engine:
+        windows = engine.cut((bench.folder / "selection.txt").read_text(encoding="utf-8"))
+        assert len(windows) == 16
+        engine.set_windows(windows[8:])
+        entries = read_imatrix(bench.folder / "sensitivity" / "imatrix-output.gguf").entries
+        mixer = Mixer(engine, importance_rows(entries, engine.header.tensors))
+        mixer.put({n: q for n, q in found.allocation.types if n in {t.tensor for t in measured.tensors}})
+        kld = engine.score().mean_kld
+    seen = told.difference.value * told.quotient / (told.quotient - 1)  # difference = chosen − stock, quotient = ÷
+    assert seen == pytest.approx(kld, rel=1e-4)
 
 
 def test_budget_below_the_smallest_types_is_told(bench: Bench) -> None:

@@ -91,6 +91,7 @@ class Bench:
             text=self.file(self.folder / "selection.txt"),
             n_ctx=n_ctx,
             n_windows=4,
+            n_confirmation_windows=8,
             rivals=(),
             optional=False,
             grams=None,

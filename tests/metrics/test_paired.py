@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lwq.metrics.paired import average_difference, block_stderr, mean_interval, ratio_interval
+from lwq.metrics.paired import (
+    average_difference,
+    block_stderr,
+    mean_interval,
+    quotient_interval,
+    quotient_terms,
+    ratio_interval,
+)
 
 RNG = np.random.default_rng(11)
 WINDOWS = RNG.gamma(4, 0.01, 40)
@@ -51,6 +58,37 @@ def test_ratio_is_the_exponential_of_the_mean() -> None:
     assert found
     assert logs
     assert (found.low, found.high) == pytest.approx((np.exp(logs.low), np.exp(logs.high)))
+
+
+def test_a_quotient_is_as_sure_as_its_steadiness_however_windows_differ() -> None:
+    noise = np.random.default_rng(3).normal(scale=0.02, size=40)
+    half = WINDOWS * (0.5 + noise)
+    found = quotient_interval(half, WINDOWS)
+    assert found
+    assert found.low < half.mean() / WINDOWS.mean() < found.high
+    assert found.high - found.low < 0.04
+    exact = quotient_interval(0.25 * WINDOWS, WINDOWS)
+    assert exact
+    assert (exact.low, exact.high) == pytest.approx((0.25, 0.25))
+
+
+def test_where_the_quotient_is_one_its_interval_is_that_of_the_difference() -> None:
+    other = np.roll(WINDOWS, 7)  # the same mean
+    found, differences = quotient_interval(other, WINDOWS), mean_interval(other - WINDOWS)
+    assert found
+    assert differences
+    middle = WINDOWS.mean()
+    assert (found.low, found.high) == pytest.approx((1 + differences.low / middle, 1 + differences.high / middle))
+
+
+def test_quotients_need_eight_windows_of_both_and_something_to_divide_by() -> None:
+    assert quotient_interval(WINDOWS[:7], WINDOWS[:7]) is None
+    # 3 / 2 and, by hand, 1.5 + (a − 1.5 b) / 2 = 1.5 + (1 − 1.5) / 2, 1.5 + (5 − 4.5) / 2
+    assert quotient_terms(np.array([1.0, 5.0]), np.array([1.0, 3.0])).tolist() == [1.25, 1.75]
+    with pytest.raises(ValueError, match="no quotient of 9 by 8 windows"):
+        quotient_interval(WINDOWS[:9], WINDOWS[:8])
+    with pytest.raises(ValueError, match="mean of 0"):
+        quotient_interval(WINDOWS[:9], np.zeros(9))
 
 
 def test_block_error_of_independent_windows_is_the_usual_one() -> None:

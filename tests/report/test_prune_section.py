@@ -184,7 +184,7 @@ def pays(**changes: Any) -> Search:
 def test_removal_that_won_leaves_one_candidate_chosen_and_no_claim_of_another() -> None:
     found = replace(row("Q4_K_M-lwq"), search=pays(), pruned_layers=(20,), parts=parts("Q4_K_M-healed"))
     text = search_section.outcome(found, pays())
-    assert "Chosen: without layer 20. Of the candidates with all layers: KLD is 0.002213" in text
+    assert "Chosen: without layer 20. Of the candidates with all layers: On 12 windows" in text
     assert "Pruning pays. It is made of the pruned base `SmolLM2-135M-Instruct-pruned2-F16.gguf`" in text
     table = search_section.candidates(sample_record(), found, pays())
     verdicts = {r[0]: r[-1] for r in table.rows}

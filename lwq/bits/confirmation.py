@@ -33,11 +33,14 @@ _ONE_SIDED: Final = 0.025
 def halves(windows: Tokens, least: int = MIN_WINDOWS) -> tuple[Tokens, Tokens]:
     """The windows to choose by, and those to confirm on: halves of a text, or all and none where halves are too short.
 
+    Of an odd number the middle one is in neither: so no token that is scored in the second half is in a first half of
+    windows of another size.
+
     Args:
         least: windows that a half must have.
     """
-    middle = len(windows) // 2
-    return (windows[:middle], windows[middle:]) if middle >= least else (windows, windows[:0])
+    n = len(windows) // 2
+    return (windows[:n], windows[len(windows) - n :]) if n >= least else (windows, windows[:0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What enters each multiplication, on the calibration text: Gram matrices, and what compensated values would gain.
 
-Tokens of another text are held out: by these it is judged whether a tensor's compensated values are better.
+Tokens of another text are held out: by these it is judged whether a tensor's compensated values are better. They are of
+its first half, so that the second may tell whether a mix with such values is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lwq.bits.confirmation import halves
 from lwq.engine.replay import Replay
 from lwq.engine.session import spread_over
 from lwq.errors import ModelError
@@ -22,7 +24,7 @@ from lwq.values.compensated import Compensated
 from lwq.values.grams import Gain, Grams, Reader, write_gathered
 
 NAME = "grams"
-VERSION = 3
+VERSION = 4
 """Stands for ``lwq.values`` too: raise it where codes come out otherwise, since tensors are kept under its key."""
 USES_TOOLS = True
 IN_PROCESS = True
@@ -38,7 +40,7 @@ class Inputs:
     n_ctx: int
     n_windows: int
     held: Given
-    """The text of which tokens are held out."""
+    """The text of whose first half tokens are held out."""
     types: tuple[str, ...]
     """Of which the gain is measured: those that a budget may use."""
 
@@ -62,7 +64,8 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     base = ctx.find(inputs.base)
     with _session(inputs, ctx, base) as session:
         windows = spread_over(session.cut_file(ctx.find(inputs.text), inputs.text.name), inputs.n_windows)
-        held = spread_over(_held(session, ctx.find(inputs.held), inputs.held.name), N_HELD_WINDOWS)
+        first, _ = halves(_held(session, ctx.find(inputs.held), inputs.held.name), least=1)
+        held = spread_over(first, N_HELD_WINDOWS)
         session.find_graph(windows)
         assert session.graph
         targets = tuple(t for t in session.header.tensors if len(t.ne) > 1 and t.name in session.graph.weights)

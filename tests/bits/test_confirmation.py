@@ -41,11 +41,11 @@ WAVE = np.array([0.04, -0.03, 0.01, 0.02, -0.04, 0.0, 0.03, -0.02, 0.01, -0.01, 
     ("n", "least", "expected"),
     [
         (46, 8, (23, 23)),
-        (17, 8, (8, 9)),
+        (17, 8, (8, 8)),
         (16, 8, (8, 8)),
         (15, 8, (15, 0)),
         (2, 8, (2, 0)),
-        (5, 2, (2, 3)),
+        (5, 2, (2, 2)),
         (3, 2, (3, 0)),
     ],
 )
@@ -53,7 +53,19 @@ def test_halves_share_no_window_and_short_texts_are_not_cut(n: int, least: int, 
     windows = np.arange(3 * n, dtype=np.int32).reshape(n, 3)
     choosing, confirming = halves(windows, least)
     assert (len(choosing), len(confirming)) == expected
-    assert np.array_equal(np.concatenate([choosing, confirming]), windows)
+    assert np.array_equal(choosing, windows[: len(choosing)])
+    assert np.array_equal(confirming, windows[n - len(confirming) :])
+
+
+@pytest.mark.parametrize("n_tokens", [8192, 9000, 9215, 9216, 9727])
+@pytest.mark.parametrize("n_ctx", [64, 100, 128, 512, 1024])
+def test_no_scored_token_of_the_second_half_is_in_a_first_half_of_other_windows(n_tokens: int, n_ctx: int) -> None:
+    tokens = np.arange(n_tokens, dtype=np.int32)
+    by_512, others = (tokens[: n_tokens // n * n].reshape(-1, n) for n in (512, n_ctx))
+    _, confirming = halves(by_512)
+    choosing, _ = halves(others, least=2)
+    assert len(confirming) >= 8
+    assert choosing.max() < confirming[:, 256:].min()
 
 
 def test_a_steady_gain_is_confirmed_with_few_windows_however_windows_differ() -> None:

@@ -30,7 +30,7 @@ OWNERS = {
     "matplotlib": {"report"},
     "jinja2": {"report", "plan.chat"},
     "huggingface_hub": {"plan.client", "report.metadata"},
-    "scipy": {"bits.knapsack", "metrics.speeds", "values"},
+    "scipy": {"bits.knapsack", "metrics.paired", "values"},
     "numba": {"values.compiled"},
     "threadpoolctl": {"values.blas"},
     "sqlite3": {"store.files"},

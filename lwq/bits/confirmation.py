@@ -23,7 +23,7 @@ from lwq.bits.mixes import Mixer
 from lwq.bits.race import Runner
 from lwq.metrics.arrays import Doubles, Tokens
 from lwq.metrics.divergence import Scores
-from lwq.metrics.paired import MIN_WINDOWS, block_stderr, quotient_interval, quotient_terms
+from lwq.metrics.paired import MIN_WINDOWS, block_stderr, quotient_interval, quotient_terms, student
 from lwq.metrics.values import Estimate
 from lwq.record.search import Confirmation
 
@@ -103,13 +103,11 @@ def unconfirmed(a: Scores, b: Scores, n_tried: int) -> Gap:
 
     Lower: by Student's t of the windows' shares at 0.025 ÷ ``n_tried``, as if windows were independent.
     """
-    from scipy.special import stdtrit
-
     first, second = _both(a, b)
     n, is_lower, middle = len(first), False, float(second.mean())
     if n > 1 and middle > 0:
         terms = quotient_terms(first, second)
-        sure = float(stdtrit(n - 1, 1 - _ONE_SIDED / max(1, n_tried)))
+        sure = student(n - 1, 1 - _ONE_SIDED / max(1, n_tried))
         is_lower = bool(terms.mean() + sure * terms.std(ddof=1) / np.sqrt(n) < 1)
     return Gap(
         difference=_estimate(first - second),

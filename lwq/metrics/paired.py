@@ -122,6 +122,13 @@ def _exp(value: float) -> float:
     return exp(value) if value < _MOST else float("inf")
 
 
+def student(degrees: int, share: float) -> float:
+    """What Student's t of so many degrees of freedom is below in that share of cases."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, share))
+
+
 def block_stderr(values: Doubles) -> float:
     """Standard error of the mean of consecutive windows, by blocks of round(∛n) of them; infinite for one window.
 

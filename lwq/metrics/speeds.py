@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lwq.metrics.paired import student
 from lwq.metrics.values import Estimate, Speed
 
 BUSY: Final = 0.1
@@ -53,15 +54,13 @@ def ratio(samples: Sequence[float], reference: Sequence[float]) -> Ratio:
     Raises:
         ValueError: not equally many, or fewer than two.
     """
-    from scipy.special import stdtrit
-
     logs = [math.log(a / b) for a, b in zip(samples, reference, strict=True)]
     n = len(logs)
     if n < 2:
         raise ValueError(f"{n} round gives no interval")
     middle = math.fsum(logs) / n
     spread = math.sqrt(math.fsum((d - middle) ** 2 for d in logs) / (n - 1))
-    half = float(stdtrit(n - 1, _QUANTILE)) * spread / math.sqrt(n)
+    half = student(n - 1, _QUANTILE) * spread / math.sqrt(n)
     return Ratio(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), n_rounds=n)
 
 

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
+from typing import Final
+
+TOKEN: Final = re.compile(r"\b(?:hf_(?:oauth_|jwt_)?|api_org_)[A-Za-z0-9]{20,}[\w.-]*")
+"""An access token of the Hub."""
+_HIDDEN: Final = "hf_…"
+_SHORTEST: Final = 6
+
+
+def without_tokens(text: str) -> str:
+    """The text without access tokens: those of the Hub's form, and the environment's own whatever its form."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        token = os.environ.get(name, "").strip()
+        if len(token) >= _SHORTEST:
+            text = text.replace(token, _HIDDEN)
+    return TOKEN.sub(_HIDDEN, text)
+
 
 class LwqError(Exception):
-    """Something lwq can explain: what, where and why in the message, the way out in ``hint``."""
+    """Something lwq can explain: what, where and why in the message, the way out in ``hint``; no token in either."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = without_tokens(message)
+        self.hint = without_tokens(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message
@@ -51,6 +69,10 @@ class DownloadError(LwqError):
 
 class RefusedError(DownloadError):
     """What was asked for is not there, or not for this user: to ask again will not help."""
+
+
+class UploadError(LwqError):
+    """Files that could not be published, or did not arrive as they were sent; to try again may help."""
 
 
 class ToolchainError(LwqError):

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from lwq import __version__
-from lwq.errors import LwqError
+from lwq.errors import LwqError, without_tokens
 from lwq.llama.toolchain import home
 from lwq.store.files import write_atomic
 
 
 def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
-    """An error to show, after the traceback, versions and command line went to a log file."""
+    """An error to show, after the traceback, versions and command line went to a log file, without tokens."""
     lines = [
         f"lwq {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",
         f"command: lwq {' '.join(arguments)}",
@@ -27,7 +27,7 @@ def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
     what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, "\n".join(lines))
+        write_atomic(path, without_tokens("\n".join(lines)))
     except (OSError, LwqError):
         return LwqError(f"unexpected {what}", hint="\n".join(lines))
     return LwqError(f"unexpected {what}", hint=f"a fault of lwq; please report it with {path}")

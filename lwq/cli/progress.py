@@ -6,10 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from lwq.llama.process import echo
-from lwq.plan.plan import AnyStep
-from lwq.store.cache import Entry
+
+if TYPE_CHECKING:
+    from lwq.plan.plan import AnyStep
+    from lwq.store.cache import Entry
 
 
 class Progress:

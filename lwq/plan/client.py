@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from lwq.errors import DownloadError, LwqError, RefusedError, SpaceError
+from lwq.errors import DownloadError, LwqError, RefusedError, SpaceError, UploadError
 
+TOKEN_HINT: Final = "make a token that may write (on the Hub under Settings, Access Tokens), then `hf auth login`"
+AGAIN_HINT: Final = "the same command goes on: what has arrived is not sent again"
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+_STATUS: Final = re.compile(r"\b([45]\d\d) [A-Z][a-z]+")
+_SIGNED: Final = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\")]*")
 
 
 def hub_client() -> Any:
@@ -49,35 +54,115 @@ def asked(reference: str, question: Callable[[], Any]) -> Any:
         DownloadError: the Hub could not be reached, or gave up midway.
         SpaceError: no room left in its cache.
     """
-    from huggingface_hub import errors
-
-    failed = f"{reference}: could not be fetched"
     try:
         return question()
     except LwqError:  # an interruption while it was asked
         raise
-    except errors.OfflineModeIsEnabled:
-        raise RefusedError(f"{failed}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path") from None
-    except errors.LocalEntryNotFoundError as error:
+    except Exception as error:  # the client's own, and those of an HTTP library that changes with its releases
+        raise _not_fetched(error, f"{reference}: could not be fetched") from None
+
+
+def sent(reference: str, action: Callable[[], Any]) -> Any:
+    """What the Hub answers to something that changes a repository of the user's.
+
+    Raises:
+        RefusedError: there is no such place, or this user may not write there, or nothing is to be asked.
+        UploadError: the Hub could not be reached, or gave up midway; the same again goes on from there.
+    """
+    try:
+        return action()
+    except LwqError:
+        raise
+    except Exception as error:
+        raise _not_sent(error, f"{reference}: could not be published") from None
+
+
+def _not_fetched(error: Exception, failed: str) -> LwqError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return RefusedError(f"{failed}: HF_HUB_OFFLINE is set", hint="unset it, or give a local path")
+    if isinstance(error, errors.LocalEntryNotFoundError):
         hint = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local path"
         kind = RefusedError if is_offline() else DownloadError
-        raise kind(f"{failed} and is not in the Hub's cache: {_reason(error)}", hint=hint) from None
-    except errors.GatedRepoError:
+        return kind(f"{failed} and is not in the Hub's cache: {_reason(error)}", hint=hint)
+    if isinstance(error, errors.GatedRepoError):
         hint = "accept its terms on the Hub, then set HF_TOKEN"
-        raise RefusedError(f"{failed}: the repository is gated", hint=hint) from None
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        what = type(error).__name__.removesuffix("NotFoundError").removeprefix("Remote").lower()
-        missing = {"entry": "file"}.get(what, what)
+        return RefusedError(f"{failed}: the repository is gated", hint=hint)
+    if what := _missing(error):
         hint = "check the spelling; a private repository needs HF_TOKEN"
-        raise RefusedError(f"{failed}: the Hub has no such {missing}", hint=hint) from None
-    except Exception as error:  # the client's own, and those of an HTTP library that changes with its releases
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            hint = "free some space, or set HF_HOME to a larger disk"
-            raise SpaceError(f"{failed}: no room left in the Hub's cache", hint=hint) from None
-        hint = "check the network and HF_TOKEN, or give a local path"
-        raise DownloadError(f"{failed}: {_reason(error)}", hint=hint) from None
+        return RefusedError(f"{failed}: the Hub has no such {what}", hint=hint)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        hint = "free some space, or set HF_HOME to a larger disk"
+        return SpaceError(f"{failed}: no room left in the Hub's cache", hint=hint)
+    hint = "check the network and HF_TOKEN, or give a local path"
+    return DownloadError(f"{failed}: {_reason(error)}", hint=hint)
+
+
+def _not_sent(error: Exception, failed: str) -> LwqError:
+    from huggingface_hub import errors
+
+    status = _status(error)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return RefusedError(f"{failed}: HF_HUB_OFFLINE is set", hint="unset it")
+    if status == 401:
+        return RefusedError(
+            f"{failed}: the Hub does not take the token (401); it is expired or revoked", hint=TOKEN_HINT
+        )
+    if status == 403:
+        hint = "the token needs the right to write to that owner's repositories; or name another owner"
+        return RefusedError(f"{failed}: the token may not write there (403){_server_words(error)}", hint=hint)
+    if what := _missing(error):
+        return RefusedError(f"{failed}: the Hub has no such {what}", hint="check the spelling of owner and repository")
+    if status == 429:
+        hint = f"wait some minutes; {AGAIN_HINT}"
+        return UploadError(f"{failed}: the Hub takes no more requests for now (429)", hint=hint)
+    if status >= 500:
+        return UploadError(f"{failed}: the Hub itself failed ({status})", hint=f"wait some minutes; {AGAIN_HINT}")
+    return UploadError(f"{failed}: {_reason(error)}", hint=f"check the network; {AGAIN_HINT}")
+
+
+def _missing(error: Exception) -> str:
+    """``repository``, ``revision`` or ``file``, where the Hub has none of that name; else empty."""
+    from huggingface_hub import errors
+
+    kinds = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError)
+    if not isinstance(error, kinds):
+        return ""
+    what = type(error).__name__.removesuffix("NotFoundError").removeprefix("Remote").lower()
+    return {"entry": "file"}.get(what, what)
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status that an error, or what caused it, is about; 0 where it is about none.
+
+    What uploads large files tells the status in its text alone.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(status := getattr(getattr(cause, "response", None), "status_code", None), int):
+            return status
+        error, cause = cause, cause.__cause__
+    told = _STATUS.search(str(error))
+    return int(told[1]) if told else 0
+
+
+def _server_words(error: BaseException) -> str:
+    """``: why``, where the Hub itself says why."""
+    cause = error if hasattr(error, "server_message") else error.__cause__
+    words = getattr(cause, "server_message", None)
+    return f": {_hidden(' '.join(str(words).split()))}" if words else ""
 
 
 def _reason(error: BaseException) -> str:
+    """What the client says, on one line: its first, and the next where that ends in a colon."""
     cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
+    lines = [line.strip() for line in f"{type(cause).__name__}: {cause}".splitlines() if line.strip()]
+    return _hidden(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))
+
+
+def _hidden(text: str) -> str:
+    """The text without the token and without the signatures in addresses."""
+    text = _SIGNED.sub(r"\1", text)
+    token = hub_client().get_token()
+    return text.replace(token, "hf_…") if token else text

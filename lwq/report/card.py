@@ -108,7 +108,13 @@ def _rendered(template: str, record: Record, *, figures: bool, before: str | Non
 def page(record: Record, *, figures: bool = True) -> str:
     """index.html: card and details as a page of its own, with no request to anywhere."""
     first = _rendered("card.md.j2", record, figures=figures, before="")
-    body, contents = page_body(first + "\n" + _rendered("details.md.j2", record, figures=figures, before=first))
+    rest = _rendered("details.md.j2", record, figures=figures, before=first)
+    return html_page(record.card.title, record.card.description, first + "\n" + rest)
+
+
+def html_page(title: str, description: str, text: str) -> str:
+    """Markdown as a page of its own; title and description are plain text."""
+    body, contents = page_body(text)
     environment = Environment(
         loader=PackageLoader("lwq.report"),
         undefined=StrictUndefined,
@@ -118,8 +124,8 @@ def page(record: Record, *, figures: bool = True) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html.j2").render(
-        title=markdown.one_line(record.card.title),
-        description=markdown.one_line(record.card.description),
+        title=markdown.one_line(title),
+        description=markdown.one_line(description),
         body=Markup(body),
         contents=tuple((anchor, Markup(title)) for anchor, title in contents),
     )

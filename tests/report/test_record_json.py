@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from lwq.errors import FileError
 from lwq.metrics.values import Estimate
-from lwq.report.record_json import record_from_json, record_to_json
+from lwq.report.card import card
+from lwq.report.record_json import read_record, record_from_json, record_to_json
 from tests.sample_record import sample_record
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -50,10 +52,10 @@ def edited(change: Callable[[dict[str, Any]], object]) -> str:
     [
         ("{", "is not JSON"),
         ("[]", "record schema None"),
-        (edited(lambda v: v.update(schema=1)), "record schema 1"),
-        (edited(lambda v: v.update(schema=2)), "record schema 2"),
-        (edited(lambda v: v.update(schema=3)), "record schema 3"),
+        (edited(lambda v: v.update(schema=0)), "record schema 0"),
         (edited(lambda v: v.update(schema=5)), "record schema 5"),
+        (edited(lambda v: v.update(schema=True)), "record schema True"),
+        (edited(lambda v: v.update(schema="4")), "record schema '4'"),
         (edited(lambda v: v.pop("schema")), "record schema None"),
         (edited(lambda v: v.pop("rows")), "rows: Field required"),
         (edited(lambda v: v["rows"][2].update(colour="red")), "rows.2.colour is not what lwq writes"),
@@ -80,3 +82,40 @@ def test_values_and_twin_come_back_equal_and_a_record_from_before_has_neither() 
         del old["compensated"], old["twin"]
     before = record_from_json(json.dumps(values))
     assert all(row.compensated is None and row.twin is None for row in before.rows)
+
+
+def _of_schema(schema: int) -> dict[str, Any]:
+    """A record as a lwq of that schema wrote it: without what each later one added."""
+    values = json.loads(record_to_json(sample_record(tasks=schema > 3, searched=schema > 1, pruned=schema > 2)))
+    values["schema"] = schema
+    later = {4: ("experts", "projector"), 3: ("task_sets",), 2: ("pruning",), 1: ("sensitivity",)}
+    of_rows = {4: ("compensated", "twin", "shards"), 2: ("parts",), 1: ("search", "tensor_types")}
+    for since in range(schema, 5):
+        for name in later[since]:
+            values.pop(name)
+        for row in values["rows"]:
+            for name in of_rows.get(since, ()):
+                row.pop(name)
+    if schema < 4:
+        values["selection"].pop("over")
+    if values.get("pruning"):
+        values["pruning"].pop("n_set_windows")
+    return values
+
+
+@pytest.mark.parametrize("schema", [1, 2, 3, 4])
+def test_records_of_older_schemas_are_read_and_drawn(schema: int) -> None:
+    record = record_from_json(json.dumps(_of_schema(schema)))
+    assert record.schema == 4
+    assert len(record.rows) > 5
+    assert record.pruning is None or record.pruning.n_set_windows == record.pruning.n_windows
+    assert card(record, figures=False)
+    assert record_from_json(record_to_json(record)) == record
+
+
+def test_a_record_is_read_from_its_folder_or_its_file(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(record_to_json(sample_record()), encoding="utf-8")
+    for path in (tmp_path, tmp_path / "record.json"):
+        assert read_record(path) == (sample_record(), tmp_path)
+    with pytest.raises(FileError, match="no record to read"):
+        read_record(tmp_path / "nothing")

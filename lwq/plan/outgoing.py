@@ -32,7 +32,7 @@ class OutFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Expected:
+class _ByRecord:
     """A file of the set before it is looked at; what the record says of it, where it does."""
 
     path: str
@@ -93,25 +93,25 @@ def _check_names(record: Record, folder: Path) -> None:
         raise FileError(f"{folder}: the record names a file elsewhere: {strange[0]}", hint=hint)
 
 
-def _large(record: Record) -> Iterator[_Expected]:
+def _large(record: Record) -> Iterator[_ByRecord]:
     """The files whose size and hash stand in the record."""
     for row in offered(record):
-        yield _Expected(path=row.file, what="model", n_bytes=row.file_bytes, sha256=row.sha256)
+        yield _ByRecord(path=row.file, what="model", n_bytes=row.file_bytes, sha256=row.sha256)
     if tower := record.projector:
-        yield _Expected(path=tower.file, what="projector", n_bytes=tower.file_bytes, sha256=tower.sha256)
+        yield _ByRecord(path=tower.file, what="projector", n_bytes=tower.file_bytes, sha256=tower.sha256)
 
 
-def _small(record: Record, folder: Path) -> Iterator[_Expected]:
+def _small(record: Record, folder: Path) -> Iterator[_ByRecord]:
     rows = offered(record)
     for name in dict.fromkeys(row.tensor_types_file for row in rows if row.tensor_types_file):
-        yield _Expected(path=name, what="tensor types")
+        yield _ByRecord(path=name, what="tensor types")
     for name in dict.fromkeys(name for row in rows for name in _importance(row, folder)):
-        yield _Expected(path=name, what="importance matrix")
-    yield _Expected(path=f"{record.name}.toml", what="recipe")
+        yield _ByRecord(path=name, what="importance matrix")
+    yield _ByRecord(path=f"{record.name}.toml", what="recipe")
     for name, what in _TEXTS.items():
-        yield _Expected(path=name, what=what)
+        yield _ByRecord(path=name, what=what)
     for name in sorted({name for text in _TEXTS for name in _FIGURE.findall(_text(folder / text))}):
-        yield _Expected(path=name, what="figure")
+        yield _ByRecord(path=name, what="figure")
 
 
 def _importance(row: Row, folder: Path) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
 
 
-def _looked_at(file: _Expected, folder: Path, faults: list[str]) -> OutFile | None:
+def _looked_at(file: _ByRecord, folder: Path, faults: list[str]) -> OutFile | None:
     """The file as it lies there; None and a fault where it is missing or another."""
     path = folder / file.path
     if not path.is_file():

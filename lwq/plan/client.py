@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from lwq.errors import DownloadError, LwqError, RefusedError, SpaceError, UploadError
 
 TOKEN_HINT: Final = "make a token that may write (on the Hub under Settings, Access Tokens), then `hf auth login`"
 AGAIN_HINT: Final = "the same command goes on: what has arrived is not sent again"
+_WAITS_SECONDS: Final = (1.0, 4.0)
+"""Beside those of the client, which waits within some of its requests only."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _STATUS: Final = re.compile(r"\b([45]\d\d) [A-Z][a-z]+")
 _SIGNED: Final = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\")]*")
@@ -63,18 +66,29 @@ def asked(reference: str, question: Callable[[], Any]) -> Any:
 
 
 def sent(reference: str, action: Callable[[], Any]) -> Any:
-    """What the Hub answers to something that changes a repository of the user's.
+    """What the Hub answers to something that may be done twice; where it fails for the moment, it is asked again.
 
     Raises:
         RefusedError: there is no such place, or this user may not write there, or nothing is to be asked.
         UploadError: the Hub could not be reached, or gave up midway; the same again goes on from there.
     """
-    try:
-        return action()
-    except LwqError:
-        raise
-    except Exception as error:
-        raise _not_sent(error, f"{reference}: could not be published") from None
+    for wait in (*_WAITS_SECONDS, None):
+        try:
+            return action()
+        except LwqError:
+            raise
+        except Exception as error:
+            if wait is None or not _may_pass(error):
+                raise _not_sent(error, f"{reference}: could not be published") from None
+        time.sleep(wait)
+    raise AssertionError  # the last try returns or raises
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether it is a failure of the moment: too many requests, the Hub's own, or of the network."""
+    status = _status(error)
+    kinds = {kind.__name__ for cause in _chain(error) for kind in type(cause).__mro__}
+    return status == 429 or status >= 500 or (status == 0 and "TransportError" in kinds)
 
 
 def _not_fetched(error: Exception, failed: str) -> LwqError:
@@ -138,20 +152,26 @@ def _status(error: BaseException) -> int:
 
     What uploads large files tells the status in its text alone.
     """
-    cause: BaseException | None = error
-    while cause is not None:
+    causes = tuple(_chain(error))
+    for cause in causes:
         if isinstance(status := getattr(getattr(cause, "response", None), "status_code", None), int):
             return status
-        error, cause = cause, cause.__cause__
-    told = _STATUS.search(str(error))
+    told = _STATUS.search(str(causes[-1]))
     return int(told[1]) if told else 0
 
 
 def _server_words(error: BaseException) -> str:
     """``: why``, where the Hub itself says why."""
-    cause = error if hasattr(error, "server_message") else error.__cause__
-    words = getattr(cause, "server_message", None)
+    words = next((said for cause in _chain(error) if (said := getattr(cause, "server_message", None))), "")
     return f": {_hidden(' '.join(str(words).split()))}" if words else ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _reason(error: BaseException) -> str:

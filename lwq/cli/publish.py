@@ -52,6 +52,10 @@ def publish_command(
     record, folder = read_record(folder)
     with showing(settings.verbosity) as progress:
         progress.note(f"reading {folder}")
+        if record.card.repository != repo:
+            told = f"name {record.card.repository}" if record.card.repository else "name no repository"
+            key = f'repository = "{repo}" below [card] and `lwq run` change that'
+            progress.note(f"note: the card's commands {told}; {key}, nothing is measured anew")
         files = publish_set(record, folder)
         check_leaks((folder / file.path for file in files), folder, hub_token())
         if dry_run:

@@ -15,6 +15,7 @@ from lwq.store.files import sha256_file
 from tests.report_folder import kept_files, write_report_folder
 from tests.writable_hub import READER, TOKEN, Fault, Repo, WritableHub, writable
 
+pytestmark = pytest.mark.slow
 REPO = "someone/sample-GGUF"
 LFS = {"HF_HUB_DISABLE_XET": "1"}
 CHUNKS: dict[str, str] = {}

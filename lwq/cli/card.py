@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lwq.errors import FileError
+
 
 @click.command("card")
 @click.argument("record", type=click.Path(path_type=Path))
@@ -16,4 +18,10 @@ def card_command(record: Path, out: Path | None) -> None:
     from lwq.report.write import write_report
 
     found, folder = read_record(record)
-    click.echo(f"card: {write_report(found, out or folder)}")
+    try:
+        card = write_report(found, out or folder)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        hint = "`lwq run` writes it anew; if nobody changed it, please report this"
+        raise FileError(f"{record}: no card can be drawn of this record ({what})", hint=hint) from error
+    click.echo(f"card: {card}")

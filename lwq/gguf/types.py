@@ -142,15 +142,15 @@ def bits_per_weight(tensors: Iterable[TensorInfo]) -> float:
     return 8 * sum(b for b, _ in total) / sum(n for _, n in total)
 
 
-_LAYER = re.compile(r"^blk\.(\d+)\.(.+?)(?:\.(weight|bias))?$")
-_PLAIN = re.compile(r"^(.+?)(?:\.(weight|bias))?$")
+_LAYER = re.compile(r"blk\.(\d+)\.(.+?)(?:\.(weight|bias))?", re.DOTALL)
+_PLAIN = re.compile(r"(.*?)(?:\.(weight|bias))?", re.DOTALL)
 
 
 def split_name(name: str) -> tuple[int | None, str]:
     """(layer, tensor class) of a tensor name; ``blk.7.ffn_down.weight`` → ``(7, "ffn_down")``."""
-    if match := _LAYER.match(name):
+    if match := _LAYER.fullmatch(name):
         return int(match[1]), match[2] + (".bias" if match[3] == "bias" else "")
-    match = _PLAIN.match(name)
+    match = _PLAIN.fullmatch(name)
     assert match is not None
     return None, match[1] + (".bias" if match[2] == "bias" else "")
 

@@ -82,6 +82,6 @@ def _blocks(commands: tuple[Command, ...], purposes: Mapping[str, str] = _PURPOS
 
 def _purpose(purpose: str, commands: tuple[Command, ...]) -> str:
     """What a step is for, and where its script is: scripts are not on the path of the programs."""
-    scripts = dict.fromkeys(word for c in commands if c.argv[0] == "python" for word in c.argv[1:2])
+    scripts = dict.fromkeys(word for c in commands if c.argv[:1] == ("python",) for word in c.argv[1:2])
     where = "".join(f" {code(script)} is in llama.cpp's source of the commit above." for script in scripts)
     return purpose + where

@@ -42,7 +42,7 @@ def code_cell(text: str) -> str:
 
 def file_link(name: str) -> str:
     """A link to a file beside the document, under its name."""
-    return f"[{plain(name)}]({quote(name)})"
+    return f"[{plain(name)}]({quote(name.lstrip('/'))})"
 
 
 def fence(text: str, language: str = "") -> str:

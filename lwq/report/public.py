@@ -9,9 +9,14 @@ from typing import Final
 from lwq.record.command import Command
 from lwq.record.record import Record, Row
 
-_LOCAL: Final = re.compile(r"(?:/|~[\w.-]*/|\.{1,2}/|[A-Za-z]:[\\/])")
+_LOCAL: Final = re.compile(r"(?:(?:file:)?/|~[\w.-]*/|\.{1,2}/|[A-Za-z]:[\\/])")
 _QUOTED: Final = re.compile(r"""("|')((?:(?!\1)[^\n\\]|\\.)*)\1""")
-_BARE: Final = re.compile(r"""(?<![\w:/.\\)\]])(?:~[\w.-]*)?/(?:[^\s/'"]+/)+[^\s/'",]*""")
+_IN_NAME: Final = r"""(?:[^\s/\\'"<]|<(?!/))"""
+"""A character of a folder's name; ``</`` closes an element and begins no path."""
+_BARE: Final = re.compile(
+    rf"""(?:\bfile:(?://)?|(?<![\w:/.\\)\]])(?:~[\w.-]*)?)(?!(?<=<)/[\w:-]+\s*>)/(?!>)(?:{_IN_NAME}+/)+(?:(?!,){_IN_NAME})*"""
+    rf"""|(?<!\w)[A-Za-z]:\\+(?:{_IN_NAME}+\\+)+(?:(?!,){_IN_NAME})*"""
+)
 _OPTION: Final = re.compile(r"^(--?[\w-]+=)(.*)$", re.DOTALL)
 
 

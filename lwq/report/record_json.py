@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from lwq.errors import FileError
+from lwq.record.faults import faults
 from lwq.record.record import SCHEMA, Record
 
 _ADAPTER: Final = TypeAdapter(Record)
@@ -38,7 +39,8 @@ def record_from_json(text: str, source: str = "record.json") -> Record:
     """The record in a text, of this schema or an older one; ``source`` names it in errors.
 
     Raises:
-        FileError: not JSON, of a newer schema, not a record, or one with more in it than this lwq knows.
+        FileError: not JSON, of a newer schema, not a record, one with more in it than this lwq knows, or with parts
+            that do not fit together.
     """
     try:
         values = json.loads(text)
@@ -57,6 +59,8 @@ def record_from_json(text: str, source: str = "record.json") -> Record:
         raise FileError(f"{source}: {where}: {first['msg']}", hint="`lwq run` writes it anew") from None
     if unread := _difference(values, _ADAPTER.dump_python(record, mode="json")):
         raise FileError(f"{source}: {unread} is not what lwq writes there", hint="`lwq run` writes it anew")
+    if fault := next(faults(record), ""):
+        raise FileError(f"{source}: {fault}", hint="`lwq run` writes it anew")
     return record
 
 

@@ -28,7 +28,7 @@ def top(record: Record) -> str:
     low = min(ours, key=lambda row: row.evaluation.kld.value)
     small = min(ours, key=lambda row: row.file_bytes)
     files = "One file" if len(ours) == 1 else f"{len(ours)} files"
-    head = f"{files} quantized with llama.cpp, each measured against the {record.model.base_type.upper()} base."
+    head = f"{files} quantized with llama.cpp, each measured against the {plain(record.model.base_type.upper())} base."
     if small is low:
         return f"{head} The smallest is also the closest to the base: {_in_brief(small)}."
     return f"{head} The smallest is {_in_brief(small)}; the closest to the base is {_in_brief(low)}."
@@ -93,7 +93,7 @@ def stored_base(record: Record) -> str:
 
 def selection(record: Record) -> str:
     """The rule, and on which text it was judged."""
-    over = either(tuple(NAMES.get(criterion, criterion) for criterion in record.selection.over))
+    over = either(tuple(NAMES.get(criterion) or plain(criterion) for criterion in record.selection.over))
     rule = _RULES.get(record.selection.rule, f"Rule: {plain(record.selection.rule)}.").format(over=over)
     role = chosen_on(record)
     if role is None:

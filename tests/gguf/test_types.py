@@ -162,3 +162,9 @@ def test_an_unknown_type_is_answered_with_the_known_ones() -> None:
 def test_padding_is_the_next_multiple(n_bytes: int, alignment: int) -> None:
     assert padded(n_bytes, alignment) % alignment == 0
     assert 0 <= padded(n_bytes, alignment) - n_bytes < alignment
+
+
+@pytest.mark.parametrize("name", ["", "\n", "a\nb", "a\n---", "blk.1.\n", ".weight", "blk.2.x\ny.bias"])
+def test_any_name_has_a_layer_and_a_class(name: str) -> None:
+    layer, tensor_class = split_name(name)
+    assert name.startswith(f"blk.{layer}." if layer is not None else tensor_class.removesuffix(".bias"))

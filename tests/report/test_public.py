@@ -74,5 +74,26 @@ def test_local_paths_become_file_names_and_nothing_else_changes(given_text: str,
     assert file_name(given_text) == kept
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("# </details></main>\n", "# </details></main>\n"),
+        ("a = '</details></main>' # </td></tr></table>\n", "a = '</details></main>' # </td></tr></table>\n"),
+        ("# <br /><hr /> <p>a</p>/<p>b</p>\n", "# <br /><hr /> <p>a</p>/<p>b</p>\n"),
+        ("# x </home/me/y.txt\n", "# x <y.txt\n"),
+        ("# /home/me/<x>/y\n", "# y\n"),
+        ("# file:///home/me/x.gguf, file:/home/me/y\n", "# x.gguf, y\n"),
+        ("a = 'file:///home/me/x.gguf'\n", "a = 'x.gguf'\n"),
+        ("# C:\\Users\\me\\x.gguf and D:\\\\a\\\\b\n", "# x.gguf and b\n"),
+        (
+            "# https://a.org/b/c hf://a/b/c and/or/not (q|k)/x/y\n",
+            "# https://a.org/b/c hf://a/b/c and/or/not (q|k)/x/y\n",
+        ),
+    ],
+)
+def test_recipes_lose_their_paths_and_no_markup(text: str, kept: str) -> None:
+    assert publishable(replace(sample_record(), recipe=text)).recipe == kept
+
+
 def test_search_holds_nothing_that_publishing_cuts() -> None:
     assert publishable(sample_record()) == sample_record()

@@ -62,6 +62,15 @@ def edited(change: Callable[[dict[str, Any]], object]) -> str:
         (edited(lambda v: v["rows"][0].update(file_bytes="12")), "rows.0.file_bytes is not what lwq writes"),
         (edited(lambda v: v["rows"][0].update(origin="mine")), "rows.0.origin"),
         (edited(lambda v: v["floor"].update(stderr=-1.0)), "floor"),
+        (edited(lambda v: v.update(rows=[])), "rows: empty"),
+        (edited(lambda v: v["rows"].append(v["rows"][1])), "rows: 2 rows are named 'Q8_0'"),
+        (edited(lambda v: v["baseline"]["ppl"].update(value=0.0)), "baseline.ppl.value: 0 is no perplexity"),
+        (edited(lambda v: v["rows"][0]["tasks"][1].update(outcomes="1" * 749)), "rows.0.tasks.1.outcomes: 749 of 750"),
+        (
+            edited(lambda v: v["rows"][2]["tasks"][0].update(outcomes="x" * 750)),
+            "rows.2.tasks.0.outcomes: 'x' is neither",
+        ),
+        (edited(lambda v: v["rows"][2]["tasks"][0].update(n_items=2, outcomes="10")), "the set ARC has 750 ids"),
     ],
 )
 def test_what_is_no_record_is_refused_with_the_place_and_the_way_out(text: str, told: str) -> None:

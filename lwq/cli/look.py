@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lwq.cli.tables import print_json, print_table
+from lwq.cli.tables import WIDTH, print_json, print_table, shortened
 from lwq.errors import UsageError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.imatrix import read_imatrix, tokens_of_experts, unreached_experts
@@ -19,6 +19,10 @@ from lwq.store.files import human_bytes
 STATS_HEADS = (
     "Layer", "Tensor", "Σ(Act²)", "Min", "Max", "μ", "σ", "% Active", "N", "Entropy", "E (norm)", "ZD", "CosSim",
 )  # fmt: skip
+STATS_SPARE = ("N", "Min", "Max", "Entropy", "σ", "% Active", "μ")
+"""Left out first where a line is too long."""
+WIDE = click.option("--wide", is_flag=True, help="All columns and whole values, however long lines get.")
+_NAME_WIDTH = 40
 SORTS = {
     "layer": "layer", "tensor": "tensor_class", "sum": "sum_sq", "mean": "mean", "entropy": "entropy", "zd": "zd",
     "cossim": "cossim",
@@ -29,7 +33,8 @@ SORTS = {
 @click.argument("imatrix", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, unrounded.")
 @click.option("--sort", "order", type=click.Choice(list(SORTS)), help="Order of the tensors; the tool's when absent.")
-def stats_command(imatrix: Path, as_json: bool, order: str | None) -> None:
+@WIDE
+def stats_command(imatrix: Path, as_json: bool, order: str | None, wide: bool) -> None:
     """Print the statistics of IMATRIX, as `llama-imatrix --show-statistics` defines them.
 
     They describe squared activations and are no measure of what a tensor may lose.
@@ -45,9 +50,12 @@ def stats_command(imatrix: Path, as_json: bool, order: str | None) -> None:
             {**values, "tokens_of_experts": {i: n.tolist() for i, n in seen.items()}, "unreached_experts": unreached}
         )
         return
-    print_table(STATS_HEADS, [as_printed(row) for row in rows], left=2)
+    spare = () if wide else STATS_SPARE
+    gone = print_table(STATS_HEADS, [as_printed(row) for row in rows], left=2, spare=spare)
     click.echo()
     print_table(("Layer", "μΣ(Act²)", "μZD", "μCosSim"), [as_printed(row) for row in layers])
+    if gone:
+        click.echo(f"\nleft out: {', '.join(gone)}; --wide shows them")
     if seen:
         n, least = sum(tokens.size for tokens in seen.values()), min(int(tokens.min()) for tokens in seen.values())
         click.echo(f"\n{n:,} experts in {len(seen)} layers; the least saw {least:,} tokens")
@@ -64,7 +72,8 @@ def _sort_key(row: TensorStatistics, field: str) -> tuple[bool, object, str]:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--by", type=click.Choice(["type", "class", "layer", "tensor"]), multiple=True, help="Tables to print.")
-def inspect_command(model: Path, as_json: bool, by: tuple[str, ...]) -> None:
+@WIDE
+def inspect_command(model: Path, as_json: bool, by: tuple[str, ...], wide: bool) -> None:
     """Print types, sizes and bits per weight of the GGUF MODEL, by type, tensor class and layer."""
     header = read_header(model)
     if not header.tensors:
@@ -80,14 +89,13 @@ def inspect_command(model: Path, as_json: bool, by: tuple[str, ...]) -> None:
     summary = _summary(header)
     width = max(map(len, summary)) + 2
     for name, value in summary.items():
-        click.echo(f"{name:<{width}}{value}")
+        click.echo(f"{name:<{width}}{value if wide else shortened(str(value), WIDTH - width)}")
     for kind in by or ("type", "class", "layer"):
         click.echo()
         if kind == "tensor":
-            rows = [(t.name, t.ggml_type, "×".join(map(str, t.ne)), human_bytes(t.n_bytes)) for t in header.tensors]
-            print_table(("tensor", "type", "ne", "size"), rows, left=2)
+            _print_tensors(header, wide)
         else:
-            _print_shares(kind, tables[kind])
+            _print_shares(kind, tables[kind], wide)
 
 
 def _summary(header: GgufHeader) -> dict[str, object]:
@@ -114,11 +122,21 @@ def _share(share: TypeShare) -> dict[str, object]:
     return {**dataclasses.asdict(share), "bpw": 8 * share.n_bytes / share.n_elements}
 
 
-def _print_shares(kind: str, type_shares: tuple[TypeShare, ...]) -> None:
+def _print_tensors(header: GgufHeader, wide: bool) -> None:
+    rows = [(t.name, t.ggml_type, "×".join(map(str, t.ne)), human_bytes(t.n_bytes)) for t in header.tensors]
+    most = (
+        max(len(name) for name, *_ in rows)
+        if wide
+        else WIDTH - sum(max(len(r[i]) for r in rows) + 2 for i in (1, 2, 3))
+    )
+    print_table(("tensor", "type", "ne", "size"), [(shortened(name, most), *rest) for name, *rest in rows], left=2)
+
+
+def _print_shares(kind: str, type_shares: tuple[TypeShare, ...], wide: bool) -> None:
     total = sum(share.n_bytes for share in type_shares)
     rows = [
         (
-            s.name,
+            s.name if wide else shortened(s.name, _NAME_WIDTH),
             str(s.n_tensors),
             human_bytes(s.n_bytes),
             f"{100 * s.n_bytes / total:.1f} %",

@@ -17,7 +17,7 @@ from lwq.gguf.usable import cautions, check_usable
 from lwq.llama.toolchain import home
 from lwq.outlook.calibration import calibrated
 from lwq.outlook.effort import effort_of
-from lwq.outlook.expected import Expected, Lack, expected, outlook, to_write, what_lacks
+from lwq.outlook.expected import DISK_HINT, Expected, Lack, expected, outlook, to_write, what_lacks
 from lwq.outlook.outlook import Outlook
 from lwq.plan import preview
 from lwq.plan.asked import check_asked
@@ -26,6 +26,7 @@ from lwq.plan.hub import fetch_model
 from lwq.plan.job import Job, header_of, read_recipe
 from lwq.plan.plan import AnyStep
 from lwq.recipe.schema import Recipe
+from lwq.record.record import FileFacts
 from lwq.store.files import free_bytes, human_bytes
 
 
@@ -53,15 +54,15 @@ def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: boo
     if as_json:
         print_json(_values(job, ahead, missing, files))
     else:
-        _print_steps(job, ahead, missing)
-        _print_files(header, files)
+        _print_steps(job, ahead, missing, keys=settings.verbosity > 0)
+        _print_files(header, files, _written(job))
         for caution in cautions(header, (text.n_ctx for text in recipe.texts().values())) if header else ():
             click.echo(f"note: {caution}")
         if header and waits_for_experts(recipe, header):
             click.echo("note: calibration may use all of its text (min_expert_tokens); its time is told for that")
         if ahead:
             _print_cost(ahead)
-    if (ahead and ahead.lacks) or any(file.obstacle for file in files):
+    if (ahead and (ahead.lacks or ahead.is_short_of_disk)) or any(file.obstacle for file in files):
         raise SystemExit(1)
 
 
@@ -92,13 +93,18 @@ class _Ahead:
     to_fetch_bytes: int
     lacks: tuple[Lack, ...]
 
+    @property
+    def is_short_of_disk(self) -> bool:
+        """Whether what is predicted to be written does not fit on the disk."""
+        return self.disk_bytes > self.free_bytes
+
 
 def _ahead(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, ...]) -> _Ahead:
     known = outlook(job, header, files)
     steps = expected(job, known)
     return _Ahead(
         steps=steps,
-        forecast=job.forecast(_guess(job, known)),
+        forecast=job.forecast(guess_of(job, known)),
         disk_bytes=to_write(steps),
         free_bytes=free_bytes(job.cache.root),
         to_fetch_bytes=job.sources.to_fetch_bytes(),
@@ -106,7 +112,7 @@ def _ahead(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, ...])
     )
 
 
-def _guess(job: Job, known: Outlook) -> Guess:
+def guess_of(job: Job, known: Outlook) -> Guess:
     """Seconds of a step by this machine's pace, which is measured when the first is asked for."""
 
     def guess(step: AnyStep) -> float | None:
@@ -125,6 +131,7 @@ def _values(
         "files": [dataclasses.asdict(f) for f in files],
         "seconds": ahead.forecast.seconds if ahead else None,
         "disk_bytes": ahead.disk_bytes if ahead else None,
+        "free_disk_bytes": ahead.free_bytes if ahead else None,
         "to_fetch_bytes": ahead.to_fetch_bytes if ahead else None,
         "cannot_be_done": [{"step": x.label, "needs": x.what, "hint": x.hint} for x in ahead.lacks] if ahead else [],
         "cannot_be_made": {f.name: f.obstacle for f in files if f.obstacle},
@@ -132,16 +139,18 @@ def _values(
 
 
 def _step_values(step: Expected, forecast: Forecast) -> dict[str, object]:
+    """Of a step that is done what was measured: mapped and device memory are not told apart then."""
+    done = step.done
     return {
         "label": step.step.label,
         "key": step.key,
-        "done": step.done_seconds is not None,
-        "ram_bytes": step.peak.resident,
-        "ram_mapped_bytes": step.peak.mapped,
-        "vram_bytes": step.peak.device,
-        "disk_bytes": step.disk.kept,
-        "scratch_bytes": step.disk.scratch,
-        "seconds": forecast.by_key.get(step.step.key) if step.done_seconds is None else step.done_seconds,
+        "done": done is not None,
+        "ram_bytes": done.peak_bytes if done else step.peak.resident,
+        "ram_mapped_bytes": None if done else step.peak.mapped,
+        "vram_bytes": None if done else step.peak.device,
+        "disk_bytes": done.n_bytes if done else step.disk.kept,
+        "scratch_bytes": None if done else step.disk.scratch,
+        "seconds": done.seconds if done else forecast.by_key.get(step.step.key),
     }
 
 
@@ -156,18 +165,23 @@ def _bare_steps(job: Job | None) -> list[dict[str, object]]:
     ]
 
 
-def _print_steps(job: Job | None, ahead: _Ahead | None, missing: str) -> None:
+def _print_steps(job: Job | None, ahead: _Ahead | None, missing: str, *, keys: bool) -> None:
     if job is None:
         click.echo(f"not here yet: {missing}\n")
         return
     if ahead is None:
         print_table(("step", "state"), [(str(s["label"]), _state(s)) for s in _bare_steps(job)], left=2)
     else:
-        print_table(_HEADS, [_row(s, ahead.forecast) for s in ahead.steps], left=3)
+        unused = {*(() if keys else ("key",)), *(() if any(s.peak.device for s in ahead.steps) else ("VRAM",))}
+        kept = [i for i, head in enumerate(_HEADS) if head not in unused]
+        rows = [_row(s, ahead.forecast) for s in ahead.steps]
+        print_table([_HEADS[i] for i in kept], [[row[i] for i in kept] for row in rows], left=2)
+        if any(s.done for s in ahead.steps):
+            click.echo("of steps that are done, memory, disk and time are measured; of others they are predicted")
     click.echo()
 
 
-_HEADS = ("step", "key", "state", "RAM", "mapped", "VRAM", "disk", "time")
+_HEADS = ("step", "state", "RAM", "mapped", "VRAM", "disk", "time", "key")
 
 
 def _state(values: dict[str, object]) -> str:
@@ -175,25 +189,34 @@ def _state(values: dict[str, object]) -> str:
 
 
 def _row(step: Expected, forecast: Forecast) -> tuple[str, ...]:
+    """Predicted, or measured where it is done."""
     key = step.key[:12] if step.key else "—"
-    if step.done_seconds is not None:
-        return (step.step.label, key, f"done in {clock(step.done_seconds)}", "", "", "", "", "")
+    if done := step.done:
+        memory, disk = (human_bytes(n) if n else "—" for n in (done.peak_bytes, done.n_bytes))
+        return (step.step.label, "done", memory, "", "", disk, clock(done.seconds), key)
     seconds = forecast.by_key.get(step.step.key)
     sizes = (step.peak.resident, step.peak.mapped, step.peak.device, step.disk.kept + step.disk.scratch)
     time = clock(seconds) if seconds is not None else ""
-    return (step.step.label, key, "to do", *(human_bytes(n) if n else "—" for n in sizes), time)
+    return (step.step.label, "to do", *(human_bytes(n) if n else "—" for n in sizes), time, key)
 
 
-def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ...]) -> None:
+def _written(job: Job | None) -> dict[str, FileFacts]:
+    """Target → what its file holds, of files that are written."""
+    own = [row.own.quantize for row in job.plan.rows if row.own] if job else []
+    entries = ((step, job.cache.lookup(step.module.NAME, step.key)) for step in own) if job else ()
+    return {step.title[1]: step.result_of(entry).facts for step, entry in entries if entry}
+
+
+def _print_files(
+    header: GgufHeader | None, files: tuple[preview.PlannedFile, ...], written: dict[str, FileFacts]
+) -> None:
     if header is None:
         click.echo("sizes: known once the model is here, and the converter (`lwq toolchain converter`)")
         return
-    click.echo("predicted by dry runs of llama-quantize:")
-    rows = [
-        (f.name, f.ftype, human_bytes(f.file_bytes), f"{f.bpw:.4f}", f"{f.n_params / 1e9:.2f} B", str(f.n_fallback))
-        for f in files
-    ]
-    print_table(("file", "ftype", "size", "bpw", "params", "fallbacks"), rows, left=2)
+    rows = [_file(f, written.get(f.name)) for f in files]
+    print_table(("file", "ftype", "size is", "size", "bpw", "params", "fallbacks"), rows, left=3)
+    if len(written) < len(files):
+        click.echo("predicted: by dry runs of llama-quantize")
     if further := [f"{human_bytes(f.further_bytes)} of {f.name}" for f in files if f.n_further]:
         told = f"{files[0].n_further} tensors of each file predict further tokens ({', '.join(further)})"
         click.echo(f'note: {told}; mtp = "drop" leaves them out')
@@ -202,8 +225,15 @@ def _print_files(header: GgufHeader | None, files: tuple[preview.PlannedFile, ..
             click.echo(f"{file.name}: cannot be made: {file.obstacle}")
 
 
+def _file(planned: preview.PlannedFile, written: FileFacts | None) -> tuple[str, ...]:
+    """As it will be, or as it is where it is written."""
+    facts, how = (written, "measured") if written else (planned, "predicted")
+    size = (human_bytes(facts.file_bytes), f"{facts.bpw:.4f}", f"{facts.n_params / 1e9:.2f} B")
+    return (planned.name, planned.ftype, how, *size, str(planned.n_fallback))
+
+
 def _print_cost(ahead: _Ahead) -> None:
-    left = [s for s in ahead.steps if s.done_seconds is None]
+    left = [s for s in ahead.steps if s.done is None]
     click.echo()
     if largest := max(left, key=lambda s: s.peak.resident, default=None):
         mapped = f", {human_bytes(largest.peak.mapped)} of them mapped files" if largest.peak.mapped else ""
@@ -211,6 +241,8 @@ def _print_cost(ahead: _Ahead) -> None:
     if most := max((s.peak.device for s in left), default=0):
         click.echo(f"VRAM: {human_bytes(most)} at most")
     click.echo(f"disk: {human_bytes(ahead.disk_bytes)} to write, {human_bytes(ahead.free_bytes)} free")
+    if ahead.is_short_of_disk:
+        click.echo(f"warning: the disk lacks {human_bytes(ahead.disk_bytes - ahead.free_bytes)}; {DISK_HINT}")
     if n_bytes := ahead.to_fetch_bytes:
         click.echo(f"to fetch: {human_bytes(n_bytes)}, into the Hub's cache, beside that; only headers were read")
     click.echo(_told(ahead.forecast))

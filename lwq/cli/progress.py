@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lwq.cli.remaining import TimeLeft
 from lwq.llama.process import echo
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Progress:
         self.live = sys.stderr.isatty() and verbosity >= 0
         self.shown = 0
         self.what = ""
+        self.remaining: TimeLeft | None = None
 
     def started(self, label: str) -> None:
         self.began = time.monotonic()
@@ -42,12 +44,14 @@ class Progress:
     def finished(self, step: AnyStep, entry: Entry, *, fresh: bool) -> None:
         where, label = self._count(), step.label
         self.n_done += 1
+        if self.remaining:
+            self.remaining.finished(step.key, entry.seconds if fresh else 0.0)
         if not fresh:
             if self.verbosity > 0:
                 self._line(f"{where} {label} (done before)")
             return
         self.n_run += 1
-        self._line(f"{where} {label} ✓ {clock(entry.seconds)}")
+        self._line(f"{where} {label} ✓ {clock(entry.seconds)}{self._left()}")
         if self.verbosity > 0:
             for argv in entry.commands:
                 self._line(f"    $ {echo(argv)}")
@@ -69,6 +73,13 @@ class Progress:
 
     def close(self) -> None:
         self._line("", keep=False)
+
+    def _left(self) -> str:
+        """What all steps that are still to do may take."""
+        if not self.remaining or not (self.remaining.seconds or self.remaining.unknown):
+            return ""
+        without = f", without {', '.join(unknown)}" if (unknown := self.remaining.unknown) else ""
+        return f"; in all about {clock(self.remaining.seconds)} left{without}"
 
     def _count(self) -> str:
         return f"[{self.n_done + 1}/{self.n_steps}]"

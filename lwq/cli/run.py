@@ -9,17 +9,21 @@ from pathlib import Path
 import click
 
 from lwq.cli.job import carry_out, check_writable, prepare, ready
-from lwq.cli.planned import show_plan
+from lwq.cli.planned import guess_of, show_plan
 from lwq.cli.progress import Progress, clock, showing
+from lwq.cli.remaining import TimeLeft
 from lwq.cli.settings import Settings
+from lwq.cli.tables import print_table
 from lwq.errors import UsageError
-from lwq.outlook.expected import check_fits
+from lwq.outlook.expected import check_fits, outlook
 from lwq.plan import explain
 from lwq.plan.asked import check_asked
 from lwq.plan.assemble import assemble
+from lwq.plan.forecast import Forecast
 from lwq.plan.job import Job, read_recipe
 from lwq.plan.preview import check_files, planned_files
 from lwq.plan.publish import publish_files
+from lwq.record.record import Record
 from lwq.store.files import lock, write_atomic
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
@@ -63,15 +67,35 @@ def run_command(
         folder = out or Path("reports") / job.recipe.name
         check_writable(folder)
         with lock(job.cache.root / "locks" / f"{job.recipe.name}.lock", on_wait=_waiting(progress, job)):
-            _check(job, progress)
-            card = _carry_out(job, folder, progress)
-    click.echo(json.dumps({"card": str(card), "folder": str(folder)}) if as_json else f"card: {card}")
+            progress.remaining = TimeLeft.of(job.plan.steps, _check(job, progress))
+            record, card = _carry_out(job, folder, progress)
+    if as_json:
+        click.echo(json.dumps({"card": str(card), "folder": str(folder)}))
+    else:
+        _print_results(record)
+        click.echo(f"card: {card}")
 
 
-def _check(job: Job, progress: Progress) -> None:
-    """Refuses what cannot be done here before the first step; of a folder all is known once it could be converted."""
-    if not job.forecast().n_missing:
-        return
+def _print_results(record: Record) -> None:
+    """The card's first table, the files under their rows' names."""
+    from lwq.report.choices import files, offered
+
+    if rows := offered(record):
+        table, names = files(record), {row.file: row.name for row in rows}
+        shown = [(names.get(row[0], row[0]), *row[1:]) for row in table.rows]
+        titles = [column.title for column in table.columns]
+        texts = [column.title for column in table.columns[1:] if not column.right]
+        print_table(titles, shown, spare=(*texts, *reversed(titles[3:])))
+        click.echo()
+
+
+def _check(job: Job, progress: Progress) -> Forecast:
+    """What is to be done and how long it may take.
+
+    What cannot be done here is refused before the first step; of a folder all is known once it could be converted.
+    """
+    if not (found := job.forecast()).n_missing:
+        return found
     was_known = job.header() is not None  # then what is asked of the model was checked with the recipe
     ready(job, progress)
     if header := job.header():
@@ -80,16 +104,18 @@ def _check(job: Job, progress: Progress) -> None:
         files = planned_files(job.recipe, header, job.machine.toolchain)
         check_files(files)
         check_fits(job, header, files)
+        return job.forecast(guess_of(job, outlook(job, header, files)))
+    return found
 
 
-def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
+def _carry_out(job: Job, folder: Path, progress: Progress) -> tuple[Record, Path]:
     from lwq.report.public import publishable
     from lwq.report.write import write_report
 
-    forecast = job.forecast()
-    if forecast.n_missing:
-        time = f", about {clock(forecast.seconds)}" if forecast.seconds else ""
-        progress.note(f"{forecast.n_missing} of {len(job.plan.steps)} steps to run{time}")
+    ahead = progress.remaining
+    if ahead and ahead.forecast.n_missing:
+        time = f", about {clock(ahead.seconds)}" if ahead.seconds else ""
+        progress.note(f"{ahead.forecast.n_missing} of {len(job.plan.steps)} steps to run{time}")
     run = carry_out(job, progress)
     publish_files(run, folder)
     record = assemble(run)
@@ -98,7 +124,7 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> Path:
     for note in record.model.notes:
         progress.note(f"note: {note}")
     progress.note(f"{progress.n_run} steps run, {len(job.plan.steps) - progress.n_run} done before")
-    return card
+    return record, card
 
 
 def _waiting(progress: Progress, job: Job) -> Callable[[], None]:

@@ -22,7 +22,7 @@ from lwq.outlook.shape import ModelShape
 from lwq.plan.job import Job
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import PlannedFile
-from lwq.store.cache import canonical
+from lwq.store.cache import Entry, canonical
 from lwq.store.files import free_bytes, human_bytes
 
 
@@ -33,8 +33,8 @@ class Expected:
     step: AnyStep
     key: str | None
     """None where it depends on a model that was never hashed."""
-    done_seconds: float | None
-    """What it took; None of a step to do."""
+    done: Entry | None
+    """What is known of a step that was carried out; None of a step to do."""
     peak: Peak
     least: Peak
     disk: Disk
@@ -85,7 +85,7 @@ def expected(job: Job, ahead: Outlook) -> tuple[Expected, ...]:
             Expected(
                 step=step,
                 key=step.key if is_known else None,
-                done_seconds=entry.seconds if entry else None,
+                done=entry,
                 peak=peak_of(step, ahead),
                 least=peak_of(step, surely),
                 disk=disk_of(step, ahead),
@@ -99,7 +99,7 @@ def to_write(steps: Iterable[Expected], *, least: bool = False) -> int:
     """The most bytes on the disk at a time beside what is there now, of the steps that are still to do."""
     kept = most = 0
     for step in steps:
-        if step.done_seconds is None:
+        if step.done is None:
             disk = step.least_disk if least else step.disk
             most = max(most, kept + disk.kept + disk.scratch)
             kept += disk.kept
@@ -114,7 +114,7 @@ def lacks(
     Args:
         largest_bytes: of the base's largest tensor: so much of a mapped file a kernel needs at a time.
     """
-    left = [step for step in steps if step.done_seconds is None]
+    left = [step for step in steps if step.done is None]
     for limit in limits:
         needs = [(s.least.anonymous + _mapped(s.least, limit, largest_bytes), s.step) for s in left]
         yield from _over(needs, limit.n_bytes, "memory", limit.whose)
@@ -124,7 +124,7 @@ def lacks(
     if (need := to_write(left, least=True)) > free_disk_bytes:
         label = max(left, key=lambda s: s.least_disk.kept + s.least_disk.scratch).step.label
         room = f"at least {human_bytes(need)} of disk with all others; {human_bytes(free_disk_bytes)} are free"
-        yield Lack(label=label, what=room, hint=_DISK_HINT)
+        yield Lack(label=label, what=room, hint=DISK_HINT)
 
 
 def what_lacks(job: Job, ahead: Outlook, steps: tuple[Expected, ...]) -> tuple[Lack, ...]:
@@ -152,7 +152,7 @@ def _over(needs: Sequence[tuple[int, AnyStep]], n_bytes: int, what: str, whose: 
         yield Lack(label=worst.label, what=told, hint=_hint(worst, on_device=what == "device memory"))
 
 
-_DISK_HINT = "free some (`lwq cache gc` drops what no recipe needs), set LWQ_HOME to a larger disk, or set max_logits"
+DISK_HINT = "free some (`lwq cache gc` drops what no recipe needs), set LWQ_HOME to a larger disk, or set max_logits"
 _RACED = "lower n_ctx of [selection], n_selection_windows or n_confirmation_windows of [sensitivity], or the budget"
 _HINTS = {
     "imatrix": "lower n_chunks or n_ctx of [calibration]",

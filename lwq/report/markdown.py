@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 _SPECIAL: Final = re.compile(r"[\\`*\[\]<>|~$&]")
 _LOOSE_UNDERSCORE: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-_BLOCK_START: Final = re.compile(r"^(?:#{1,6}(?=\s|$)|[-+](?=\s|$)|-{3,}|_{3,}|=+$)")
+_BLOCK_START: Final = re.compile(r"^(?:#{1,6}(?=\s|$)|[-+](?=\s|$)|-{3,}|--$|_{3,}|=+$)")
 _NUMBERED: Final = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 
 
@@ -19,8 +19,16 @@ def one_line(text: str) -> str:
 
 def plain(text: str) -> str:
     """Markdown that shows exactly this text, also at the start of a paragraph or in a table cell."""
-    text = _SPECIAL.sub(lambda m: "\\" + m[0], one_line(text))
-    text = _LOOSE_UNDERSCORE.sub(r"\\_", text)
+    return at_line_start(escaped(one_line(text)))
+
+
+def escaped(text: str) -> str:
+    """A part of a line whose characters mean nothing but themselves, unless it begins the line."""
+    return _LOOSE_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(lambda m: "\\" + m[0], text))
+
+
+def at_line_start(text: str) -> str:
+    """A line of Markdown that begins no heading, list, rule or underlining."""
     text = _BLOCK_START.sub(lambda m: "\\" + m[0], text) if not text.startswith("\\") else text
     return _NUMBERED.sub(r"\1\\\2", text)
 

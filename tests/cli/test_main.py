@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,15 +46,24 @@ def folder(tmp_path: Path, tools_home: Path) -> Path:
 def test_run_then_look_at_what_it_made(folder: Path, tools_home: Path) -> None:
     said = lwq("run", "tiny.toml", cwd=folder)
     assert said.code == 0
-    assert said.out == "card: reports/tiny/README.md\n"
+    head, *files, gap, card = said.out.splitlines()
+    assert (head.split()[:3], gap, card) == (["File", "Size", "KLD"], "", "card: reports/tiny/README.md")
+    assert {line.split()[0] for line in files} <= {"Q4_K_M", "hand", "pruned"}
+    assert files
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert re.search(r"\[\d+/33\] quantize:Q4_K_M ✓ .*; in all about .* left", said.err)
     assert "steps run" in said.err
     report = folder / "reports" / "tiny"
     plan = lwq("plan", "tiny.toml", cwd=folder)
-    assert plan.out.count("done in") == 33
+    assert plan.out.count("  done  ") == 33
     assert "nothing to do" in plan.out
     stats = json.loads(lwq("stats", str(report / "imatrix.gguf"), "--json", cwd=folder).out)
     assert len(stats["layers"]) == 4
     assert "Σ(Act²)" in lwq("stats", str(report / "imatrix.gguf"), "--sort", "zd", cwd=folder).out
+    for command in (("stats", "imatrix.gguf"), ("inspect", "tiny-pruned.gguf", "--by", "tensor")):
+        narrow = lwq(command[0], str(report / command[1]), *command[2:], cwd=folder).out
+        assert max(map(len, narrow.splitlines())) <= 80
+        assert len(lwq(command[0], str(report / command[1]), *command[2:], "--wide", cwd=folder).out) > len(narrow)
     seen = json.loads(lwq("inspect", str(report / "tiny-pruned.gguf"), "--json", cwd=folder).out)
     assert (seen["layers"], seen["lwq.pruned_layers"]) == (3, "2")
     card = (report / "README.md").read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lwq.cli.main import cli
 from lwq.store.files import known_sha256
 from tests.run_tiny import RECIPE, write_inputs
 
@@ -124,8 +125,9 @@ def lwq(*arguments: str, cwd: Path, data_bytes: int = 0) -> subprocess.Completed
 
 
 def test_a_model_that_was_hashed_has_keys_in_the_plan(folder: Path, tools_home: Path) -> None:
-    before = lwq("plan", "tiny.toml", cwd=folder).stdout
-    assert "—" in before.splitlines()[1]
+    before = lwq("-v", "plan", "tiny.toml", cwd=folder).stdout
+    assert before.splitlines()[0].endswith("key")
+    assert before.splitlines()[1].endswith("—")
     assert known_sha256(folder / "tiny.gguf", tools_home / "hashes.sqlite") is None
     assert lwq("why", "convert", "tiny.toml", cwd=folder).returncode == 0  # hashes it
     after = json.loads(lwq("plan", "tiny.toml", "--json", cwd=folder).stdout)
@@ -135,12 +137,26 @@ def test_a_model_that_was_hashed_has_keys_in_the_plan(folder: Path, tools_home: 
 def test_a_plan_prints_memory_disk_and_time_of_each_step(folder: Path, tools_home: Path) -> None:
     said = lwq("plan", "tiny.toml", cwd=folder).stdout
     head = next(line for line in said.splitlines() if line.startswith("step"))
-    assert head.split() == ["step", "key", "state", "RAM", "mapped", "VRAM", "disk", "time"]
+    assert head.split() == ["step", "state", "RAM", "mapped", "disk", "time"]
     row = next(line for line in said.splitlines() if line.startswith("evaluate:Q4_K_M:evaluation"))
     assert row.count("MiB") == 2
     assert "RAM: " in said
     assert "at the pace of a small model on this machine" in said
     assert (tools_home / "calibration.json").is_file()
+
+
+def test_a_plan_warns_and_fails_where_the_disk_lacks_what_it_predicts(
+    folder: Path, tools_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("lwq.cli.planned.free_bytes", lambda _: 1 << 10)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["plan", "tiny.toml"], prog_name="lwq", standalone_mode=False)
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "warning: the disk lacks " in said
+    assert "LWQ_HOME" in said
+    assert "cannot be done" not in said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA bounds a process on Linux")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,17 @@ from lwq.outlook.expected import Expected, lacks, to_write
 from lwq.outlook.memory import Peak
 from lwq.steps import baseline, heal, quantize
 from lwq.steps.step import Step
+from lwq.store.cache import Entry
 
 GIB = 1 << 30
 NOTHING = Disk()
 GPU = Device(names=("CUDA0",), label="a GPU", sizes=(8 * GIB,), free_bytes=GIB)
+
+
+DONE = Entry(
+    folder=Path(), step="", key="", key_value={}, result={}, commands=(), seconds=1.0, tool_seconds=0.0, finished="",
+    work=0.0, outputs={},
+)  # fmt: skip
 
 
 def step(module: Any, least: Peak, disk: Disk = NOTHING, *, done: bool = False) -> Expected:
@@ -24,7 +32,7 @@ def step(module: Any, least: Peak, disk: Disk = NOTHING, *, done: bool = False) 
     return Expected(
         step=made,
         key=made.key,
-        done_seconds=1.0 if done else None,
+        done=DONE if done else None,
         peak=Peak(anonymous=99 * GIB),
         least=least,
         disk=Disk(kept=99 * GIB),

@@ -1,0 +1,48 @@
+"""How long a run still takes, anew after every step: what was forecast, at the pace that steps of this run had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lwq.plan.forecast import Forecast
+from lwq.plan.plan import AnyStep
+
+
+@dataclass(slots=True, kw_only=True)
+class TimeLeft:
+    """Steps that are still to do."""
+
+    forecast: Forecast
+    kinds: dict[str, str]
+    """Key → kind, of steps that are still to do."""
+    paces: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Kind → (seconds that its steps took in this run, seconds that were forecast)."""
+
+    @classmethod
+    def of(cls, steps: Iterable[AnyStep], forecast: Forecast) -> TimeLeft:
+        return cls(forecast=forecast, kinds={step.key: step.module.NAME for step in steps})
+
+    def finished(self, key: str, seconds: float) -> None:
+        """Notes that a step is done, and what it took if it ran now (0 if it was done before)."""
+        kind, expected = self.kinds.pop(key, ""), self.forecast.by_key.get(key, 0.0)
+        if kind and expected and seconds:
+            took, foretold = self.paces.get(kind, (0.0, 0.0))
+            self.paces[kind] = (took + seconds, foretold + expected)
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps whose time was forecast."""
+        pace = self._pace(*self.paces)
+        known = ((kind, self.forecast.by_key.get(key, 0.0)) for key, kind in self.kinds.items())
+        return sum(seconds * (self._pace(kind) if kind in self.paces else pace) for kind, seconds in known)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Kinds of costly steps that are still to do and whose time nobody knows."""
+        return tuple(kind for kind in self.forecast.unknown if kind in self.kinds.values())
+
+    def _pace(self, *kinds: str) -> float:
+        """Seconds that were taken for each that was forecast."""
+        took, foretold = (sum(self.paces[kind][i] for kind in kinds) for i in (0, 1))
+        return took / foretold if foretold else 1.0

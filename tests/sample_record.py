@@ -8,8 +8,9 @@ from random import Random
 from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.metrics.speeds import mean
 from lwq.metrics.values import ContextMemory, Estimate, Perplexity, Speed, TaskScore
+from lwq.record.card_facts import CardFacts
 from lwq.record.command import Command
-from lwq.record.provenance import CardFacts, Provenance, StepTime, ToolchainFacts
+from lwq.record.provenance import Provenance, StepTime, ToolchainFacts
 from lwq.record.record import (
     SCHEMA,
     Continuation,
@@ -321,7 +322,10 @@ def sample_record(*, tasks: bool = True, searched: bool = True, pruned: bool = T
         card=CardFacts(
             title="SmolLM2-135M · größer & <kleiner> 模型", author="Zoë_Q", licence="Apache-2.0",
             base_model=("HuggingFaceTB/SmolLM2-135M-Instruct",), languages=("en", "de"), tags=("smollm2", "gguf"),
-            description="# No heading, *no* emphasis\nbut <script>alert(1)</script> text.\n\n- no list | no cell",
+            description="# No heading, but *emphasis*\nand <script>alert(1)</script> as text.\n\n- a list | no cell",
+            notes="Made for [tests](https://example.org/a_(b)) and [nothing else](javascript:alert(1)).",
+            credits="- Whoever **reads** this: `thanks`",
+            footer="Write to <me@example.org>.",
         ),
         texts=_texts(),
         toolchain=ToolchainFacts(

@@ -23,9 +23,10 @@ TOLD_APART = {
     ("Selection", "rule"), ("Selection", "text"), ("Speed", "test"), ("TaskSet", "cloze"), ("Command", "step"),
     ("Damage", "kld_percentiles"), ("Damage", "delta_p_percentiles"), ("TaskScore", "outcomes"), ("Estimate", "unit"),
     ("TypeShare", "name"), ("Row", "ftype"), ("Search", "chosen"), ("SearchCandidate", "name"),
-    ("CardFacts", "description"),
 }  # fmt: skip
-"""By their texts the card's form is chosen (or they have paragraphs), so these are changed one at a time."""
+"""By their texts the card's form is chosen, so these are changed one at a time."""
+AUTHORED = {("CardFacts", name) for name in ("description", "notes", "credits", "footer")}
+"""What is Markdown of the publisher's; see tests/report/test_authored.py."""
 OURS = re.compile(r"\s*(?:<details>\s*(?:<summary>[^<>\n]*</summary>)?|</details>)\s*")
 BENIGN = tuple(f"text{i}" for i in range(len(TEXTS)))
 
@@ -71,7 +72,7 @@ def test_texts_that_the_form_depends_on_are_shown_too(place: tuple[str, str]) ->
 
 @pytest.mark.parametrize("first", range(0, len(TEXTS), 6))
 def test_texts_in_all_other_places_change_no_form_and_add_no_element(first: int) -> None:
-    others = set(PLACES) - TOLD_APART
+    others = set(PLACES) - TOLD_APART - AUTHORED
     record, plain = (with_texts(sample_record(), others, texts, first) for texts in (TEXTS, BENIGN))
     found = both(record)
     assert not obeyed(found)
@@ -80,11 +81,37 @@ def test_texts_in_all_other_places_change_no_form_and_add_no_element(first: int)
 
 @pytest.mark.parametrize("first", range(0, len(TEXTS), 40))
 def test_page_has_the_same_elements_whatever_the_texts(first: int) -> None:
-    others = set(PLACES) - TOLD_APART
+    others = set(PLACES) - TOLD_APART - AUTHORED
     one, other = (Reader(page(with_texts(sample_record(), others, texts, first))) for texts in (TEXTS, BENIGN))
     assert [tag for tag, _ in one.elements if tag != "code"] == [tag for tag, _ in other.elements if tag != "code"]
     names = {name for _, attrs in one.elements for name in attrs}
     assert not [name for name in names if name.startswith("on")]
+
+
+@pytest.mark.parametrize("text", ["\n\n".join(TEXTS[i::3]) for i in range(3)])
+def test_markdown_of_the_publisher_brings_no_element_but_prose(text: str) -> None:
+    reader = Reader(page(with_texts(sample_record(), AUTHORED, (text,))))
+    before = Reader(page(with_texts(sample_record(), AUTHORED, ("",))))
+    new = [tag for tag, _ in reader.elements]
+    for tag, _ in before.elements:
+        new.remove(tag)
+    assert set(new) <= {
+        "p",
+        "a",
+        "em",
+        "strong",
+        "ul",
+        "ol",
+        "li",
+        "blockquote",
+        "pre",
+        "code",
+        "br",
+        "hr",
+        "h2",
+        "meta",
+    }
+    assert all(re.match("#|https?://|mailto:|[^/:]*$|figures/", str(a["href"])) for a in reader.all("a") if "href" in a)
 
 
 @pytest.mark.parametrize("text", TEXTS)

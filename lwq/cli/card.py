@@ -12,14 +12,18 @@ from lwq.errors import FileError
 @click.command("card")
 @click.argument("record", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to; the record's own when absent.")
-def card_command(record: Path, out: Path | None) -> None:
+@click.option("--templates", type=click.Path(path_type=Path), help="Folder of templates in place of lwq's own.")
+def card_command(record: Path, out: Path | None, templates: Path | None) -> None:
     """Write the model card again from RECORD (a record.json, or its folder)."""
     from lwq.report.record_json import read_record
+    from lwq.report.sandbox import check_templates
     from lwq.report.write import write_report
 
+    if templates:
+        check_templates(templates)
     found, folder = read_record(record)
     try:
-        card = write_report(found, out or folder)
+        card = write_report(found, out or folder, templates=templates)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         hint = "`lwq run` writes it anew; if nobody changed it, please report this"

@@ -120,7 +120,7 @@ def _carry_out(job: Job, folder: Path, progress: Progress) -> tuple[Record, Path
     publish_files(run, folder)
     record = assemble(run)
     write_atomic(folder / f"{job.recipe.name}.toml", publishable(record).recipe)
-    card = write_report(record, folder)
+    card = write_report(record, folder, templates=job.asked.templates)
     for note in record.model.notes:
         progress.note(f"note: {note}")
     progress.note(f"{progress.n_run} steps run, {len(job.plan.steps) - progress.n_run} done before")

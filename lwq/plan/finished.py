@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lwq.plan.plan import AnyStep, Machine, Plan, R, TargetSteps
@@ -26,6 +27,8 @@ class Run:
     plan: Plan
     entries: Mapping[str, Entry]
     """By key of their step."""
+    logo: Path | None = None
+    """The publisher's picture for the card."""
 
     def result(self, step: Step[Any, R]) -> R:
         """The typed result of a step."""

@@ -17,12 +17,14 @@ from lwq.plan.asked import check_asked
 from lwq.plan.execution import Surroundings, Watch, execute
 from lwq.plan.finished import Run
 from lwq.plan.forecast import Forecast, Guess, forecast, work_of
+from lwq.plan.logo import check_logo
 from lwq.plan.plan import Machine, Plan
 from lwq.plan.planner import Planner
 from lwq.plan.sources import OnNote, Sources, fetch
 from lwq.plan.twins import alike
 from lwq.recipe.parse import parse_recipe
 from lwq.recipe.schema import Recipe
+from lwq.report.sandbox import check_templates
 from lwq.store.cache import Cache, Entry
 
 _KEPT_BYTES: Final = 4 << 30
@@ -37,6 +39,18 @@ class Asked:
     recipe: Recipe
     text: str
     folder: Path
+
+    @property
+    def templates(self) -> Path | None:
+        """The folder of the publisher's templates."""
+        named = self.recipe.card.templates
+        return self.folder / named if named else None
+
+    @property
+    def logo(self) -> Path | None:
+        """The publisher's picture."""
+        named = self.recipe.card.logo
+        return self.folder / named if named else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +83,10 @@ class Job:
         Raises:
             LwqError: every fault of what the recipe names, before anything costly.
         """
+        if asked.templates:
+            check_templates(asked.templates)
+        if asked.logo:
+            check_logo(asked.logo)
         sources = fetch(asked.recipe, asked.folder, home(), on_note, look=look)
         plan = part(Planner(asked.recipe, sources, machine))
         job = cls(asked=asked, sources=sources, machine=machine, cache=cache, plan=plan, part=part)
@@ -142,6 +160,7 @@ class Job:
             machine=self.machine,
             plan=self.plan,
             entries=entries,
+            logo=self.asked.logo,
         )
 
     def _release_logits(self, entries: Mapping[str, Entry]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.plan.finished import Run
+from lwq.plan.logo import public_name
 from lwq.steps import cut, heal, imatrix, items, sensitivity
 from lwq.store.files import link_or_copy, os_errors, sha256_file, write_atomic
 
@@ -40,6 +41,8 @@ def publish_files(run: Run, folder: Path) -> None:
         if path.is_file() and not (folder / path.name).exists():
             with suppress(OSError):  # another disk: the convert command then lacks its input, nothing else does
                 os.link(path.resolve(), folder / path.name)
+    if run.logo:
+        write_atomic(folder / public_name(run.logo), run.logo.read_bytes())
     used = {r: f for r, f in run.sources.texts.items() if r != "calibration" or run.recipe.targets}
     for text in used.values():
         write_atomic(folder / text.given.name, text.paths[0].read_bytes())

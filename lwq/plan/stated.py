@@ -10,9 +10,10 @@ from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix, unreached_experts
 from lwq.gguf.usable import cautions
 from lwq.plan.finished import Run
+from lwq.plan.logo import public_name
 from lwq.record.calibrated import ExpertCoverage
+from lwq.record.card_facts import CardFacts
 from lwq.record.hub_terms import repository_of, stated_languages
-from lwq.record.provenance import CardFacts
 from lwq.steps import convert
 from lwq.store.files import human_bytes
 
@@ -60,6 +61,10 @@ def card_facts(run: Run, base: convert.Result) -> CardFacts:
         languages=card.languages or stated_languages(general.get("languages", ()))[0],
         tags=card.tags,
         description=card.description,
+        notes=card.notes,
+        credits=card.credits,
+        footer=card.footer,
+        logo=public_name(run.logo) if run.logo else "",
         repository=card.repository,
     )
 

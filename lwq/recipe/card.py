@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from lwq.recipe.target import Strict, fault
 from lwq.record.hub_terms import REPOSITORY, is_language, language_of, repository_of
 
+_MARKDOWN = "Markdown: emphasis, links to web pages and mail, lists, quotes, code; all else is shown as written."
+
 
 class Card(Strict):
     """What the publisher says; absent facts are taken from the model's own metadata."""
@@ -22,7 +24,16 @@ class Card(Strict):
     )
     languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes.")
     tags: tuple[str, ...] = Field(default=(), description="More tags for the Hub.")
-    description: str = Field(default="", description="A paragraph of your own, Markdown.")
+    description: str = Field(default="", description=f"What you say at the top. {_MARKDOWN}")
+    notes: str = Field(default="", description="What a reader should know, in a section of its own; Markdown.")
+    credits: str = Field(default="", description="Whom you thank, behind lwq's own credits; Markdown.")
+    footer: str = Field(default="", description="The last lines of the card; Markdown.")
+    logo: str = Field(default="", description="A picture for the top, seen from the recipe: PNG, JPEG, GIF or WebP.")
+    templates: str = Field(
+        default="",
+        description="A folder, seen from the recipe, whose Jinja templates take the place of lwq's own: `card.md.j2`,"
+        " `details.md.j2`, `page.html.j2`, `parts.md.j2`, as many as you like.",
+    )
 
     @field_validator("base_model", "languages", "tags", mode="before")
     @classmethod

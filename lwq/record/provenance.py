@@ -1,4 +1,4 @@
-"""What measured and wrote everything, when and how long, and what the publisher says of it."""
+"""What measured and wrote everything, when and how long."""
 
 from __future__ import annotations
 
@@ -17,21 +17,6 @@ class ToolchainFacts:
     """Built by lwq at the pinned commit; False for a llama.cpp given by the user."""
     device: str = "CPU"
     """On what it computed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardFacts:
-    """What the publisher says of the model; all from the recipe or the base's metadata."""
-
-    title: str
-    author: str
-    licence: str
-    base_model: tuple[str, ...]
-    languages: tuple[str, ...]
-    tags: tuple[str, ...]
-    description: str
-    repository: str = ""
-    """``OWNER/NAME`` where the files are or will be; empty: not said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,9 @@ from lwq.gguf.statistics import LayerStatistics, TensorStatistics
 from lwq.gguf.types import TensorInfo
 from lwq.metrics.values import ContextMemory, Damage, Estimate, Perplexity, Speed, TaskScore
 from lwq.record.calibrated import ExpertCoverage
+from lwq.record.card_facts import CardFacts
 from lwq.record.command import Command
-from lwq.record.provenance import CardFacts, Provenance, ToolchainFacts
+from lwq.record.provenance import Provenance, ToolchainFacts
 from lwq.record.prune import PrunedParts, PruningFacts
 from lwq.record.search import Search, Sensitivity
 from lwq.record.values import CompensatedValues, StockTwin

@@ -6,6 +6,8 @@ import re
 from typing import Final
 from urllib.parse import quote
 
+from lwq.record.hub_terms import REPOSITORY
+
 _SPECIAL: Final = re.compile(r"[\\`*\[\]<>|~$&]")
 _LOOSE_UNDERSCORE: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _BLOCK_START: Final = re.compile(r"^(?:#{1,6}(?=\s|$)|[-+](?=\s|$)|-{3,}|--$|_{3,}|=+$)")
@@ -53,15 +55,22 @@ def file_link(name: str) -> str:
     return f"[{plain(name)}]({quote(name.lstrip('/'))})"
 
 
+def picture(name: str, alt: str) -> str:
+    """A picture beside the document."""
+    return f"![{plain(alt)}]({quote(name.lstrip('/'))})"
+
+
 def fence(text: str, language: str = "") -> str:
     """A fenced block that shows these lines as they are."""
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
 
-def paragraphs(text: str) -> tuple[str, ...]:
-    """The text's paragraphs (split at empty lines), each as Markdown that shows it literally."""
-    return tuple(plain(part) for part in re.split(r"\n\s*\n", text) if part.strip())
+def repository(name: str) -> str:
+    """A link to a model on the Hub, or the name alone where it is no repository."""
+    if not REPOSITORY.fullmatch(name):
+        return plain(name)
+    return f"[{plain(name)}](https://huggingface.co/{name})"
 
 
 def either(items: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lwq.record.record import FileHash, Record, Row
-from lwq.report.markdown import plain
+from lwq.report.markdown import code_cell, file_link, plain
 from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, mib, parameters, percent, share
 from lwq.report.rows import alike, base_row, chosen_on, how_made, removal
 
@@ -193,3 +193,20 @@ def _selection_figures(row: Row | None) -> tuple[str, str]:
     if row is None or row.selection is None:
         return NOT_MEASURED, NOT_MEASURED
     return estimate(row.selection.ppl, 6), estimate(row.selection.kld, 6)
+
+
+def table_rows(table: Table) -> str:
+    """The table in Markdown, without its caption."""
+    heads = [plain(column.title) for column in table.columns]
+    rules = ["--:" if column.right else ":--" for column in table.columns]
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(rules)} |"]
+    for row in table.rows:
+        cells = (_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str, column: Column) -> str:
+    if column.is_file:
+        return file_link(text)
+    return code_cell(text) if column.code and text != "–" else plain(text)

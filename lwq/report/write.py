@@ -11,14 +11,14 @@ from lwq.report.record_json import record_to_json
 from lwq.store.files import os_errors, write_atomic
 
 
-def write_report(record: Record, folder: Path, *, figures: bool = True) -> Path:
+def write_report(record: Record, folder: Path, *, figures: bool = True, templates: Path | None = None) -> Path:
     """The path of the card, after everything a record gives was written; record.json comes last.
 
     Local paths in the recipe, the sources and the commands are cut to file names first. Without
-    ``figures`` none are drawn and the texts name none.
+    ``figures`` none are drawn and the texts name none. Templates in the folder ``templates`` take the place of lwq's.
 
     Raises:
-        FileError: the folder cannot be written.
+        FileError: the folder cannot be written, or a template of the publisher's does what it cannot.
         SpaceError: the disk is full.
     """
     record = publishable(record)
@@ -26,9 +26,9 @@ def write_report(record: Record, folder: Path, *, figures: bool = True) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     if figures:
         _write_figures(record, folder / "figures")
-    write_atomic(folder / "README.md", card(record, figures=figures))
-    write_atomic(folder / "DETAILS.md", details(record, figures=figures))
-    write_atomic(folder / "index.html", page(record, figures=figures))
+    write_atomic(folder / "README.md", card(record, figures=figures, templates=templates))
+    write_atomic(folder / "DETAILS.md", details(record, figures=figures, templates=templates))
+    write_atomic(folder / "index.html", page(record, figures=figures, templates=templates))
     write_atomic(folder / "record.json", record_to_json(record))
     return folder / "README.md"
 

@@ -44,6 +44,11 @@ def folder(tmp_path: Path, tools_home: Path) -> Path:
 
 
 def test_run_then_look_at_what_it_made(folder: Path, tools_home: Path) -> None:
+    (folder / "mine").mkdir()
+    (folder / "mine" / "details.md.j2").write_text("# My {{ record.name | plain }}\n")
+    (folder / "mark.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(9))
+    words = '[card]\ntemplates = "mine"\nlogo = "mark.png"\nnotes = "Made by *me*."\n'
+    (folder / "tiny.toml").write_text(RECIPE + words, encoding="utf-8")
     said = lwq("run", "tiny.toml", cwd=folder)
     assert said.code == 0
     head, *files, gap, card = said.out.splitlines()
@@ -67,9 +72,16 @@ def test_run_then_look_at_what_it_made(folder: Path, tools_home: Path) -> None:
     seen = json.loads(lwq("inspect", str(report / "tiny-pruned.gguf"), "--json", cwd=folder).out)
     assert (seen["layers"], seen["lwq.pruned_layers"]) == (3, "2")
     card = (report / "README.md").read_bytes()
+    assert b"](logo.png)" in card
+    assert b"## Notes\n\nMade by *me*." in card
+    assert (report / "logo.png").read_bytes() == (folder / "mark.png").read_bytes()
+    assert (report / "DETAILS.md").read_text() == "# My tiny\n"
     (report / "README.md").unlink()
     assert lwq("card", str(report), cwd=folder).code == 0
     assert (report / "README.md").read_bytes() == card
+    assert (report / "DETAILS.md").stat().st_size > 1000
+    assert lwq("card", str(report), "--templates", str(folder / "mine"), cwd=folder).code == 0
+    assert (report / "DETAILS.md").stat().st_size == 10
     assert lwq("why", "quantize", "tiny.toml", cwd=folder).out.count("nothing changed") == 3
     assert "steps," in lwq("cache", "list", cwd=folder).out
     assert "0 entries" in lwq("cache", "gc", cwd=folder).out
@@ -101,6 +113,8 @@ def test_plan_before_anything_ran_tells_sizes_and_runs_nothing(folder: Path, too
         (("Q4_K_M", "Q4_K_L"), 2, "perhaps you meant 'Q4_K_"),
         (('ftype = "Q3_K_M"\nimatrix = false', 'ftype = "IQ2_XS"\nimatrix = false'), 1, "importance matrix"),
         (("[2]", "[0, 1, 2, 3]"), 1, "all 4 layers are named"),
+        (("[bench]", '[card]\ntemplates = "mine"\n[bench]'), 1, "card.md.j2, line 2: 'recrod' is undefined"),
+        (("[bench]", '[card]\nlogo = "text.gguf"\n[bench]'), 1, "text.gguf: the logo is no PNG, JPEG, GIF or WebP"),
     ],
 )
 def test_bad_input_gets_one_clear_error(folder: Path, change: tuple[str, str], code: int, told: str) -> None:
@@ -108,6 +122,8 @@ def test_bad_input_gets_one_clear_error(folder: Path, change: tuple[str, str], c
     (folder / "cut.gguf").write_bytes(whole[: len(whole) // 2])
     (folder / "text.gguf").write_text("no model at all\n" * 50)
     (folder / "alien.gguf").write_bytes(whole.replace(b"llama", b"alien"))
+    (folder / "mine").mkdir()
+    (folder / "mine" / "card.md.j2").write_text("# {{ record.name }}\n{{ recrod.name }}\n")
     (folder / "empty.txt").write_text(" \n")
     (folder / "short.txt").write_text("a few words only " * 10)
     assert change[0] in RECIPE

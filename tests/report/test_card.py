@@ -65,6 +65,7 @@ def test_what_a_reader_chooses_by_comes_first_and_evidence_has_its_own_document(
         "How it was made",
         "Which files are kept, and why",
         "Warnings",
+        "Notes",
         "Metrics explained",
         "Provenance",
         "Credits",

@@ -9,9 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from lwq.report.card import table_rows
 from lwq.report.markdown import code, fence, one_line, plain
-from lwq.report.tables import Column, Table
+from lwq.report.tables import Column, Table, table_rows
 
 READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 TEXTS = st.text(alphabet=st.one_of(st.sampled_from("\\`*_{}[]<>()#+-.!|~$&=:\"' \n0a1/"), st.characters(codec="utf-8")))

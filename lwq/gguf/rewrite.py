@@ -163,7 +163,12 @@ def _with_label(
     label = source.text("general.size_label")
     if not layers or not label or "general.size_label" in metadata:
         return metadata
-    return {**metadata, "general.size_label": size_label(infos, of_experts=bool(_KEYED.match(label)))}
+    return {**metadata, "general.size_label": fitting_label(label, infos)}
+
+
+def fitting_label(label: str, tensors: Iterable[TensorInfo]) -> str:
+    """A size label in the form of ``label`` that fits these tensors."""
+    return size_label(tensors, of_experts=bool(_KEYED.match(label)))
 
 
 def _kv(source: GgufHeader, metadata: Mapping[str, NewValue]) -> Iterator[bytes]:

@@ -85,14 +85,14 @@ class QuantizeRequest(DryRunRequest):
     """A file to write."""
 
     output: str = ""
-    override_kv: Mapping[str, str] = field(default_factory=dict)
+    override_kv: Mapping[str, str | int] = field(default_factory=dict)
     allow_requantize: bool = False
 
     def options(self) -> tuple[str, ...]:
         options = ["--allow-requantize"] if self.allow_requantize else []
         options += DryRunRequest.options(self)
         for key, value in sorted(self.override_kv.items()):
-            options += ["--override-kv", f"{key}=str:{value}"]
+            options += ["--override-kv", f"{key}={'str' if isinstance(value, str) else 'int'}:{value}"]
         return tuple(options)
 
 

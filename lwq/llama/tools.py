@@ -64,7 +64,7 @@ def quantize(
 def _check_metadata(request: QuantizeRequest) -> None:
     """Refuses values that llama-quantize refuses with its usage text and, often, no reason."""
     for key, value in request.override_kv.items():
-        if (n_bytes := len(value.encode())) > _MAX_VALUE_BYTES:
+        if isinstance(value, str) and (n_bytes := len(value.encode())) > _MAX_VALUE_BYTES:
             raise ToolError(
                 f"{key}: the value has {n_bytes} bytes, llama-quantize takes {_MAX_VALUE_BYTES}: {value!r}",
                 hint="shorten it in the recipe",

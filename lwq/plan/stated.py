@@ -13,7 +13,7 @@ from lwq.plan.finished import Run
 from lwq.plan.logo import public_name
 from lwq.record.calibrated import ExpertCoverage
 from lwq.record.card_facts import CardFacts
-from lwq.record.hub_terms import repository_of, stated_languages
+from lwq.record.hub_terms import repository_of, stated_languages, stated_licence
 from lwq.steps import convert
 from lwq.store.files import human_bytes
 
@@ -28,7 +28,7 @@ def cautions_of(run: Run, base: convert.Result) -> Iterator[str]:
     card = run.recipe.card
     if not card.languages and (strange := stated_languages(general.get("languages", ()))[1]):
         yield f"The model's metadata names languages that are no ISO 639 codes, left out here: {', '.join(strange)}."
-    if not (card.licence or run.sources.model.licence) and len(several := general.get("license", ())) > 1:
+    if several := _licence(run, base)[1]:
         yield f"The model's metadata names several licences ({', '.join(several)}); none is stated here."
     yield from _unreached(run)
     strange = tuple(r for r in general.get("base_model.0.repo_url", ()) if not repository_of(r))
@@ -50,13 +50,11 @@ def _further(run: Run) -> Iterator[str]:
 def card_facts(run: Run, base: convert.Result) -> CardFacts:
     """The recipe's facts; what it leaves out, from the model's metadata."""
     card, general = run.recipe.card, dict(base.general)
-    licences = general.get("license", ())
-    licence = card.licence or run.sources.model.licence or (licences[0] if len(licences) == 1 else "")
     found = map(repository_of, (*_repository(run), *general.get("base_model.0.repo_url", ())))
     return CardFacts(
         title=card.title or f"{run.sources.model.name} GGUF",
         author=card.author,
-        licence=licence,
+        licence=_licence(run, base)[0],
         base_model=card.base_model or tuple(filter(None, found))[:1],
         languages=card.languages or stated_languages(general.get("languages", ()))[0],
         tags=card.tags,
@@ -67,6 +65,14 @@ def card_facts(run: Run, base: convert.Result) -> CardFacts:
         logo=public_name(run.logo) if run.logo else "",
         repository=card.repository,
     )
+
+
+def _licence(run: Run, base: convert.Result) -> tuple[str, tuple[str, ...]]:
+    """(the licence, several named in its place): the recipe's, else that of where the model is from, else its own."""
+    of_source = run.sources.model.licence
+    if named := run.recipe.card.licence:
+        return named, ()
+    return stated_licence((of_source,) if of_source else dict(base.general).get("license", ()))
 
 
 def _repository(run: Run) -> tuple[str, ...]:

@@ -170,6 +170,7 @@ class Targets:
             grams=line.grams.output() if line.grams and target.is_compensated() else None,
             file=f"{self.sources.model.name}-{target.name}.gguf",
             quantized_by=self.recipe.card.author,
+            licence=self.recipe.card.licence,
         )
         return self.steps.add(quantize, inputs, target.name)
 

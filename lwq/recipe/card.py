@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from lwq.recipe.target import Strict, fault
-from lwq.record.hub_terms import REPOSITORY, is_language, language_of, repository_of
+from lwq.record.hub_terms import REPOSITORY, is_language, language_of, licence_of, licences_in, repository_of
 
 _MARKDOWN = "Markdown: emphasis, links to web pages and mail, lists, quotes, code; all else is shown as written."
 
@@ -17,7 +17,9 @@ class Card(Strict):
 
     title: str = Field(default="", description="Heading of the card.")
     author: str = Field(default="", description="`quantized_by` of the card and `general.quantized_by` of the files.")
-    licence: str = Field(default="", description="SPDX-like identifier of the Hub, `apache-2.0`.")
+    licence: str = Field(
+        default="", description="One licence: the Hub's identifier, `apache-2.0`, or a name; the files have it too."
+    )
     base_model: tuple[str, ...] = Field(default=(), description="`OWNER/NAME` of the original on the Hub.")
     repository: str = Field(
         default="", description="`OWNER/NAME` on the Hub where the files will be: commands on the card name it."
@@ -64,7 +66,14 @@ class Card(Strict):
             raise fault(f"{value!r} is not OWNER/NAME{f'; you mean {meant!r}' if meant else ''}")
         return value
 
-    @field_validator("author")
+    @field_validator("licence")
+    @classmethod
+    def _one_licence(cls, value: str) -> str:
+        if len(named := licences_in(value)) > 1:
+            raise fault(f"names several licences ({', '.join(named)}); give the one that the files are under")
+        return licence_of(value) or value
+
+    @field_validator("author", "licence")
     @classmethod
     def _short(cls, value: str) -> str:
         if len(value.encode()) > 127:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+REPOSITORY: Final = re.compile(
+    r"(?!.*(?:--|\.\.|[.-]/|[.-]$|\.git$))(?=[^/]{1,96}/[^/]{1,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII
+)
+"""As huggingface_hub's ``validate_repo_id``, with an owner."""
 _TWO_LETTERS: Final = frozenset(
     re.findall(
         "[a-z]{2}",
@@ -34,6 +37,23 @@ _LABEL: Final = re.compile(
     "|IQ2_XXS|IQ2_XS|IQ3_XS|IQ3_XXS|IQ1_S|IQ4_NL|IQ3_[SM]|IQ2_[SM]|IQ4_XS|IQ1_M|BF16|TQ[12]_0|MXFP4_MOE|NVFP4"
     "|Q[12]_0|Q[34568]_K_XL|MXFP4)(?:_[A-Z]+)?"
 )
+_LICENCES: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m "
+        "bigscience-bloom-rail-1.0 bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 "
+        "c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 "
+        "cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 "
+        "cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m "
+        "deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 "
+        "fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research "
+        "intel-research isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 "
+        "lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 open-mdw openrail openrail++ osl-3.0 other pddl "
+        "postgresql unknown unlicense wtfpl zlib",
+    )
+)
+"""Identifiers of the Hub."""
+_SEVERAL: Final = re.compile(r"\s*(?:[,;/|&\n]|\b(?:and|or)\b)\s*", re.IGNORECASE)
 _HUB: Final = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)
 
 
@@ -72,3 +92,23 @@ def stated_languages(stated: Iterable[str]) -> tuple[tuple[str, ...], tuple[str,
     """(codes, what is none) of what a model states."""
     codes = [(s, language_of(s)) for s in stated]
     return tuple(dict.fromkeys(c for _, c in codes if c)), tuple(s for s, c in codes if not c)
+
+
+def licence_of(stated: str) -> str:
+    """The Hub's identifier of a licence (``MIT License``, ``Apache 2.0``); empty where it has none for it."""
+    plain = re.sub(r"[^a-z0-9.+]+", "-", stated.lower()).strip("-.")
+    spoken = re.sub(r"-+", "-", re.sub(r"\b(?:the|licen[cs]e|version|v(?=\d))(?![a-z])", "", plain)).strip("-.")
+    return next((name for name in (plain, spoken) if name in _LICENCES), "")
+
+
+def licences_in(stated: str) -> tuple[str, ...]:
+    """The licences that a text names: several only where the Hub knows more than one of its parts."""
+    parts = tuple(dict.fromkeys(known for part in _SEVERAL.split(stated) if (known := licence_of(part))))
+    return parts if len(parts) > 1 and not licence_of(stated) else (stated,)
+
+
+def stated_licence(stated: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """(the licence, several that stand in its place) of what a model states."""
+    named = (part.strip() for text in stated for part in licences_in(text))
+    found = tuple(dict.fromkeys(licence_of(name) or name for name in named if name))
+    return (found[0], ()) if len(found) == 1 else ("", found)

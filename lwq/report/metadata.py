@@ -7,100 +7,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from lwq.metrics.values import Estimate
-from lwq.record.hub_terms import REPOSITORY
+from lwq.record.hub_terms import REPOSITORY, licence_of, stated_languages
 from lwq.record.record import Record, Row, TextFacts
+from lwq.report.choices import offered
 from lwq.report.rows import alike, text_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 _DATASET: Final = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)")
-_NAMED_LICENCES: Final = frozenset(
-    [
-        "afl-3.0",
-        "agpl-3.0",
-        "apache-2.0",
-        "apple-amlr",
-        "apple-ascl",
-        "artistic-2.0",
-        "bigcode-openrail-m",
-        "bigscience-bloom-rail-1.0",
-        "bigscience-openrail-m",
-        "bsd",
-        "bsd-2-clause",
-        "bsd-3-clause",
-        "bsd-3-clause-clear",
-        "bsl-1.0",
-        "c-uda",
-        "cc",
-        "cc-by-2.0",
-        "cc-by-2.5",
-        "cc-by-3.0",
-        "cc-by-4.0",
-        "cc-by-nc-2.0",
-        "cc-by-nc-3.0",
-        "cc-by-nc-4.0",
-        "cc-by-nc-nd-3.0",
-        "cc-by-nc-nd-4.0",
-        "cc-by-nc-sa-2.0",
-        "cc-by-nc-sa-3.0",
-        "cc-by-nc-sa-4.0",
-        "cc-by-nd-4.0",
-        "cc-by-sa-3.0",
-        "cc-by-sa-4.0",
-        "cc0-1.0",
-        "cdla-permissive-1.0",
-        "cdla-permissive-2.0",
-        "cdla-sharing-1.0",
-        "creativeml-openrail-m",
-        "deepfloyd-if-license",
-        "ecl-2.0",
-        "epl-1.0",
-        "epl-2.0",
-        "etalab-2.0",
-        "eupl-1.1",
-        "eupl-1.2",
-        "fair-noncommercial-research-license",
-        "gemma",
-        "gfdl",
-        "gpl",
-        "gpl-2.0",
-        "gpl-3.0",
-        "grok2-community",
-        "h-research",
-        "intel-research",
-        "isc",
-        "lgpl",
-        "lgpl-2.1",
-        "lgpl-3.0",
-        "lgpl-lr",
-        "llama2",
-        "llama3",
-        "llama3.1",
-        "llama3.2",
-        "llama3.3",
-        "llama4",
-        "lppl-1.3c",
-        "mit",
-        "mpl-2.0",
-        "ms-pl",
-        "ncsa",
-        "odbl",
-        "odc-by",
-        "ofl-1.1",
-        "open-mdw",
-        "openrail",
-        "openrail++",
-        "osl-3.0",
-        "other",
-        "pddl",
-        "postgresql",
-        "unknown",
-        "unlicense",
-        "wtfpl",
-        "zlib",
-    ]
-)
 
 
 def front_matter(record: Record) -> str:
@@ -114,7 +29,7 @@ def front_matter(record: Record) -> str:
         base_model=base_model or None,
         base_model_relation="quantized" if base_model else None,
         datasets=_datasets(record) or None,
-        language=list(card.languages) or None,
+        language=list(stated_languages(card.languages)[0]) or None,
         pipeline_tag="text-generation",
         library_name="gguf",
         quantized_by=card.author or None,
@@ -139,11 +54,11 @@ def tags(record: Record) -> list[str]:
     return list(dict.fromkeys([tag for tag, holds in true.items() if holds] + list(record.card.tags)))
 
 
-def _licence(name: str) -> dict[str, str]:
+def _licence(stated: str) -> dict[str, str]:
     """The Hub knows a fixed list of identifiers; any other licence is ``other`` with its name."""
-    if name.lower() in _NAMED_LICENCES:
-        return {"license": name.lower()}
-    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+    if known := licence_of(stated):
+        return {"license": known}
+    slug = re.sub(r"[^a-z0-9.]+", "-", stated.lower())[:96].strip("-.")
     return {"license": "other", "license_name": slug} if slug else {"license": "unknown"}
 
 
@@ -153,11 +68,14 @@ def _datasets(record: Record) -> list[str]:
 
 
 def _results(record: Record) -> Iterator[EvalResult]:
-    """Scores of our own files that are comparable with the first row; never a third party's."""
+    """Scores of the files that are kept and comparable with the first row.
+
+    Never a third party's, nor those of files without some layers, which are other models.
+    """
     groups = alike(record.rows)
-    text = text_of(record, "evaluation")
+    text, kept = text_of(record, "evaluation"), offered(record)
     for row in groups[0] if groups else ():
-        if row.origin == "ours":
+        if row in kept and not row.pruned_layers:
             if text is not None:
                 yield from _damage_results(row, text)
             yield from _task_results(row, {s.name for s in record.task_sets if s.cloze})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from lwq.gguf.data import check_against
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.parse import Scalar
-from lwq.gguf.rewrite import overwrite
+from lwq.gguf.rewrite import fitting_label, overwrite
 from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
-from lwq.gguf.types import UNQUANTIZED
+from lwq.gguf.types import FTYPES, UNQUANTIZED, TensorInfo
 from lwq.llama import tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.record.record import FileFacts
@@ -25,7 +26,7 @@ from lwq.steps.step import Context, Made, Origin, file_facts
 from lwq.store.files import need_space
 
 NAME = "quantize"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = True
 IN_PROCESS = True
 
@@ -43,6 +44,8 @@ class Inputs:
     """What values are compensated with, unless the allocation is of a mix that keeps its stock values."""
     file: str
     quantized_by: str
+    licence: str
+    """As the recipe states it; empty: the file keeps the base's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,9 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     header = read_header(ctx.find(base))
     allocation: Allocation = ctx.result(inputs.allocation, "allocation", Allocation)
     types, pruned = dict(allocation.types), allocation.pruned_layers
-    own_keys = own_metadata(inputs, ctx, base, allocation)
-    keys = {**own_keys, **_imatrix_keys(used, ctx)}
+    planned = planned_tensors(header, types=types, pruned=pruned)
+    own_keys = {**own_metadata(inputs, ctx, base, allocation), **_general(inputs, ctx, header, planned, allocation)}
+    keys: dict[str, Scalar] = {**own_keys, **_imatrix_keys(used, ctx)}
     predicted = predicted_file_bytes(header, types=types, pruned=pruned, set_kv=keys)
     need_space(ctx.folder, predicted, inputs.file)
     request = QuantizeRequest(
@@ -74,7 +78,6 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     )
     ctx.ran(tools.quantize(ctx.toolchain, request, cwd=ctx.folder, threads=ctx.n_threads, on_progress=ctx.progress))
     output = ctx.folder / inputs.file
-    planned = planned_tensors(header, types=types, pruned=pruned)
     check_against(output, planned, file_bytes=predicted)
     compensated = _compensated(inputs, ctx, header, output) if _is_compensated(inputs, ctx) else None
     if allocation.pruned_layers or "lwq.pruned_layers" in header.metadata:
@@ -111,9 +114,37 @@ def _compensated(inputs: Inputs, ctx: Context, base: GgufHeader, output: Path) -
     return CompensatedValues(n_tensors=n_changed, kept=tuple(kept), without_tokens=tuple(bare))
 
 
-def own_metadata(inputs: Inputs, ctx: Context, base: Made, allocation: Allocation) -> dict[str, str]:
+def _general(
+    inputs: Inputs, ctx: Context, base: GgufHeader, planned: tuple[TensorInfo, ...], allocation: Allocation
+) -> dict[str, str | int]:
+    """Keys of the base that would say something untrue of the file."""
+    keys: dict[str, str | int] = {}
+    if inputs.licence and inputs.licence != base.text("general.license"):
+        keys["general.license"] = inputs.licence
+    if (label := base.text("general.size_label")) and allocation.pruned_layers:
+        keys["general.size_label"] = fitting_label(label, planned)
+    if inputs.completed and not ctx.result(inputs.allocation, "plain_imatrix", bool):
+        keys["general.file_type"] = FTYPES[mostly(allocation)][0]
+    return keys
+
+
+def mostly(allocation: Allocation) -> str:
+    """The ftype of the type that most of its tensors have, as llama.cpp guesses it where no key tells.
+
+    Source: src/llama-model-loader.cpp, ``ftype_max``.
+    """
+    types = dict(allocation.types)
+    if not (counts := Counter(types[name] for name in allocation.quantizable)):
+        return allocation.ftype
+    label = counts.most_common(1)[0][0].upper()
+    if FTYPES.get(allocation.ftype, (0, ""))[1].upper() == label:
+        return allocation.ftype
+    return next((name for name in (label, f"{label}_M") if name in FTYPES), allocation.ftype)
+
+
+def own_metadata(inputs: Inputs, ctx: Context, base: Made, allocation: Allocation) -> dict[str, str | int]:
     """The keys that lwq adds: what the file was made from, with which llama.cpp and which types."""
-    keys = {
+    keys: dict[str, str | int] = {
         "lwq.base_sha256": ctx.sha256(base),
         "lwq.llama_cpp_commit": ctx.toolchain.commit,
         "lwq.tensor_types_sha256": hashlib.sha256(allocation.lines().encode()).hexdigest(),

@@ -174,13 +174,13 @@ def test_quantize_options_come_before_the_files(tmp_path: Path) -> None:
         imatrix="imatrix.gguf",
         tensor_types_file="q.txt",
         prune_layers=(4, 5),
-        override_kv={"general.quantized_by": "A B", "a": "c"},
+        override_kv={"general.quantized_by": "A B", "a": 3},
         allow_requantize=True,
     )
     done = tools.quantize(fake, request, cwd=tmp_path, threads=2)
     assert done.argv == (
         *words("llama-quantize --allow-requantize --imatrix imatrix.gguf --tensor-type-file q.txt"),
-        *words("--prune-layers 4,5 --override-kv a=str:c --override-kv"),
+        *words("--prune-layers 4,5 --override-kv a=int:3 --override-kv"),
         *("general.quantized_by=str:A B", "m.gguf", "q.gguf", "Q4_K_M", "2"),
     )
 

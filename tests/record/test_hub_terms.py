@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from lwq.record.hub_terms import hub_label, is_language, language_of, repository_of, stated_languages
+from lwq.record.hub_terms import (
+    hub_label,
+    is_language,
+    language_of,
+    licence_of,
+    licences_in,
+    repository_of,
+    stated_languages,
+    stated_licence,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +41,14 @@ def test_what_is_no_language_is_told_apart_and_codes_stand_once() -> None:
         ("https://example.com/a/b", ""),
         ("a/b/c", ""),
         ("b", ""),
+        ("a--b/c", ""),
+        ("a/b..c", ""),
+        ("-a/b", ""),
+        ("a-/b", ""),
+        ("a/b.", ""),
+        ("ä/b", ""),
+        ("a/" + "b" * 96, "a/" + "b" * 96),
+        ("a/" + "b" * 97, ""),
         ("", ""),
     ],
 )
@@ -54,3 +71,32 @@ def test_addresses_are_cut_to_owner_and_name(stated: str, repository: str) -> No
 )
 def test_a_label_is_the_last_ftype_of_a_name_with_the_word_tied_to_it(file: str, label: str) -> None:
     assert hub_label(file) == label
+
+
+@pytest.mark.parametrize(
+    ("stated", "licence"),
+    [
+        ("apache-2.0", "apache-2.0"),
+        ("Apache 2.0", "apache-2.0"),
+        ("Apache License, Version 2.0", "apache-2.0"),
+        ("The MIT License", "mit"),
+        ("MIT Licence", "mit"),
+        ("CC-BY-SA-4.0", "cc-by-sa-4.0"),
+        ("GPL v3.0", "gpl-3.0"),
+        ("openrail++", "openrail++"),
+        ("My own licence", ""),
+        ("", ""),
+    ],
+)
+def test_licences_are_known_as_they_are_spoken_of(stated: str, licence: str) -> None:
+    assert licence_of(stated) == licence
+
+
+def test_one_licence_is_one_and_several_are_none() -> None:
+    assert licences_in("GPL-2.0 or later") == ("GPL-2.0 or later",)
+    assert licences_in("mit, Apache 2.0") == ("mit", "apache-2.0")
+    assert stated_licence(("MIT License", "mit")) == ("mit", ())
+    assert stated_licence(("mit", "apache-2.0")) == ("", ("mit", "apache-2.0"))
+    assert stated_licence(("MIT or Apache-2.0",)) == ("", ("mit", "apache-2.0"))
+    assert stated_licence(("My own",)) == ("My own", ())
+    assert stated_licence(()) == stated_licence(("",)) == ("", ())

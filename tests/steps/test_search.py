@@ -16,6 +16,7 @@ from lwq.errors import LwqError, ModelError
 from lwq.gguf.header import read_header
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
+from lwq.gguf.types import FTYPES
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
 from lwq.plan.assemble import assemble
@@ -28,6 +29,7 @@ from lwq.recipe.parse import parse_recipe
 from lwq.report.rows import how_made
 from lwq.report.searches import compared_candidates
 from lwq.steps import search, sensitivity
+from lwq.steps.quantize import mostly
 from lwq.store.cache import Cache
 from tests.run_tiny import LabelledRun, Log
 from tests.steps.test_sensitivity import LAST, Bench, matrix, write_inputs
@@ -138,6 +140,15 @@ def test_types_read_back_are_the_allocation(finished) -> None:
     for name in BUDGETS:
         types = {t.name: t.ggml_type for t in read_header(file_of(run, name)).tensors}
         assert types == dict(run.result(f"allocate:{name}").allocation.types)
+
+
+def test_file_type_is_of_the_type_that_most_tensors_have(finished) -> None:
+    run, _ = finished
+    for name in ("Q4_K_M", "hand", *BUDGETS):
+        header, found = read_header(file_of(run, name)), run.result(f"allocate:{name}")
+        is_stock = not getattr(found, "search", None) or found.plain_imatrix
+        label = found.allocation.ftype if is_stock else mostly(found.allocation)
+        assert header.number("general.file_type") == FTYPES[label][0]
 
 
 def test_constraints_hold_in_the_written_file(finished) -> None:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from lwq.bits.frontier import frontier, totals
 from lwq.bits.problem import Problem
 from lwq.bits.stock import FTYPES_BY_SIZE, StockMix, mix_and_bytes, stock_mix, with_unread
+from lwq.cli.borrowed import borrow
 from lwq.cli.job import check_writable
 from lwq.cli.measured import CALIBRATION, SOURCE, MeasuredModel, Subject, measure
 from lwq.cli.progress import showing
@@ -110,6 +111,9 @@ def _allocator(measured: MeasuredModel, constraints: Constraints) -> Iterator[Al
 @click.option("--frontier", "whole", is_flag=True, help="Many budgets, and the stock mixes beside them.")
 @click.option("--prune", type=click.Choice(["auto"]), help="With --frontier: weigh removing layers against bits.")
 @click.option("--explain", metavar="TENSOR", help="What this tensor's next bits would cost and buy.")
+@click.option(
+    "--from", "record", type=click.Path(path_type=Path), help="The types of this record's files, as they are."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write a tensor-type file for each budget here.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_obj
@@ -118,7 +122,12 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
 
     Measures sensitivity first if that is not done. Everything printed is predicted; `lwq run` with a budget in
     its recipe also measures the candidates, polishes the best, and compares it with the stock mix.
+
+    With --from nothing is measured: a fine-tune gets the types that were found for the model that it comes from.
     """
+    if options["record"]:
+        _borrow(settings, Subject(reference=source), options)
+        return
     if options["prune"] and not options["whole"]:
         raise UsageError("--prune needs --frontier", hint='a recipe\'s target with prune = "auto" makes the file')
     subject = Subject(reference=source, text=text, types=options["types"] or ("all",))
@@ -139,6 +148,17 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
         _show(allocator, solved, as_json=options["as_json"])
         for one in solved if options["out"] else ():
             _write(allocator, one, options["out"])
+
+
+def _borrow(settings: Settings, subject: Subject, options: Mapping[str, Any]) -> None:
+    choosing = ("budgets", "types", "min_types", "fixed", "ties", "whole", "prune", "explain")
+    if any(options[name] for name in choosing):
+        raise UsageError(
+            "--from takes types as they are: no option that chooses goes with it", hint="--out and --json do"
+        )
+    if options["out"]:
+        check_writable(options["out"])
+    borrow(options["record"], subject, settings, options["out"], as_json=options["as_json"])
 
 
 def _asked(subject: Subject, options: Mapping[str, Any]) -> tuple[list[Budget], Constraints]:

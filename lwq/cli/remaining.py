@@ -32,17 +32,19 @@ class TimeLeft:
 
     @property
     def seconds(self) -> float:
-        """Of all steps whose time was forecast."""
-        pace = self._pace(*self.paces)
-        known = ((kind, self.forecast.by_key.get(key, 0.0)) for key, kind in self.kinds.items())
-        return sum(seconds * (self._pace(kind) if kind in self.paces else pace) for kind, seconds in known)
+        """Of all steps whose time was forecast: at the pace of their kind, or nearer the forecast the more is left."""
+        left = [(kind, self.forecast.by_key.get(key, 0.0)) for key, kind in self.kinds.items()]
+        rest = sum(seconds for kind, seconds in left if kind not in self.paces)
+        took, foretold = (sum(pace[i] for pace in self.paces.values()) for i in (0, 1))
+        others = rest * (took + rest) / (foretold + rest) if rest else 0.0
+        return others + sum(seconds * self._pace(kind) for kind, seconds in left if kind in self.paces)
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """Kinds of costly steps that are still to do and whose time nobody knows."""
         return tuple(kind for kind in self.forecast.unknown if kind in self.kinds.values())
 
-    def _pace(self, *kinds: str) -> float:
-        """Seconds that were taken for each that was forecast."""
-        took, foretold = (sum(self.paces[kind][i] for kind in kinds) for i in (0, 1))
-        return took / foretold if foretold else 1.0
+    def _pace(self, kind: str) -> float:
+        """Seconds that steps of a kind took for each that was forecast."""
+        took, foretold = self.paces[kind]
+        return took / foretold

@@ -6,14 +6,20 @@ import json
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lwq.gguf.header import read_header
 from lwq.llama.toolchain import Toolchain
+from lwq.record.record import shares
+from lwq.report.record_json import record_to_json
 from tests.cli.test_main import Said, lwq
 from tests.run_tiny import write_inputs
+from tests.sample_record import allocated_row, sample_record
+from tests.sample_search import search
+from tests.tiny_models import write_tiny_llama, write_tiny_moe
 
 pytestmark = pytest.mark.tools
 RECIPE = """
@@ -139,6 +145,43 @@ def test_printed_command_writes_a_file_of_the_predicted_size(folder: Path, toolc
     header = read_header(folder / command[-2])
     assert sum(t.n_bytes for t in header.tensors) == found["n_bytes"]
     assert {t.name: t.ggml_type for t in header.tensors if t.name in found["types"]} == found["types"]
+
+
+def test_types_of_a_record_serve_a_fine_tune_of_the_same_shape_and_no_other_model(
+    folder: Path, toolchain: Toolchain
+) -> None:
+    types = json.loads(allocate(folder, "--budget", "Q4_K_M", "--json").out)[0]["types"]
+    tensors = read_header(folder / "tiny.gguf").tensors
+    row = replace(
+        allocated_row(search()), name="a/../b", tensor_types=tuple(types.items()), ftype="Q4_K_M",
+        classes=shares(tensors, lambda t: t.tensor_class),
+    )  # fmt: skip
+    record = sample_record()
+    texts = (replace(record.texts[0], file="calibration.txt", n_ctx=96, n_chunks=6),)
+    record = replace(record, rows=(record.rows[0], row), texts=texts)
+    (folder / "record.json").write_text(record_to_json(record), encoding="utf-8")
+    write_tiny_llama(folder / "tuned.gguf", seed=9)
+    borrowed = ("allocate", "tuned.gguf", "--from", "record.json")
+    (found,) = json.loads(lwq(*borrowed, "--json", cwd=folder).out)
+    assert found["types"] == types
+    assert found["borrowed_from"]["model"] == record.model.name
+    said = lwq(*borrowed, "--out", "lent", cwd=folder)
+    assert (
+        f"borrowed from {record.model.name}: its types, by its sensitivity; nothing was measured" in said.out
+    )
+    commands = [shlex.split(line) for line in said.out.splitlines() if line.startswith("llama-")]
+    assert [command[0] for command in commands] == ["llama-imatrix", "llama-quantize"]
+    for command in commands:
+        subprocess.run([str(toolchain.program(command[0])), *command[1:]], cwd=folder, check=True, capture_output=True)
+    header = read_header(folder / commands[1][-2])
+    assert {t.name: t.ggml_type for t in header.tensors if t.name in types} == types
+    assert sum(t.n_bytes for t in header.tensors) == found["n_bytes"]
+    write_tiny_moe(folder / "other.gguf")
+    other = lwq("allocate", "other.gguf", "--from", "record.json", cwd=folder)
+    assert other.code == 1
+    assert "has not the shape of" in other.err
+    both = lwq(*borrowed, "--budget", "Q4_K_M", cwd=folder)
+    assert (both.code, "no option that chooses goes with it" in both.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lwq.cli.remaining import TimeLeft
 from lwq.plan.forecast import Forecast
 
@@ -17,10 +19,10 @@ def test_before_the_first_step_it_is_what_was_forecast() -> None:
     assert remaining().unknown == ("prune",)
 
 
-def test_steps_of_a_kind_have_its_pace_and_others_that_of_all() -> None:
+def test_steps_of_a_kind_have_its_pace_and_others_one_between_it_and_the_forecast() -> None:
     left = remaining()
     left.finished("e1", 30.0)
-    assert left.seconds == 3 * 10 + 3 * (4 + 4)
+    assert left.seconds == pytest.approx(3 * 10 + 8 * (30 + 8) / (10 + 8))
     left.finished("q1", 2.0)
     assert left.seconds == 3 * 10 + 0.5 * 4
     left.finished("p", 99.0)

@@ -166,9 +166,7 @@ def test_types_of_a_record_serve_a_fine_tune_of_the_same_shape_and_no_other_mode
     assert found["types"] == types
     assert found["borrowed_from"]["model"] == record.model.name
     said = lwq(*borrowed, "--out", "lent", cwd=folder)
-    assert (
-        f"borrowed from {record.model.name}: its types, by its sensitivity; nothing was measured" in said.out
-    )
+    assert f"borrowed from {record.model.name}: its types, by its sensitivity; nothing was measured" in said.out
     commands = [shlex.split(line) for line in said.out.splitlines() if line.startswith("llama-")]
     assert [command[0] for command in commands] == ["llama-imatrix", "llama-quantize"]
     for command in commands:

@@ -86,7 +86,7 @@ def _check_names(record: Record, folder: Path) -> None:
     named = [
         name for row in offered(record) for name in (row.file, row.tensor_types_file or "", *_importance(row, folder))
     ]
-    named += [f"{record.name}.toml", record.projector.file if record.projector else ""]
+    named += [f"{record.name}.toml", record.card.logo, record.projector.file if record.projector else ""]
     strange = [name for name in named if name and Path(name).name != name]
     if strange:
         hint = "the record was edited; `lwq run` writes it anew"
@@ -108,6 +108,8 @@ def _small(record: Record, folder: Path) -> Iterator[_ByRecord]:
     for name in dict.fromkeys(name for row in rows for name in _importance(row, folder)):
         yield _ByRecord(path=name, what="importance matrix")
     yield _ByRecord(path=f"{record.name}.toml", what="recipe")
+    if record.card.logo:
+        yield _ByRecord(path=record.card.logo, what="logo")
     for name, what in _TEXTS.items():
         yield _ByRecord(path=name, what=what)
     for name in sorted({name for text in _TEXTS for name in _FIGURE.findall(_text(folder / text))}):

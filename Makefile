@@ -7,6 +7,7 @@ DEVICE_TESTS := $(patsubst %,tests/engine/test_%.py,engine judge session) tests/
 	tests/bits/test_output_importance.py
 SPREAD := --numprocesses auto --dist worksteal
 STAMP := $(VENV)/.complete
+WEB := tests/web/node_modules/.complete
 RECIPE ?= quickstart
 NAME ?= overhead
 
@@ -22,7 +23,7 @@ demo: run ## measure, quantize and write up a small real model
 run: toolchain ## carry out a recipe: make run RECIPE=quickstart
 	$(BIN)/lwq run recipes/$(RECIPE).toml
 
-test: toolchain lint types ## lint, types and all tests
+test: toolchain lint types $(WEB) ## lint, types and all tests
 	$(BIN)/lwq toolchain converter
 	$(BIN)/python -m pytest -q $(SPREAD)
 
@@ -35,7 +36,7 @@ lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml 
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --extra parquet -o $(LOWEST)/requirements.txt pyproject.toml
 	CMAKE_ARGS=-DLLAMA_BUILD=OFF $(BIN)/uv pip install --quiet --python $(LOWEST) -r $(LOWEST)/requirements.txt \
 		pytest pytest-xdist hypothesis pyyaml
-	$(LOWEST)/bin/python -m pytest -q $(SPREAD) -m "not tools and not slow" -W ignore::DeprecationWarning
+	$(LOWEST)/bin/python -m pytest -q $(SPREAD) -m "not tools and not slow and not web" -W ignore::DeprecationWarning
 
 architectures: toolchain ## docs/architectures.md anew: every stage on tiny models of many architectures (an hour)
 	$(BIN)/python -m tests.architectures .architectures
@@ -60,7 +61,7 @@ lock: ## write requirements.lock anew
 		--no-emit-index-url --no-emit-find-links -o lwq/llama/converter.lock lwq/llama/converter.in
 
 clean: ## remove .venv and caches of this checkout (not the user's cache of toolchains and steps)
-	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(dir $(WEB)) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find lwq tests benchmarks recipes -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so a broken-off installation never counts.
@@ -75,3 +76,6 @@ $(STAMP): requirements.lock pyproject.toml
 		--require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
+
+$(WEB): $(STAMP) tests/web/package-lock.json tests/web/unpack.mjs tests/browser.py
+	$(BIN)/python -m tests.browser

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from lwq.record.record import Record
-from lwq.report import markdown, metadata, rows
+from lwq.report import metadata, rows
 from lwq.report.authored import words_of
 from lwq.report.figures import figure_texts
-from lwq.report.page import page_body
-from lwq.report.sandbox import rendered, safe
+from lwq.report.page import html_page
+from lwq.report.sandbox import rendered
 from lwq.report.searches import allocations
 
 
@@ -54,23 +55,13 @@ def _document(name: str, record: Record, templates: Path | None, *, figures: boo
     return squeezed(rendered(name, values, templates))
 
 
-def page(record: Record, *, figures: bool = True, templates: Path | None = None) -> str:
-    """index.html: card and details as a page of its own, with no request to anywhere."""
+def page(record: Record, drawings: Mapping[str, str] | None = None, *, templates: Path | None = None) -> str:
+    """index.html: card and details as a page of its own; without drawings it names no figure."""
+    figures = drawings is not None
     first = _document("card.md.j2", record, templates, figures=figures, before="")
     rest = _document("details.md.j2", record, templates, figures=figures, before=first)
-    return html_page(record.card.title, words_of(record.card.description), f"{first}\n{rest}", templates)
-
-
-def html_page(title: str, description: str, text: str, templates: Path | None = None) -> str:
-    """Markdown as a page of its own; title and description are plain text."""
-    body, contents = page_body(text)
-    values = {
-        "title": markdown.one_line(title),
-        "description": markdown.one_line(description),
-        "body": safe(body),
-        "contents": tuple((anchor, safe(title)) for anchor, title in contents),
-    }
-    return rendered("page.html.j2", values, templates)
+    title, description = record.card.title, words_of(record.card.description)
+    return html_page(title, description, f"{first}\n{rest}", drawings, templates=templates)
 
 
 def squeezed(text: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lwq.record.record import Record, Row
@@ -14,10 +12,24 @@ from lwq.report.labels import PlottedPoint, place_labels
 from lwq.report.numerals import size_unit
 from lwq.report.rows import tensor_bytes
 from lwq.report.searches import ComparedCandidate, compared_candidates
-from lwq.report.style import COLOURS, DPI, INK, KINDS, QUIET, WIDTH, grid, kind_of, legend_entry, log_axis, marked
+from lwq.report.style import (
+    COLOURS,
+    INK,
+    KINDS,
+    QUIET,
+    WIDE,
+    Frame,
+    grid,
+    kind_of,
+    legend,
+    legend_entry,
+    log_axis,
+    marked,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _STOCK: Final[dict[str, Any]] = {"linestyle": "", "marker": "o", "color": COLOURS[0], "markersize": 7.5}
 _OTHER: Final[dict[str, Any]] = {"linestyle": "", "marker": "^", "color": COLOURS[5], "markersize": 7.5}
@@ -27,10 +39,9 @@ _CHOSEN: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def predicted_against_measured(record: Record) -> Figure:
+def predicted_against_measured(record: Record, frame: Frame = WIDE) -> Figure:
     """Measured against predicted KLD of every candidate, both logarithmic, with the line where they are equal."""
-    figure = Figure(figsize=(WIDTH, 5.4), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = frame.figure(5.4)
     axes = figure.add_subplot()
     points = compared_candidates(record)
     bounds = [v for p in points for v in (p.predicted, p.low, p.high)]
@@ -45,7 +56,7 @@ def predicted_against_measured(record: Record) -> Figure:
     axes.set_xlabel("predicted KLD (nats)")
     axes.set_ylabel("measured KLD (nats)")
     grid(axes)
-    figure.legend(handles=_candidate_legend(points), loc="outside upper left", ncols=4, frameon=False, fontsize=8.5)
+    legend(figure, _candidate_entries(points), 4)
     return figure
 
 
@@ -58,7 +69,7 @@ def _draw_candidate(axes: Axes, point: ComparedCandidate) -> None:
         axes.plot(point.predicted, point.measured, zorder=4, **_CHOSEN)
 
 
-def _candidate_legend(points: tuple[ComparedCandidate, ...]) -> list[Line2D]:
+def _candidate_entries(points: tuple[ComparedCandidate, ...]) -> list[Line2D]:
     entries = []
     if any(p.is_stock for p in points):
         entries.append(Line2D([], [], label="stock mix", **_STOCK))
@@ -69,10 +80,10 @@ def _candidate_legend(points: tuple[ComparedCandidate, ...]) -> list[Line2D]:
     return [*entries, Line2D([], [], color=QUIET, linewidth=1.1, label="predicted = measured")]
 
 
-def frontier(record: Record) -> Figure:
+def frontier(record: Record, frame: Frame = WIDE) -> Figure:
     """Lowest predicted KLD at each size as a line, and the measured KLD of our files as points."""
-    figure = Figure(figsize=(WIDTH, 5.0), dpi=DPI, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    figure = frame.figure(5.0)
+    axes = figure.add_subplot()
     rows = on_frontier(record)
     points = frontier_line(record)
     unit, scale = size_unit([*(p.n_bytes for p in points), *map(tensor_bytes, rows)])
@@ -87,13 +98,12 @@ def frontier(record: Record) -> Figure:
         axes.plot(x, kld.value, markeredgecolor="white", zorder=3, **marked(kind_of(row)))
     axes.margins(x=0.13)
     axes.set_xlabel(f"bytes of all tensors ({unit})")
-    axes.set_ylabel("KLD from the base (nats), line predicted, points measured")
+    axes.set_ylabel("KLD (nats): line predicted, points measured")
     grid(axes)
-    _frontier_legend(figure, rows)
+    legend(figure, _frontier_entries(rows), 3)
     place_labels(
         axes,
-        canvas,
-        [PlottedPoint(row.name, tensor_bytes(row) / scale, row.evaluation.kld.value) for row in rows],
+        [PlottedPoint(frame.named(row.name), tensor_bytes(row) / scale, row.evaluation.kld.value) for row in rows],
         line,
     )
     return figure
@@ -109,8 +119,7 @@ def _limit(axes: Axes, predicted: list[float], rows: tuple[Row, ...]) -> None:
     log_axis(axes.yaxis, low, high)
 
 
-def _frontier_legend(figure: Figure, rows: tuple[Row, ...]) -> None:
+def _frontier_entries(rows: tuple[Row, ...]) -> list[Line2D]:
     kinds = {kind_of(row) for row in rows}
     line = Line2D([], [], color=QUIET, linewidth=1.4, marker=".", label="best allocation (predicted)")
-    entries = [legend_entry(kind) for kind in KINDS if kind in kinds]
-    figure.legend(handles=[line, *entries], loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
+    return [line, *(legend_entry(kind) for kind in KINDS if kind in kinds)]

@@ -87,7 +87,7 @@ def frontier_line(record: Record) -> tuple[FrontierPoint, ...]:
 
 
 def _search_figures(record: Record, sensitivity: Sensitivity) -> Iterator[FigureText]:
-    if sensitivity.tensors:
+    if len({t.alpha for t in sensitivity.tensors}) > 1:
         yield _sensitivity(sensitivity)
     for name, row in allocations(record).items():
         yield _allocation(name, row)

@@ -9,10 +9,10 @@ from typing import Final
 
 from lwq.errors import FileError, LwqError
 from lwq.record.record import Record, Row
-from lwq.report.card import html_page
 from lwq.report.choices import offered
 from lwq.report.markdown import code, plain
 from lwq.report.numerals import count, fixed, hub_size, rounded, rounded_percent
+from lwq.report.page import html_page
 from lwq.report.record_json import read_record
 from lwq.report.rows import how_made, text_of
 from lwq.report.tables import Column, Table, columns, table_rows

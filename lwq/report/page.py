@@ -1,35 +1,98 @@
-"""The card's Markdown as the body of an HTML page: captions, headed rows, figures, anchors.
+"""Markdown as an HTML page: captions, headed rows, drawings, anchors; nothing in it asks anybody for anything.
 
-Of raw HTML in the Markdown only ``<details>`` and ``<summary>`` pass; all else is shown as text.
+Of raw HTML in the Markdown only ``<details>`` and ``<summary>`` pass; all else is shown as text. Of pictures only
+those pass that are in the text themselves (``data:``); of others their words are shown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from html import escape
+from itertools import count
+from pathlib import Path
 from typing import Any, Final, cast
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
+from lwq.report.markdown import one_line
+from lwq.report.sandbox import rendered, safe
+
 _ALLOWED_BLOCK: Final = re.compile(r"\s*(?:<details>\s*(?:<summary>[^<>\n]*</summary>)?|</details>)\s*")
 _CAPTION: Final = re.compile(r"\*\*(Table|Figure) \d+\.\*\*")
 
 
-def page_body(markdown: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+_DRAWN: Final = re.compile(r"figures/(\w+)\.png")
+_BLOCKS: Final = {"sh": "Commands", "toml": "Recipe"}
+
+
+def html_page(
+    title: str,
+    description: str,
+    text: str,
+    drawings: Mapping[str, str] | None = None,
+    *,
+    templates: Path | None = None,
+) -> str:
+    """Markdown as a page of its own.
+
+    Args:
+        title, description: plain text.
+        drawings: name of a figure → its HTML.
+        templates: a folder whose ``page.html.j2`` takes the place of lwq's own.
+    """
+    body, contents = page_body(text, drawings)
+    style, script = (rendered(name, {}) for name in ("page.css", "page.js"))
+    values = {
+        "title": one_line(title),
+        "description": one_line(description),
+        "body": safe(body),
+        "contents": tuple((anchor, safe(name)) for anchor, name in contents),
+        "style": safe(style),
+        "script": safe(script),
+        "policy": f"default-src 'none'; style-src {_allowed(style)}; script-src {_allowed(script)}; img-src data:;"
+        " base-uri 'none'; form-action 'none'",
+    }
+    return rendered("page.html.j2", values, templates)
+
+
+def _allowed(content: str) -> str:
+    """What a content security policy names an inline style or script by; nothing in it looks like a path."""
+    return f"'sha256-{urlsafe_b64encode(sha256(content.encode()).digest()).decode()}'"
+
+
+def page_body(markdown: str, drawings: Mapping[str, str] | None = None) -> tuple[str, tuple[tuple[str, str], ...]]:
     """(HTML, contents): the contents are (anchor, title as HTML) of each section."""
     reader = MarkdownIt("commonmark", {"html": True, "xhtmlOut": False}).enable("table")
     reader.add_render_rule("html_block", _html_block)
     reader.add_render_rule("html_inline", _html_inline)
+    reader.add_render_rule("image", _image)
+    reader.add_render_rule("fence", _fence)
+    reader.add_render_rule("drawing", lambda _, tokens, index, *__: tokens[index].content)
     writer = cast(RendererHTML, reader.renderer)
-    tokens = _figures(_tables(reader.parse(markdown)))
+    tokens = _figures(_tables(reader.parse(markdown)), drawings or {})
     contents = tuple(
         (anchor, writer.renderInline(title.children or [], reader.options, {}))
         for anchor, title in _anchors(tokens).items()
     )
-    return writer.render(tokens, reader.options, {}), contents
+    return writer.render(tokens, reader.options, {"numbers": count(1)}), contents
+
+
+def _image(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
+    """A picture that is in the text itself; of any other its words, since to show it the page would have to ask."""
+    source, words = str(tokens[index].attrs["src"]), escape(tokens[index].content)
+    return f'<img src="{escape(source)}" alt="{words}">' if source.startswith("data:") else words
+
+
+def _fence(_: Any, tokens: Sequence[Token], index: int, __: Any, env: Mapping[str, Any]) -> str:
+    """A block that is reached with the keyboard, since it may scroll, with a name for those who hear it."""
+    label = f"{_BLOCKS.get(tokens[index].info, 'Text')} {next(env['numbers'])}"
+    attributes = f'tabindex="0" role="group" aria-label="{label}"'
+    return f'<div class="code"><pre {attributes}><code>{escape(tokens[index].content)}</code></pre></div>\n'
 
 
 def _html_block(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
@@ -58,7 +121,8 @@ def _tables(tokens: Sequence[Token]) -> list[Token]:
         if _is_caption(tokens, at, "Table") and tokens[at + 3].type == "table_open":
             n_tables += 1
             label = f"table-{n_tables}"
-            with_boxes += [_box(label), tokens[at + 3], *_caption(tokens[at + 1], label)]
+            box = Token("box_open", "div", 1, attrs={"class": "wide"}, block=True)
+            with_boxes += [box, tokens[at + 3], *_caption(tokens[at + 1], label)]
             at += 4
             continue
         if token.type == "table_close":
@@ -67,13 +131,6 @@ def _tables(tokens: Sequence[Token]) -> list[Token]:
             with_boxes.append(_headed(token, with_boxes))
         at += 1
     return with_boxes
-
-
-def _box(label: str) -> Token:
-    attrs: dict[str, str | int | float] = {
-        "class": "wide", "role": "region", "aria-labelledby": label, "tabindex": 0
-    }  # fmt: skip
-    return Token("box_open", "div", 1, attrs=attrs, block=True)
 
 
 def _caption(inline: Token, label: str) -> tuple[Token, ...]:
@@ -88,7 +145,9 @@ def _caption(inline: Token, label: str) -> tuple[Token, ...]:
 
 
 def _headed(token: Token, before: list[Token]) -> Token:
-    """The token with its scope: column heads, and the first cell of a row as the row's head."""
+    """The token with its scope: column heads, and the first cell of a row as the row's head; figures have a class."""
+    if token.type in ("th_open", "td_open") and token.attrs.pop("style", "") == "text-align:right":
+        token.attrSet("class", "n")
     if token.type == "th_open":
         token.attrSet("scope", "col")
     elif token.type == "td_open" and before[-1].type == "tr_open":
@@ -99,18 +158,16 @@ def _headed(token: Token, before: list[Token]) -> Token:
     return token
 
 
-def _figures(tokens: Sequence[Token]) -> list[Token]:
-    """Pictures with the caption after each as ``<figure>``, drawn from the SVG."""
+def _figures(tokens: Sequence[Token], drawings: Mapping[str, str]) -> list[Token]:
+    """Pictures that were drawn for the page, with the caption after each, as ``<figure>``."""
     with_figures: list[Token] = []
     at = 0
     while at < len(tokens):
-        if _is_caption(tokens, at + 3, "Figure"):
-            for child in tokens[at + 1].children or []:
-                if child.type == "image":
-                    child.attrSet("src", re.sub(r"\.png$", ".svg", str(child.attrs["src"])))
+        picture = _DRAWN.search(tokens[at + 1].content) if _is_caption(tokens, at + 3, "Figure") else None
+        if picture and picture[1] in drawings:
             with_figures += [
                 Token("figure_open", "figure", 1, block=True),
-                tokens[at + 1],
+                Token("drawing", "", 0, content=drawings[picture[1]]),
                 Token("figcaption_open", "figcaption", 1, block=True),
                 tokens[at + 4],
                 Token("figcaption_close", "figcaption", -1, block=True),

@@ -1,15 +1,16 @@
-"""The figures drawn: all of a record as files; KLD against size, shares of bytes by tensor class and by ggml type."""
+"""The figures drawn: all of a record; KLD against size, shares of bytes by tensor class and by ggml type."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from lwq.record.record import Record, Row, TypeShare
 from lwq.report import damage_plots, heat_maps, prune_plots
@@ -19,49 +20,66 @@ from lwq.report.numerals import size_unit
 from lwq.report.searches import allocations
 from lwq.report.style import (
     COLOURS,
-    DPI,
     INK,
     KINDS,
+    NARROW,
     OTHER,
     QUIET,
-    WIDTH,
+    SMALL,
+    WIDE,
+    Frame,
     grid,
+    ink_on,
     kind_of,
+    legend,
     legend_entry,
     log_axis,
     marked,
     saved,
+    settle,
+    shortened,
     styled,
 )
+from lwq.report.vector import inline
 
 _SMALL_SHARE: Final = 0.01
 
 
-def figure_files(record: Record) -> dict[str, bytes]:
-    """File name → bytes of every figure, as SVG and PNG; equal records give equal bytes."""
-    draw: dict[str, Callable[[Record], Figure]] = {
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure as PNG, and as the HTML of the page: inline SVG, wide and narrow."""
+
+    png: bytes
+    html: str
+
+
+def drawings(record: Record) -> dict[str, Drawing]:
+    """Name → drawing of every figure of a record; equal records give equal bytes."""
+    draw: dict[str, Callable[[Record, Frame], Figure]] = {
         "kld_against_size": kld_against_size,
         "layers": prune_plots.layers,
         "sensitivity": heat_maps.sensitivity,
         "predicted_against_measured": damage_plots.predicted_against_measured,
         "frontier": damage_plots.frontier,
         **{name: partial(heat_maps.allocation, row=row) for name, row in allocations(record).items()},
-        "bytes_by_class": lambda r: _shares(r, lambda row: row.classes),
-        "bytes_by_type": lambda r: _shares(r, lambda row: row.types),
+        "bytes_by_class": partial(_shares, parts_of=lambda row: row.classes),
+        "bytes_by_type": partial(_shares, parts_of=lambda row: row.types),
     }
-    files: dict[str, bytes] = {}
+    drawn = {}
     with styled():
         for text in figure_texts(record):
-            figure = draw[text.name](record)
-            for kind in ("svg", "png"):
-                files[f"{text.name}.{kind}"] = saved(figure, kind)
-    return files
+            wide, narrow = (draw[text.name](record, frame) for frame in (WIDE, NARROW))
+            settle(wide)
+            settle(narrow)
+            html = inline(wide, "large", text) + inline(narrow, "small", text)
+            drawn[text.name] = Drawing(saved(wide, "png"), html)
+    return drawn
 
 
-def kld_against_size(record: Record) -> Figure:
+def kld_against_size(record: Record, frame: Frame = WIDE) -> Figure:
     """Mean KLD (logarithmic) against file size, with errors, names, the Pareto front and the floor."""
-    figure = Figure(figsize=(WIDTH, 5.0), dpi=DPI, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    figure = frame.figure(5.0)
+    axes = figure.add_subplot()
     rows = compared(record)
     unit, scale = size_unit(row.file_bytes for row in rows)
     _limit(axes, record, rows)
@@ -76,9 +94,9 @@ def kld_against_size(record: Record) -> Figure:
     axes.set_xlabel(f"file size ({unit})")
     axes.set_ylabel("mean KLD from the base (nats)")
     grid(axes)
-    _legend(figure, record, rows)
-    points = [PlottedPoint(row.name, *place[id(row)]) for row in rows]
-    place_labels(axes, canvas, points, line)
+    legend(figure, _entries(record, rows), 3)
+    points = [PlottedPoint(frame.named(row.name), *place[id(row)]) for row in rows]
+    place_labels(axes, points, line)
     return figure
 
 
@@ -108,38 +126,47 @@ def _draw_point(axes: Axes, row: Row, x: float, y: float) -> None:
     axes.plot(x, y, markeredgecolor="white", clip_on=False, zorder=3, **marked(kind_of(row)))
 
 
-def _legend(figure: Figure, record: Record, rows: tuple[Row, ...]) -> None:
+def _entries(record: Record, rows: tuple[Row, ...]) -> list[Line2D]:
     kinds = {kind_of(row) for row in rows}
     entries = [legend_entry(kind) for kind in KINDS if kind in kinds]
     entries.append(Line2D([], [], color=QUIET, linewidth=1.1, label="unbeaten in size and KLD"))
     if floor_in_view(record):
         entries.append(Line2D([], [], color="#555555", linestyle="--", linewidth=1, label="floor: base against itself"))
-    figure.legend(handles=entries, loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
+    return entries
 
 
-def _shares(record: Record, parts_of: Callable[[Row], tuple[TypeShare, ...]]) -> Figure:
+def _shares(record: Record, frame: Frame, parts_of: Callable[[Row], tuple[TypeShare, ...]]) -> Figure:
     """Stacked bars, one a file: the shares of its tensor bytes, small ones together as "other"."""
     rows = [row for row in record.rows if parts_of(row)]
-    figure = Figure(figsize=(WIDTH, 0.36 * len(rows) + 1.5), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = frame.figure((0.46 if frame.is_narrow else 0.36) * len(rows) + 1.5)
     axes = figure.add_subplot()
     names = _largest(rows, parts_of)
     shares = [_in_percent(parts_of(row), names) for row in rows]
     left = [0.0] * len(rows)
+    entries = []
     for i, name in enumerate((*names, "other")):
         widths = [share[i] for share in shares]
         if any(width > 0.05 for width in widths):
             colour = COLOURS[i] if i < len(names) else OTHER
-            axes.barh(range(len(rows)), widths, left=left, color=colour, edgecolor="white", height=0.72, label=name)
-            _write_in(axes, widths, left, colour)
+            height = 0.5 if frame.is_narrow else 0.72
+            axes.barh(range(len(rows)), widths, left=left, color=colour, edgecolor="white", height=height)
+            entries.append(Patch(facecolor=colour, edgecolor="white", label=name))
+            _write_in(axes, widths, left, ink_on(colour))
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(rows)), [_short(row.name) for row in rows])
-    axes.invert_yaxis()
+    _name_bars(axes, [row.name for row in rows], frame)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the file's tensor bytes (%)")
-    axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper left", ncols=5, frameon=False, fontsize=8.5, handlelength=1, handleheight=1)
+    legend(figure, entries, 5, handlelength=1, handleheight=1)
     return figure
+
+
+def _name_bars(axes: Axes, names: list[str], frame: Frame) -> None:
+    """Each bar's name beside it, or above it where there is no room beside it."""
+    axes.set_yticks(range(len(names)), [] if frame.is_narrow else [frame.named(name) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.5, -0.75 if frame.is_narrow else -0.5)
+    for y, name in enumerate(names if frame.is_narrow else ()):
+        axes.text(0, y - 0.3, shortened(name, 44), fontsize=SMALL, va="bottom")
 
 
 def _largest(rows: list[Row], parts_of: Callable[[Row], tuple[TypeShare, ...]]) -> tuple[str, ...]:
@@ -159,13 +186,8 @@ def _in_percent(parts: tuple[TypeShare, ...], names: tuple[str, ...]) -> tuple[f
     return (*listed, max(0.0, 100 - sum(listed)))
 
 
-def _write_in(axes: Axes, widths: list[float], left: list[float], colour: str) -> None:
+def _write_in(axes: Axes, widths: list[float], left: list[float], ink: str) -> None:
     """Figures in the bars that are wide enough for them."""
-    ink = "white" if colour in ("#0072B2", "#009E73", "#D55E00", "#222222") else INK
     for y, (width, start) in enumerate(zip(widths, left, strict=True)):
-        if width >= 5:
-            axes.text(start + width / 2, y, f"{width:.0f}", ha="center", va="center", fontsize=8, color=ink)
-
-
-def _short(name: str, longest: int = 26) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+        if width >= 6:
+            axes.text(start + width / 2, y, f"{width:.0f}", ha="center", va="center", fontsize=SMALL, color=ink)

@@ -7,8 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -16,11 +14,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from lwq.record.prune import LayerScore
 from lwq.record.record import Record
 from lwq.report.layer_ranks import MEASURED, barred_layers, indices, rankings, removable
-from lwq.report.style import COLOURS, DPI, INK, OTHER, WIDTH, grid, log_axis, saved, styled
+from lwq.report.style import COLOURS, INK, OTHER, WIDE, Frame, grid, legend, log_axis, saved, styled
 from lwq.store.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LOOKS: Final[dict[str, dict[str, Any]]] = {
     MEASURED: {"linestyle": "", "marker": "_", "color": INK, "markersize": 9, "markeredgewidth": 2},
@@ -38,10 +37,10 @@ _FEW_DECADES: Final = (30, 300)
 """Between these ratios of its ends, an axis has room for 1, 2 and 5 of each power of ten."""
 
 
-def layers(record: Record) -> Figure:
+def layers(record: Record, frame: Frame = WIDE) -> Figure:
     """The plot of a record's layers."""
     assert record.pruning
-    return layer_scores(record.pruning.layers, barred_layers(record.pruning))
+    return layer_scores(record.pruning.layers, barred_layers(record.pruning), frame)
 
 
 def draw_layer_scores(scores: tuple[LayerScore, ...], path: Path, barred: Collection[int] = ()) -> None:
@@ -50,21 +49,20 @@ def draw_layer_scores(scores: tuple[LayerScore, ...], path: Path, barred: Collec
         write_atomic(path, saved(layer_scores(scores, barred), path.suffix.removeprefix(".")))
 
 
-def layer_scores(scores: tuple[LayerScore, ...], barred: Collection[int]) -> Figure:
+def layer_scores(scores: tuple[LayerScore, ...], barred: Collection[int], frame: Frame = WIDE) -> Figure:
     """Measured KLD of removing each layer, then indices, both logarithmic; below, ranks of those that may go."""
-    figure = Figure(figsize=(WIDTH, 7.0), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = frame.figure(7.0)
     costs, values, ranks = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
     _draw_costs(costs, scores, barred)
     _draw_indices(values, scores)
     _draw_ranks(ranks, removable(scores, barred))
     ranks.set_xlim(min(s.layer for s in scores) - 0.7, max(s.layer for s in scores) + 0.7)
-    ranks.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
+    ranks.xaxis.set_major_locator(MaxNLocator(nbins=10 if frame.is_narrow else 16, integer=True))
     ranks.set_xlabel("layer")
     shown = [Patch(color=COLOURS[0], label="may go")] if removable(scores, barred) else []
     shown += [Patch(color=OTHER, label="barred")] if any(s.layer in barred for s in scores) else []
     marks = [Line2D([], [], label=_NAMES[name], **look) for name, look in _LOOKS.items()]
-    figure.legend(handles=[*shown, *marks], loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
+    legend(figure, [*shown, *marks], 3)
     return figure
 
 

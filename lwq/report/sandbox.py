@@ -40,7 +40,7 @@ from lwq.report import (
 from lwq.report.authored import authored
 
 TEMPLATES: Final = ("card.md.j2", "details.md.j2", "page.html.j2", "parts.md.j2")
-_OF_PAGE: Final = ("title", "description", "body", "contents")
+_OF_PAGE: Final = ("title", "description", "body", "contents", "style", "script", "policy")
 _OF_RECORD: Final = (
     "record", "on_page", "n_tables", "n_figures", "figures", "searched", "allocations", "evaluation",
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from lwq.gguf.types import known_type, split_name
 from lwq.record.record import Record, Row
 from lwq.record.search import Search, SearchCandidate, TensorSensitivity
 from lwq.report.rows import searched
@@ -27,9 +28,13 @@ class ComparedCandidate:
 
 
 def allocations(record: Record) -> dict[str, Row]:
-    """Stem of the figure → the row whose allocation it draws."""
-    rows = [row for row, _ in searched(record) if row.tensor_types] if record.sensitivity else []
+    """Stem of the figure → the row whose allocation it draws; none whose layers are all of one type."""
+    rows = [row for row, _ in searched(record) if _differs(row)] if record.sensitivity else []
     return {f"allocation_{i}": row for i, row in enumerate(rows[:N_DRAWN], start=1)}
+
+
+def _differs(row: Row) -> bool:
+    return len({known_type(q) for name, q in row.tensor_types if split_name(name)[0] is not None}) > 1
 
 
 def alpha_range(tensors: tuple[TensorSensitivity, ...]) -> tuple[float, float]:

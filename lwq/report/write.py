@@ -24,19 +24,23 @@ def write_report(record: Record, folder: Path, *, figures: bool = True, template
     record = publishable(record)
     with os_errors("make the report folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if figures:
-        _write_figures(record, folder / "figures")
+    drawn = _drawn(record, folder / "figures") if figures else None
     write_atomic(folder / "README.md", card(record, figures=figures, templates=templates))
     write_atomic(folder / "DETAILS.md", details(record, figures=figures, templates=templates))
-    write_atomic(folder / "index.html", page(record, figures=figures, templates=templates))
+    write_atomic(folder / "index.html", page(record, drawn, templates=templates))
     write_atomic(folder / "record.json", record_to_json(record))
     return folder / "README.md"
 
 
-def _write_figures(record: Record, folder: Path) -> None:
-    from lwq.report.plots import figure_files
+def _drawn(record: Record, folder: Path) -> dict[str, str]:
+    """The figures as HTML, after they were written as PNG; the SVG that stood there for the page goes."""
+    from lwq.report.plots import drawings
 
+    drawn = drawings(record)
     with os_errors("make the folder of figures", folder):
         folder.mkdir(exist_ok=True)
-    for name, data in figure_files(record).items():
-        write_atomic(folder / name, data)
+    for name, drawing in drawn.items():
+        write_atomic(folder / f"{name}.png", drawing.png)
+        with os_errors("remove", folder / f"{name}.svg"):
+            (folder / f"{name}.svg").unlink(missing_ok=True)
+    return {name: drawing.html for name, drawing in drawn.items()}

@@ -63,7 +63,7 @@ def test_written_types_are_the_allocation(finished) -> None:
 
 def test_second_run_starts_nothing_and_writes_the_same_bytes(finished, toolchain: Toolchain, tmp_path: Path) -> None:
     _, _, card, folder = finished
-    names = ("README.md", "index.html", "record.json", "figures/kld_against_size.svg", "figures/bytes_by_class.png")
+    names = ("README.md", "index.html", "record.json", "figures/kld_against_size.png", "figures/bytes_by_class.png")
     before = {name: (folder / "report" / name).read_bytes() for name in names}
     broken = make_fake(tmp_path / "bin", toolchain, dict.fromkeys(("llama-quantize", "llama-perplexity"), "exit 9"))
     _, log, _ = run_tiny(folder, folder / "home", broken)

@@ -15,13 +15,13 @@ import yaml
 from lwq.metrics.values import Estimate
 from lwq.record.command import Command
 from lwq.record.record import Projector, Record, Row, TypeShare
-from lwq.report.card import card, card_body, details, page, squeezed
+from lwq.report.card import card, card_body, details, squeezed
 from lwq.report.choices import offered
 from lwq.report.figures import front
 from lwq.report.numerals import estimate, fixed, percent
 from lwq.report.remarks import remarks
 from lwq.report.rows import alike
-from tests.documents import whole
+from tests.documents import whole, whole_page
 from tests.sample_damage import ODD_NAME, damage
 from tests.sample_record import sample_record
 
@@ -47,7 +47,7 @@ def row(record: Record, name: str) -> Row:
 def test_card_and_page_are_the_golden_ones() -> None:
     assert not difference("card.md", card(sample_record()))
     assert not difference("details.md", details(sample_record()))
-    assert not difference("page.html", page(sample_record()))
+    assert not difference("page.html", whole_page(sample_record()))
 
 
 def sections(text: str) -> list[str]:
@@ -97,7 +97,7 @@ def test_first_screen_of_the_card_has_the_files_and_how_to_run_one() -> None:
 
 def test_tables_and_figures_of_the_page_are_numbered_through() -> None:
     for kind in ("Table", "Figure"):
-        numbers = [int(n) for n in re.findall(rf"<strong>{kind} (\d+)\.</strong>", page(sample_record()))]
+        numbers = [int(n) for n in re.findall(rf"<strong>{kind} (\d+)\.</strong>", whole_page(sample_record()))]
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(numbers) > 5
 

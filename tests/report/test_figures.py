@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lwq.metrics.values import Estimate
 from lwq.report.figures import figure_texts, floor_in_view, front, frontier_line, on_frontier
-from lwq.report.plots import figure_files
+from lwq.report.plots import drawings
 from tests.documents import whole
 from tests.report.test_search_section import felt
 from tests.sample_record import sample_record
@@ -21,7 +21,7 @@ def test_floor_is_a_line_only_where_it_is_in_view() -> None:
     caption = figure_texts(high)[0].caption
     assert "dashed line is the floor" in caption
     assert "0.0005" not in caption
-    assert figure_files(high)["kld_against_size.svg"] != figure_files(record)["kld_against_size.svg"]
+    assert drawings(high)["kld_against_size"].html != drawings(record)["kld_against_size"].html
 
 
 def test_front_leaves_out_the_file_that_the_base_was_made_from() -> None:

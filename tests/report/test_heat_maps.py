@@ -22,7 +22,7 @@ def test_heat_map_with_a_missing_class_is_drawn_and_the_gap_is_told() -> None:
         assert "Grey: no such tensor in that layer." in captions[name]
         assert "Grey" not in whole[name]
     drawn(heat_maps.sensitivity(record))
-    drawn(heat_maps.allocation(record, the_row(record)))
+    drawn(heat_maps.allocation(record, row=the_row(record)))
 
 
 @pytest.mark.parametrize("kept", [r"blk\.0\.", r"blk\.0\.attn_k\.|token_embd", "token_embd", r"blk\.29\."])
@@ -31,7 +31,7 @@ def test_heat_maps_cope_with_few_tensors(kept: str) -> None:
     types = tuple(t for t in the_row(record).tensor_types if re.match(kept, t[0]))
     record = allocated(record, tensor_types=types)
     drawn(heat_maps.sensitivity(record))
-    drawn(heat_maps.allocation(record, the_row(record)))
+    drawn(heat_maps.allocation(record, row=the_row(record)))
 
 
 def test_alpha_of_zero_has_the_colour_of_the_lower_end_and_is_told() -> None:
@@ -54,7 +54,7 @@ def test_heat_map_has_a_column_for_each_layer_and_a_band_for_each_tensor_outside
 
 def test_legend_names_the_types_that_occur_with_their_bits_per_weight() -> None:
     record = sample_record()
-    (legend,) = heat_maps.allocation(record, the_row(record)).legends
+    (legend,) = heat_maps.allocation(record, row=the_row(record)).legends
     assert [t.get_text() for t in legend.get_texts()] == [
         "iq4_nl, 4.5 bpw", "q5_0, 5.5 bpw", "q5_K, 5.5 bpw", "q5_1, 6 bpw", "q6_K, 6.5625 bpw", "q8_0, 8.5 bpw",
     ]  # fmt: skip

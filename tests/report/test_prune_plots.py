@@ -11,7 +11,7 @@ import pytest
 from lwq.metrics.values import Estimate
 from lwq.report import prune_plots
 from lwq.report.figures import figure_texts
-from lwq.report.plots import figure_files
+from lwq.report.plots import drawings
 from lwq.report.prune_plots import draw_layer_scores
 from tests.sample_pruning import pruning
 from tests.sample_record import sample_record
@@ -31,14 +31,14 @@ def test_logarithmic_axes_have_figures_at_four_places_or_more() -> None:
 
 
 def test_plot_of_layers_is_written_and_the_same_bytes_each_time(tmp_path: Path) -> None:
-    files = figure_files(sample_record())
-    assert files["layers.png"].startswith(b"\x89PNG")
+    drawn = drawings(sample_record())["layers"].png
+    assert drawn.startswith(b"\x89PNG")
     for kind in ("svg", "png"):
         for name in ("one", "two"):
             draw_layer_scores(pruning().layers, tmp_path / f"{name}.{kind}", barred=(0, 29))
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
-        assert (tmp_path / f"one.{kind}").read_bytes() == files[f"layers.{kind}"]
-    ElementTree.fromstring(files["layers.svg"])
+    assert (tmp_path / "one.png").read_bytes() == drawn
+    ElementTree.fromstring((tmp_path / "one.svg").read_bytes())
 
 
 @pytest.mark.parametrize("kept", [slice(0, 1), slice(0, 2), slice(5, 6), slice(3, 9)])

@@ -10,13 +10,13 @@ from lwq.record.command import Command
 from lwq.record.record import Record, Row
 from lwq.record.search import Search
 from lwq.report import prune_section, search_section
-from lwq.report.card import card, page
+from lwq.report.card import card
 from lwq.report.figures import figure_texts
-from lwq.report.plots import figure_files
+from lwq.report.plots import drawings
 from lwq.report.remarks import remarks
 from lwq.report.rows import healed_on, how_made
 from lwq.report.tables import label
-from tests.documents import whole
+from tests.documents import whole, whole_page
 from tests.sample_pruning import STAYS, healed_set, parts, pruning, weighed
 from tests.sample_record import sample_record
 from tests.sample_search import search
@@ -55,12 +55,12 @@ def said(record: Record) -> str:
 
 def test_record_without_pruning_says_nothing_of_it() -> None:
     record = sample_record(pruned=False)
-    for text in (whole(record), page(record)):
+    for text in (whole(record), whole_page(record)):
         assert not re.search(r"## Layers|>Layers</h2>", text)
         told = text.replace("it holds for pruned files too", "")
         assert not re.search(r"[Pp]run|[Hh]eal|[Rr]epair|Block Influence|without layer", told)
     assert "layers" not in {f.name for f in figure_texts(record)}
-    assert "layers.svg" not in figure_files(record)
+    assert "layers" not in drawings(record)
 
 
 def test_every_layer_stands_with_its_measured_damage_beside_the_scores() -> None:
@@ -222,5 +222,5 @@ def test_markup_in_notes_reasons_and_names_is_shown_and_never_obeyed() -> None:
         replace(r, search=replace(r.search, pruning=ODD)) if r.search else replace(r, name=f"{r.name} {ODD}")
         for r in record.rows
     )
-    assert "<script>" not in page(replace(record, rows=rows))
+    assert whole_page(replace(record, rows=rows)).count("<script>") == 1
     assert SHOWN in whole(replace(record, rows=rows))

@@ -9,13 +9,14 @@ import pytest
 from lwq.record.command import Command
 from lwq.record.record import Record, Row
 from lwq.record.values import BareExperts, CompensatedValues, KeptStock
-from lwq.report.card import card, page
+from lwq.report.card import card
 from lwq.report.commands import file_blocks
 from lwq.report.public import publishable
 from lwq.report.remarks import remarks
 from lwq.report.rows import how_made
 from lwq.report.sentences import method
 from lwq.report.values_section import again, files, meaning, table
+from tests.documents import whole_page
 from tests.sample_record import sample_record
 
 NAME = "Q4_K_M-by-hand"
@@ -138,6 +139,6 @@ def test_local_paths_in_commands_of_twins_are_cut() -> None:
 
 
 def test_the_page_has_the_section_and_its_table() -> None:
-    text = page(sample_record())
+    text = whole_page(sample_record())
     assert 'id="which-values-the-files-hold"' in text
     assert "Same types, stock values." in text

@@ -19,6 +19,7 @@ from lwq.report.style import (
     QUIET,
     WIDE,
     Frame,
+    fitted,
     grid,
     kind_of,
     legend,
@@ -103,7 +104,10 @@ def frontier(record: Record, frame: Frame = WIDE) -> Figure:
     legend(figure, _frontier_entries(rows), 3)
     place_labels(
         axes,
-        [PlottedPoint(frame.named(row.name), tensor_bytes(row) / scale, row.evaluation.kld.value) for row in rows],
+        [
+            PlottedPoint(fitted(figure, row.name, 0.35), tensor_bytes(row) / scale, row.evaluation.kld.value)
+            for row in rows
+        ],
         line,
     )
     return figure

@@ -28,6 +28,7 @@ from lwq.report.style import (
     SMALL,
     WIDE,
     Frame,
+    fitted,
     grid,
     ink_on,
     kind_of,
@@ -37,12 +38,13 @@ from lwq.report.style import (
     marked,
     saved,
     settle,
-    shortened,
     styled,
 )
 from lwq.report.vector import inline
 
 _SMALL_SHARE: Final = 0.01
+_NAME: Final = 0.35
+"""Of a figure's width, what a name beside something may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def kld_against_size(record: Record, frame: Frame = WIDE) -> Figure:
     axes.set_ylabel("mean KLD from the base (nats)")
     grid(axes)
     legend(figure, _entries(record, rows), 3)
-    points = [PlottedPoint(frame.named(row.name), *place[id(row)]) for row in rows]
+    points = [PlottedPoint(fitted(figure, row.name, _NAME), *place[id(row)]) for row in rows]
     place_labels(axes, points, line)
     return figure
 
@@ -153,7 +155,7 @@ def _shares(record: Record, frame: Frame, parts_of: Callable[[Row], tuple[TypeSh
             entries.append(Patch(facecolor=colour, edgecolor="white", label=name))
             _write_in(axes, widths, left, ink_on(colour))
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    _name_bars(axes, [row.name for row in rows], frame)
+    _name_bars(axes, [fitted(figure, row.name, 0.9 if frame.is_narrow else _NAME) for row in rows], frame)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the file's tensor bytes (%)")
     legend(figure, entries, 5, handlelength=1, handleheight=1)
@@ -162,11 +164,11 @@ def _shares(record: Record, frame: Frame, parts_of: Callable[[Row], tuple[TypeSh
 
 def _name_bars(axes: Axes, names: list[str], frame: Frame) -> None:
     """Each bar's name beside it, or above it where there is no room beside it."""
-    axes.set_yticks(range(len(names)), [] if frame.is_narrow else [frame.named(name) for name in names])
+    axes.set_yticks(range(len(names)), [] if frame.is_narrow else names)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.75 if frame.is_narrow else -0.5)
     for y, name in enumerate(names if frame.is_narrow else ()):
-        axes.text(0, y - 0.3, shortened(name, 44), fontsize=SMALL, va="bottom")
+        axes.text(0, y - 0.3, name, fontsize=SMALL, va="bottom").set_in_layout(False)
 
 
 def _largest(rows: list[Row], parts_of: Callable[[Row], tuple[TypeShare, ...]]) -> tuple[str, ...]:

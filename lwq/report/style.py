@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -16,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -31,6 +32,7 @@ QUIET: Final = "#9a9a9a"
 STYLE: Final[dict[Any, Any]] = {
     "text.parse_math": False,
     "text.hinting": "no_hinting",
+    "figure.constrained_layout.w_pad": 0.08,
     "svg.hashsalt": "lwq",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -81,16 +83,6 @@ class Frame:
         FigureCanvasAgg(figure)
         return figure
 
-    def named(self, name: str) -> str:
-        """A row's name on one line, no longer than there is room for."""
-        return shortened(name, 24 if self.is_narrow else 40)
-
-
-def shortened(name: str, longest: int) -> str:
-    """The name on one line, cut where it is longer than that."""
-    name = one_line(name)
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
-
 
 WIDE: Final = Frame(7.0)
 NARROW: Final = Frame(4.5)
@@ -119,6 +111,19 @@ def saved(figure: Figure, kind: str) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, metadata=_METADATA[kind], dpi=DPI)
     return stream.getvalue()
+
+
+def fitted(figure: Figure, name: str, share: float) -> str:
+    """A row's name on one line, cut where it is wider than that share of the figure."""
+    canvas = cast(FigureCanvasAgg, figure.canvas)
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    font = FontProperties(size=SMALL)
+    whole = one_line(name)
+    for n in range(min(len(whole), 120), 0, -1):
+        cut = whole if n == len(whole) else f"{whole[:n]}…"
+        if renderer.get_text_width_height_descent(cut, font, False)[0] <= share * figure.bbox.width:
+            return cut
+    return "…"
 
 
 def legend(figure: Figure, entries: Sequence[Artist], n_columns: int, **looks: float) -> None:

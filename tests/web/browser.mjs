@@ -15,6 +15,13 @@ export function launch() {
   });
 }
 
+/** Waits until the page was drawn and what watches its sizes has seen them. */
+export function settled(page) {
+  return page.evaluate(async () => {
+    for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+  });
+}
+
 export async function asked() {
   return JSON.parse(await text(process.stdin));
 }

@@ -1,7 +1,7 @@
 // What Chromium finds of a page at several widths, light and dark: requests, messages, axe-core's verdicts, sizes.
 import { readFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { answer, asked, launch } from "./browser.mjs";
+import { answer, asked, launch, settled } from "./browser.mjs";
 
 const axe = readFileSync(fileURLToPath(import.meta.resolve("axe-core")), "utf8");
 const { page: path, widths } = await asked();
@@ -16,9 +16,10 @@ for (const width of widths)
     page.on("pageerror", (error) => messages.push(String(error)));
     page.on("request", (request) => requests.push(request.url()));
     await page.goto(pathToFileURL(path).href);
+    await settled(page);
     const closed = await page.evaluate(facts);
     await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
-    await page.waitForTimeout(100);
+    await settled(page);
     const open = await page.evaluate(facts);
     await page.evaluate(axe);
     const verdicts = await page.evaluate(async () => {
@@ -40,15 +41,14 @@ function facts() {
     const [r, g, b] = colour.match(/[\d.]+/g).map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const shapes = (svg) => [...svg.querySelectorAll(":scope > path, g > path")].filter((p) => !p.closest("defs") && getComputedStyle(p).fill !== "none");
+  const shapes = new Map([...document.querySelectorAll("svg")].filter(seen).map((svg) => [svg, [...svg.querySelectorAll("path")]
+    .filter((p) => !p.closest("defs")).map((p) => ({ box: p.getBoundingClientRect(), fill: getComputedStyle(p).fill }))
+    .filter(({ box, fill }) => fill !== "none" && box.width > 12 && box.height > 12)]));
   const texts = [...document.querySelectorAll("svg text")].filter(seen).map((text) => {
     const svg = text.ownerSVGElement, frame = svg.getBoundingClientRect(), box = text.getBoundingClientRect();
     const middle = [(box.left + box.right) / 2, (box.top + box.bottom) / 2];
-    const behind = shapes(svg).filter((p) => {
-      const b = p.getBoundingClientRect();
-      return b.left <= middle[0] && middle[0] <= b.right && b.top <= middle[1] && middle[1] <= b.bottom && b.width > 12 && b.height > 12;
-    }).at(-1);
-    const [a, b] = [getComputedStyle(text).fill, getComputedStyle(behind).fill].map(luminance);
+    const behind = shapes.get(svg).findLast(({ box: b }) => b.left <= middle[0] && middle[0] <= b.right && b.top <= middle[1] && middle[1] <= b.bottom);
+    const [a, b] = [getComputedStyle(text).fill, behind.fill].map(luminance);
     return {
       text: text.textContent, figure: svg.getAttribute("aria-label").slice(0, 40),
       pixels: parseFloat(getComputedStyle(text).fontSize) * (frame.width / svg.viewBox.baseVal.width),
@@ -57,7 +57,7 @@ function facts() {
       selectable: getComputedStyle(text).userSelect !== "none",
     };
   });
-  const outside = [...document.querySelectorAll("body *")].filter((e) => seen(e) && !e.closest(".wide, pre, svg, .skip, [role=status]"))
+  const outside = [...document.querySelectorAll("body *")].filter((e) => seen(e) && !e.closest(".wide, pre, svg, nav ol, .skip, [role=status]"))
     .filter((e) => e.getBoundingClientRect().right > root.clientWidth + 0.5).map((e) => e.outerHTML.slice(0, 120));
   const boxes = [...document.querySelectorAll(".wide, pre")].filter(seen);
   return {

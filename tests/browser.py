@@ -43,7 +43,7 @@ def answered(script: str, given: Any) -> Any:
         return_completed_process=True,
         input=json.dumps(given).encode(),
         capture_output=True,
-        timeout=300,
+        timeout=1800,
         env={**os.environ, "FONTCONFIG_FILE": str(PACKAGES / "fonts.conf")},
     )
     assert run.returncode == 0, run.stderr.decode()

@@ -15,32 +15,27 @@ from tests.sample_record import sample_record
 
 pytestmark = pytest.mark.web
 RECORDS = {"sample": sample_record, "hostile": hostile_record}
+WIDTHS = [360, 768, 1440]
 
 
-@pytest.fixture(scope="module", params=sorted(RECORDS))
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    write_report(RECORDS[request.param](), folder)
-    return folder / "index.html"
+@pytest.mark.parametrize("name", sorted(RECORDS))
+def test_page_is_in_order_at_three_widths_light_and_dark_folds_closed_and_open(name: str, tmp_path: Path) -> None:
+    write_report(RECORDS[name](), tmp_path)
+    views = answered("examine.mjs", {"page": str(tmp_path / "index.html"), "widths": WIDTHS})
+    seen = [(view["width"], view["colorScheme"]) for view in views]
+    assert seen == [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
+    says_nothing_asks_nobody_and_axe_has_no_complaint_by_any_of_its_rules(views)
+    is_no_wider_than_the_window_and_first_columns_stay_beside_what_scrolls(views)
+    shows_each_figure_once_and_its_texts_can_be_read_and_selected(views)
 
 
-@pytest.fixture(scope="module")
-def views(written: Path) -> list[dict[str, Any]]:
-    """What Chromium finds at three widths, light and dark, folds closed and open."""
-    found = answered("examine.mjs", {"page": str(written), "widths": [360, 768, 1440]})
-    assert [(view["width"], view["colorScheme"]) for view in found] == [
-        (width, scheme) for width in (360, 768, 1440) for scheme in ("light", "dark")
-    ]
-    return found
-
-
-def test_page_says_nothing_asks_nobody_and_axe_has_no_complaint_by_any_of_its_rules(views: Any) -> None:
+def says_nothing_asks_nobody_and_axe_has_no_complaint_by_any_of_its_rules(views: list[dict[str, Any]]) -> None:
     for view in views:
         assert view["messages"] == view["requests"] == view["verdicts"]["told"] == []
         assert view["verdicts"]["n_passed"] > 40
 
 
-def test_nothing_is_wider_than_the_window_and_first_columns_stay_beside_what_scrolls(views: Any) -> None:
+def is_no_wider_than_the_window_and_first_columns_stay_beside_what_scrolls(views: list[dict[str, Any]]) -> None:
     n_scrolling = 0
     for facts in (view[state] for view in views for state in ("closed", "open")):
         assert facts["overflow"] == 0
@@ -52,7 +47,7 @@ def test_nothing_is_wider_than_the_window_and_first_columns_stay_beside_what_scr
     assert n_scrolling > 50
 
 
-def test_each_figure_is_shown_once_and_its_texts_can_be_read_and_selected(views: Any) -> None:
+def shows_each_figure_once_and_its_texts_can_be_read_and_selected(views: list[dict[str, Any]]) -> None:
     for facts in (view["open"] for view in views):
         assert set(facts["n_shown"]) == {1}
         assert len(facts["texts"]) > 200

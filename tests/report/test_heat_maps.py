@@ -58,3 +58,13 @@ def test_legend_names_the_types_that_occur_with_their_bits_per_weight() -> None:
     assert [t.get_text() for t in legend.get_texts()] == [
         "iq4_nl, 4.5 bpw", "q5_0, 5.5 bpw", "q5_K, 5.5 bpw", "q5_1, 6 bpw", "q6_K, 6.5625 bpw", "q8_0, 8.5 bpw",
     ]  # fmt: skip
+
+
+def test_heat_map_that_one_colour_would_fill_is_left_out() -> None:
+    record = sample_record()
+    names = {"sensitivity", "allocation_1"}
+    assert names <= {f.name for f in figure_texts(record)}
+    same = felt(lambda s: replace(s, tensors=tuple(replace(t, alpha=0.5) for t in s.tensors)))
+    assert names & {f.name for f in figure_texts(same)} == {"allocation_1"}
+    types = tuple((name, "q8_0" if name.startswith("token") else "q5_1") for name, _ in the_row(record).tensor_types)
+    assert names & {f.name for f in figure_texts(allocated(record, tensor_types=types))} == {"sensitivity"}

@@ -127,6 +127,13 @@ def weighed(found: Search) -> Search:
             kld=_nats(0.344871, 0.018814),
             verdict="behind the best unpruned candidate after 2 windows",
         ),
+        *(
+            SearchCandidate(
+                name=f"without layer {layer}", n_bytes=103660992, predicted_kld=predicted, n_windows=2,
+                kld=_nats(kld, 0.011), verdict="behind the best unpruned candidate after 2 windows",
+            )
+            for layer, predicted, kld in ((5, 0.219812, 0.208114), (10, 0.220418, 0.231507), (23, 0.231129, 0.219936))
+        ),
     )  # fmt: skip
     return replace(found, pruning=STAYS, candidates=found.candidates + removals)
 

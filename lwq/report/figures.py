@@ -26,6 +26,8 @@ from lwq.store.files import human_bytes
 
 _BEYOND: Final = 10
 """How far, as a factor, the predicted frontier is drawn beyond the damage of our files."""
+_FEWEST_FORETOLD: Final = 5
+"""Candidates that no prediction was fitted to; with fewer, a plot of predictions shows how well a fit fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,8 @@ def _search_figures(record: Record, sensitivity: Sensitivity) -> Iterator[Figure
         yield _sensitivity(sensitivity)
     for name, row in allocations(record).items():
         yield _allocation(name, row)
-    if points := compared_candidates(record):
+    points = compared_candidates(record)
+    if sum(not point.was_fitted for point in points) >= _FEWEST_FORETOLD:
         yield _predicted_against_measured(record, points)
     if frontier_line(record):
         yield _frontier(record, sensitivity)
@@ -164,8 +167,6 @@ def _predicted_against_measured(record: Record, points: tuple[ComparedCandidate,
     measured = sum(c.kld is not None for _, search in searched(record) for c in search.candidates)
     off = [abs(p.measured / p.predicted - 1) for p in points]
     left_out = measured - len(points)
-    removals = any(c.kind == "pruned" for _, search in searched(record) for c in search.candidates)
-    otherwise = " Candidates without layers are predicted by a sum that nothing was fitted to." if removals else ""
     hidden = f" {left_out} at or below zero {'are' if left_out > 1 else 'is'} not drawn." if left_out else ""
     return FigureText(
         name="predicted_against_measured",
@@ -174,7 +175,8 @@ def _predicted_against_measured(record: Record, points: tuple[ComparedCandidate,
         caption="Measured against predicted KLD of the candidates of all searches, both logarithmic; bars are one"
         " standard error, candidates that were dropped early were measured on fewer windows. Single damages are of the"
         " probes' text; measured, and scale and exponent of each search fitted to it, is on the selection text, so what"
-        f" the points show is how well sums order and space the candidates.{otherwise}{hidden}",
+        f" the points show is how well sums order and space the candidates."
+        f" Candidates without layers are predicted by a sum that nothing was fitted to.{hidden}",
     )
 
 

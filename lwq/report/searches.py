@@ -25,6 +25,8 @@ class ComparedCandidate:
     high: float
     is_stock: bool
     is_chosen: bool
+    was_fitted: bool
+    """Whether the prediction was fitted to its measurement too, as to that of every mix with all layers."""
 
 
 def allocations(record: Record) -> dict[str, Row]:
@@ -65,6 +67,7 @@ def _compared(candidate: SearchCandidate, search: Search) -> ComparedCandidate |
         high=kld.value + stderr,
         is_stock=candidate.kind == "stock",
         is_chosen=candidate.name == search.chosen,
+        was_fitted=candidate.kind != "pruned",
     )
 
 

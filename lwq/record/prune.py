@@ -74,14 +74,14 @@ class PruningFacts:
     n_windows: int
     n_scored: int
     """Scored tokens of the calibration text that each layer was measured on."""
+    n_set_windows: int
+    """Windows of that text that sets raced on at most."""
     base_ppl: float
     layers: tuple[LayerScore, ...]
     barred: tuple[tuple[int, str], ...]
     """(layer, why it may not go)."""
     sets: tuple[RemovedSet, ...]
     healed: tuple[HealedSet, ...]
-    n_set_windows: int = 0
-    """Windows of that text that sets raced on at most; 0 in records from when they were those of a layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

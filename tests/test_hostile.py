@@ -91,6 +91,7 @@ def test_page_has_the_same_elements_whatever_the_texts(first: int) -> None:
 @pytest.mark.parametrize("text", ["\n\n".join(TEXTS[i::3]) for i in range(3)])
 def test_markdown_of_the_publisher_brings_no_element_but_prose(text: str) -> None:
     reader = Reader(page(with_texts(sample_record(), AUTHORED, (text,))))
+    assert {attrs.get("class") for tag, attrs in reader.elements if tag == "div"} <= {"page", "wide", "code"}
     before = Reader(page(with_texts(sample_record(), AUTHORED, ("",))))
     new = [tag for tag, _ in reader.elements]
     for tag, _ in before.elements:
@@ -110,6 +111,7 @@ def test_markdown_of_the_publisher_brings_no_element_but_prose(text: str) -> Non
         "hr",
         "h2",
         "meta",
+        "div",  # around a block of code
     }
     assert all(re.match("#|https?://|mailto:|[^/:]*$|figures/", str(a["href"])) for a in reader.all("a") if "href" in a)
 

@@ -50,7 +50,7 @@ def _table(rows: tuple[Row, ...]) -> Table:
     compared = any(rival(row, rows) for row in rows)
     more = (
         Column(title="Beside", right=False),
-        *columns("KLD less that (95 %)"),
+        *columns("Difference in KLD (95 %)"),
         Column(title="So it is", right=False),
     )
     beside = " Beside each stands the stock mix that is nearest in size." if compared else ""

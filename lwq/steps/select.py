@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lwq.metrics.fronts import Point, front, point, reason
+from lwq.metrics.fronts import NAMES, Point, front, point, reason
 from lwq.metrics.values import Damage, Speed, TaskScore
 from lwq.record.record import FileFacts, Selection, Verdict
 from lwq.steps.step import Context, Made
 
 NAME = "select"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = False
 IN_PROCESS = False
 
@@ -68,6 +68,12 @@ def _all(points: tuple[Point, ...]) -> tuple[Verdict, ...]:
     return tuple(Verdict(row=p.name, kept=True, reason="every file is kept (rule `all`)") for p in points)
 
 
+def _kept(over: tuple[str, ...]) -> str:
+    if set(over) == {"bytes", "kld"}:
+        return "no smaller file is as close to the original"
+    return f"no other file beats it by {', '.join(NAMES[name] for name in over)} together"
+
+
 def _on_the_front(points: tuple[Point, ...], over: tuple[str, ...]) -> tuple[Verdict, ...]:
     """Kept are those that no other is as good as and better; a tie goes to the smaller file."""
     if not points:
@@ -75,7 +81,7 @@ def _on_the_front(points: tuple[Point, ...], over: tuple[str, ...]) -> tuple[Ver
     beaten = {loser.name: (loser, winner) for loser, winner in front(points, over).beaten}
     verdicts = []
     for p in points:
-        why = "no other is as good in everything and better in something"
+        why = _kept(over)
         if pair := beaten.get(p.name):
             why = reason(pair[1], pair[0], over)
         verdicts.append(Verdict(row=p.name, kept=p.name not in beaten, reason=why))

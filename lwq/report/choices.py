@@ -33,8 +33,8 @@ def files(record: Record) -> Table:
     tasked = tuple(dict.fromkeys((task.name, task.n_items) for row in rows for task in row.tasks))
     titles = ["KLD (nats)", "Same top p (%)"]
     followed = next((row.continuation for row in rows if row.continuation), None)
-    titles += [f"Goes on like the original (of {followed.n_tokens} tokens)"] if followed else []
-    titles += [f"Writing speed ÷ {against.name}"] if against else []
+    titles += [f"Same first tokens (of {followed.n_tokens})"] if followed else []
+    titles += [f"Writing speed vs {against.name}"] if against else []
     titles += ["Tasks (%)"] if tasked else []
     return Table(
         caption="The files, smallest first.",
@@ -42,7 +42,7 @@ def files(record: Record) -> Table:
             Column(title="File", right=False, is_file=True),
             *columns("Size"),
             Column(title="What it is", right=False),
-            *columns(*(f"GB with {tokens(n)} context" for n in contexts), *titles),
+            *columns(*(f"RAM at {tokens(n)} (GB)" for n in contexts), *titles),
         ),
         rows=tuple(
             (
@@ -75,8 +75,8 @@ def _made(row: Row) -> str:
     if row.pruned_layers:
         return "layers removed"
     if row.search:
-        return row.search.chosen if row.search.ships_stock else "types chosen by measurement"
-    return "types by hand" if row.tensor_type_patterns else f"stock {row.ftype}"
+        return row.search.chosen if row.search.ships_stock else "mix chosen by measurement"
+    return "hand-made mix" if row.tensor_type_patterns else f"stock {row.ftype}"
 
 
 def _followed(row: Row) -> str:
@@ -112,19 +112,22 @@ def meaning(record: Record) -> str:
     where = f", on {n_windows} windows of {code(text.file)}" if text else ""
     parts = [
         f"KLD is how far the file's predictions are from the original's{where}: 0 is the original, lower is better."
-        " Same top p is how often both hold the same next word likeliest."
+        " Same top p is how often both rank the same next word first."
     ]
-    if any(row.continuation for row in offered(record)):
-        parts.append("Both asked to go on from a text, the file's words are the original's for that many tokens.")
+    if followed := next((row.continuation for row in offered(record) if row.continuation), None):
+        parts.append(
+            "Same first tokens: given the same text, both write the same for that many tokens, on average over"
+            f" {len(followed.agreed)} places."
+        )
     if any(row.contexts for row in offered(record)):
         parts.append(
-            "GB of RAM or VRAM: the file, keys and values in F16 of that many tokens, and buffers, by llama.cpp's own"
-            " account; the program and the system come on top."
+            "RAM (or VRAM) holds the file, its KV cache in F16 and buffers, as llama.cpp itself accounts for them; the"
+            " program and the system come on top."
         )
     if any(row.speed for row in record.rows):
-        parts.append("Speeds are ratios with 95 % intervals; tied where these hold 1.")
+        parts.append("Speeds are ratios with 95 % intervals; tied: no clear difference.")
     if any(map(is_compensated, offered(record))):
-        parts.append("Every llama.cpp runs these files.")
+        parts.append("The files need no special build of llama.cpp.")
     return " ".join(parts)
 
 

@@ -49,9 +49,9 @@ def rival(row: Row, rows: tuple[Row, ...]) -> Row | None:
 def _table(rows: tuple[Row, ...]) -> Table:
     compared = any(rival(row, rows) for row in rows)
     more = (
-        Column(title="Beside", right=False),
+        Column(title="vs", right=False),
         *columns("Difference in KLD (95 %)"),
-        Column(title="So it is", right=False),
+        Column(title="Verdict", right=False),
     )
     beside = " Beside each stands the stock mix that is nearest in size." if compared else ""
     return Table(

@@ -9,7 +9,7 @@ from lwq.record.hub_terms import hub_label
 from lwq.record.record import Record, Row
 from lwq.report.choices import offered
 from lwq.report.markdown import code, plain
-from lwq.report.numerals import count
+from lwq.report.numerals import count, fixed
 
 _N_CTX: Final = 8192
 
@@ -23,16 +23,18 @@ def example(record: Record) -> Row | None:
 
 def introduction(record: Record, row: Row) -> str:
     """What the commands below do."""
-    context = f" The model was trained with {count(row.contexts[-1].n_ctx)} tokens of context." if row.contexts else ""
+    alike = fixed(100 * row.evaluation.same_top_p.value, 0)
+    context = f" In {alike} of 100 places it ranks the original's next word first."
+    context += f" The model was trained with {count(row.contexts[-1].n_ctx)} tokens of context." if row.contexts else ""
     if not record.card.repository:
         return (
             f"With [llama.cpp](https://github.com/ggml-org/llama.cpp) and {plain(row.file)} in this folder: a chat in"
-            f" the terminal, and a server with a web page and OpenAI's interface on port 8080.{context}"
+            f" the terminal, and a server with a web page and an OpenAI-compatible API on port 8080.{context}"
         )
     others = "; the word behind the colon names the file" if _label(record, row) else ""
     return (
         f"Download {plain(row.file)}, or let [llama.cpp](https://github.com/ggml-org/llama.cpp) (a chat, or a server"
-        f" with a web page and OpenAI's interface on port 8080), Ollama or LM Studio fetch it{others}.{context}"
+        f" with a web page and an OpenAI-compatible API on port 8080), Ollama or LM Studio fetch it{others}.{context}"
     )
 
 
@@ -60,7 +62,7 @@ def lines(record: Record, row: Row) -> str:
 
 def prompt(record: Record) -> str:
     """What stands before the form of a prompt."""
-    return "The form of a prompt, which these programs make themselves from the file's chat template:"
+    return "The form of a prompt (these programs apply it themselves, from the chat template in the file):"
 
 
 def same_labels(record: Record) -> tuple[str, ...]:

@@ -8,26 +8,29 @@ from lwq.metrics.fronts import NAMES
 from lwq.metrics.paired import MIN_WINDOWS
 from lwq.metrics.values import Estimate
 from lwq.record.record import Record, Row, TextFacts
+from lwq.report.choices import offered
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import fixed
+from lwq.report.numerals import fixed, hub_size, rounded
 from lwq.report.rows import base_row, chosen_on, is_compensated, text_of
-from lwq.store.files import human_bytes
 
 _RULES: Final = {
-    "pareto": "A file is kept if no other of ours is at least as good by {over}, and better by one of them. Differences"
-    " count where they are told apart (95 %, paired by window, item or round); a tie goes to the smaller file.",
+    "pareto": "A file is left out if another of ours is at least as good by {over}, and better by one of them."
+    " Differences count where they are told apart (95 %, paired by window, item or round); a tie goes to the"
+    " smaller file.",
     "all": "Every file is kept.",
 }
 
 
 def top(record: Record) -> str:
     """The family in one sentence: how many files, from which size to which, at which damage."""
-    ours = [row for row in record.rows if row.origin == "ours"]
-    if not ours:
+    made = [row for row in record.rows if row.origin == "ours"]
+    if not made:
         return "No file was made; the tables hold what was measured of others' files."
+    ours = offered(record) or made
     low = min(ours, key=lambda row: row.evaluation.kld.value)
     small = min(ours, key=lambda row: row.file_bytes)
     files = "One file" if len(ours) == 1 else f"{len(ours)} files"
+    files += f" (of {len(made)} that were made)" if len(made) > len(ours) else ""
     head = f"{files} quantized with llama.cpp, each measured against the {plain(record.model.base_type.upper())} base."
     if small is low:
         return f"{head} The smallest is also the closest to the base: {_in_brief(small)}."
@@ -57,8 +60,8 @@ def _from_pruned_base(row: Row) -> bool:
 def _in_brief(row: Row) -> str:
     damage = row.evaluation
     return (
-        f"{plain(row.name)} ({human_bytes(row.file_bytes)}, mean KLD {fixed(damage.kld.value, 6)} nats,"
-        f" same top p {fixed(100 * damage.same_top_p.value, 3)}%)"
+        f"{plain(row.name)} ({hub_size(row.file_bytes)}, KLD {rounded(damage.kld)} nats, same top p"
+        f" {fixed(100 * damage.same_top_p.value, 1)} %)"
     )
 
 

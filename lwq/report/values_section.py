@@ -22,8 +22,8 @@ def meaning(record: Record) -> str:
         "*Stock values* are those that llama-quantize chooses. *Compensated values* are other numbers in the same ggml"
         " types, so in the same bytes: what rounding one weight of a row gets wrong is made up for by those that"
         " follow, by which inputs occur together in the calibration text. They were written over the values of a file"
-        " that llama-quantize wrote; every llama.cpp reads them alike. A tensor keeps its stock values where others do"
-        " not lower the error of its products on tokens that they were not fitted to."
+        " that llama-quantize wrote; every llama.cpp reads them alike. Where that did not help on held-out"
+        " tokens, a tensor keeps its stock values."
     )
 
 

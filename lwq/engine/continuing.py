@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,19 +32,41 @@ def beginnings(toolchain: Toolchain, path: Path, text: str, n: int, length: int)
 
 
 def continuations(
-    toolchain: Toolchain, path: Path, prompts: tuple[tuple[int, ...], ...], n_tokens: int, *, n_threads: int
-) -> Iterator[tuple[int, ...]]:
+    toolchain: Toolchain,
+    path: Path,
+    prompts: tuple[tuple[int, ...], ...],
+    n_tokens: int,
+    *,
+    n_threads: int,
+    on_token: Callable[[], None] = lambda: None,
+) -> tuple[tuple[int, ...], ...]:
     """The ``n_tokens`` that follow each prompt, the likeliest (of equal ones the first) each time.
+
+    All prompts go on side by side, so the weights are read once for each token of all.
+
+    Args:
+        on_token: called when all have one token more.
 
     Raises:
         ModelError: llama.cpp cannot load or compute the model.
     """
     lib = load_bindings(toolchain)
-    n_ctx = max(map(len, prompts)) + n_tokens
-    with _context(lib, toolchain, path, n_ctx, n_threads) as (context, n_vocab):
-        for prompt in prompts:
-            lib.llama_memory_clear(lib.llama_get_memory(context), True)
-            yield _follow(lib, context, prompt, n_tokens, n_vocab, path)
+    with _context(lib, toolchain, path, prompts, n_tokens, n_threads) as (context, batch, n_vocab):
+        found: list[list[int]] = [[] for _ in prompts]
+        given: list[tuple[int, ...]] = list(prompts)
+        for _ in range(n_tokens):
+            at = [len(prompt) + len(own) - len(new) for prompt, own, new in zip(prompts, found, given, strict=True)]
+            ends = _fill(batch, given, at)
+            if lib.llama_decode(context, batch):
+                raise ModelError(
+                    f"{path.name}: llama.cpp cannot compute it{said()}", hint="`lwq inspect` shows what it is"
+                )
+            for own, end in zip(found, ends, strict=True):
+                logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, end), (n_vocab,))
+                own.append(int(logits.argmax()))
+            given = [(own[-1],) for own in found]
+            on_token()
+        return tuple(map(tuple, found))
 
 
 def agreed(of_base: tuple[int, ...], of_file: tuple[int, ...]) -> int:
@@ -55,37 +76,42 @@ def agreed(of_base: tuple[int, ...], of_file: tuple[int, ...]) -> int:
 
 
 @contextmanager
-def _context(lib: Any, toolchain: Toolchain, path: Path, n_ctx: int, n_threads: int) -> Iterator[tuple[Any, int]]:
+def _context(
+    lib: Any, toolchain: Toolchain, path: Path, prompts: tuple[tuple[int, ...], ...], n_tokens: int, n_threads: int
+) -> Iterator[tuple[Any, Any, int]]:
+    """A context with a sequence for each prompt, a batch that holds all prompts, and the size of the vocabulary."""
     header, device = read_header(path), toolchain.device
     parameters = model_parameters(lib, device, device.n_layers(header.file_bytes, header.n_layer_all))
     model = lib.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise ModelError(f"{path.name}: llama.cpp cannot load it{said()}", hint="`lwq inspect` shows what it is")
+    n_given = sum(map(len, prompts))
+    options = lib.llama_context_default_params()
+    options.n_ctx = n_given + len(prompts) * n_tokens
+    options.n_batch, options.n_seq_max, options.kv_unified = n_given, len(prompts), True
+    options.n_threads = options.n_threads_batch = n_threads
     try:
-        options = lib.llama_context_default_params()
-        options.n_ctx = options.n_batch = n_ctx
-        options.n_threads = options.n_threads_batch = n_threads
         context = lib.llama_init_from_model(model, options)
         if not context:
-            raise ModelError(f"{path.name}: llama.cpp cannot run it with {n_ctx} tokens{said()}")
+            raise ModelError(f"{path.name}: llama.cpp cannot run it with {len(prompts)} sequences{said()}")
+        batch = lib.llama_batch_init(n_given, 0, 1)
         try:
-            yield context, lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+            yield context, batch, lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         finally:
+            lib.llama_batch_free(batch)
             lib.llama_free(context)
     finally:
         lib.llama_model_free(model)
 
 
-def _follow(
-    lib: Any, context: Any, prompt: tuple[int, ...], n_tokens: int, n_vocab: int, path: Path
-) -> tuple[int, ...]:
-    found: list[int] = []
-    given = prompt
-    for _ in range(n_tokens):
-        tokens = (ctypes.c_int32 * len(given))(*given)
-        if lib.llama_decode(context, lib.llama_batch_get_one(tokens, len(given))):
-            raise ModelError(f"{path.name}: llama.cpp cannot compute it{said()}", hint="`lwq inspect` shows what it is")
-        logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (n_vocab,))
-        found.append(int(logits.argmax()))
-        given = (found[-1],)
-    return tuple(found)
+def _fill(batch: Any, given: list[tuple[int, ...]], at: list[int]) -> list[int]:
+    """Puts tokens of each sequence, from these positions on, into the batch; the places of their last ones."""
+    n, ends = 0, []
+    for sequence, (tokens, start) in enumerate(zip(given, at, strict=True)):
+        for i, token in enumerate(tokens):
+            batch.token[n], batch.pos[n], batch.n_seq_id[n], batch.seq_id[n][0] = token, start + i, 1, sequence
+            batch.logits[n] = i == len(tokens) - 1
+            n += 1
+        ends.append(n - 1)
+    batch.n_tokens = n
+    return ends

@@ -118,8 +118,9 @@ def _bench(i: bench.Inputs, o: Outlook, _: AnyStep) -> Effort:
 
 
 def _continuations(i: continuations.Inputs, o: Outlook, _: AnyStep) -> Effort:
-    each = float(o.shape.n_params * i.n_prompts * (1 + len(i.candidates)))
-    return Effort(passed=each * i.n_prompt_tokens, generated=each * i.n_tokens)
+    """All prompts go on side by side: a token of each takes one pass over the weights, as one token alone does."""
+    each = float(o.shape.n_params * (1 + len(i.candidates)))
+    return Effort(passed=each * i.n_prompts * i.n_prompt_tokens, generated=each * i.n_tokens)
 
 
 def _sensitivity(i: sensitivity.Inputs, o: Outlook, _: AnyStep) -> Effort:

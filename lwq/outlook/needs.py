@@ -99,11 +99,11 @@ def _bench(step: AnyStep, o: Outlook) -> Peak:
 
 def _continuations(step: AnyStep, o: Outlook) -> Peak:
     i = step.inputs
-    n = i.n_prompt_tokens + i.n_tokens
+    given = i.n_prompts * (i.n_prompt_tokens + 1)
+    used = Pass(n_cells=padded(given + i.n_prompts * i.n_tokens), n_tokens=min(512, given), n_scored=i.n_prompts)
     peak = Peak(anonymous=0)
     for origin in (i.base, *i.candidates):
         file = o.file(origin)
-        used = Pass(n_cells=padded(n), n_tokens=n, n_scored=1)
         peak = peak.and_then(o.model.tool(file.n_bytes, used, own=LWQ_BYTES, repacked=file.repacked))
     return peak
 

@@ -12,14 +12,13 @@ from lwq.metrics.values import Speed
 from lwq.plan.chat import prompt_form
 from lwq.plan.finished import Run, pruned_parts, pruning_facts, removed_layers, steps_of_pruned_bases
 from lwq.plan.plan import InspectStep, PlannedRow, TargetSteps
-from lwq.plan.stated import card_facts, cautions_of
+from lwq.plan.stated import card_facts, cautions_of, domains_of
 from lwq.plan.twins import has_own_values
-from lwq.recipe.schema import Recipe, Task, domain_role
+from lwq.recipe.schema import Task
 from lwq.record.command import Command
 from lwq.record.provenance import Provenance, StepTime
 from lwq.record.record import (
     SCHEMA,
-    Domain,
     FileFacts,
     ModelFacts,
     Projector,
@@ -60,17 +59,11 @@ def assemble(run: Run) -> Record:
         provenance=_provenance(run),
         sensitivity=_sensitivity(run),
         pruning=pruning_facts(run),
-        domains=_domains(run.recipe),
+        domains=domains_of(run.recipe),
         task_sets=tuple(_task_set(run, task) for task in run.recipe.tasks),
         experts=run.result(plan.imatrix).experts if plan.imatrix else None,
         projector=_projector(run, base.projector) if base.projector else None,
     )
-
-
-def _domains(recipe: Recipe) -> tuple[Domain, ...]:
-    texts = (("evaluation", recipe.evaluation), *((domain_role(t.domain), t) for t in recipe.domains))
-    found = tuple(Domain(name=text.domain, role=role, weight=text.weight) for role, text in texts)
-    return found if len(found) > 1 else ()
 
 
 def _projector(run: Run, file: str) -> Projector:
@@ -125,6 +118,7 @@ def _sensitivity(run: Run) -> Sensitivity | None:
 def _model(run: Run, base: convert.Result) -> ModelFacts:
     source, step = run.sources.model, run.plan.convert
     file = step.inputs.file
+    header = read_header(run.entry(step).path(file))
     return ModelFacts(
         name=source.name,
         source=source.fetched.label,
@@ -138,7 +132,8 @@ def _model(run: Run, base: convert.Result) -> ModelFacts:
         original_types=base.original_types,
         was_quantized=base.was_quantized,
         notes=(*base.notes, *cautions_of(run, base)),
-        prompt=prompt_form(read_header(run.entry(step).path(file))),
+        n_ctx_train=header.number(f"{header.architecture}.context_length") or 0,
+        prompt=prompt_form(header),
     )
 
 

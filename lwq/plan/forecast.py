@@ -89,6 +89,10 @@ def work_of(plan: Plan, recipe: Recipe, header: GgufHeader, text_bytes: Mapping[
         if row.own and row.own.twin:
             work[row.own.twin.evaluate.key] = n_params * tokens["evaluation"]
         work |= {step.key: n_params * set_tokens[step.inputs.name] for step in row.tasks}
+    if plan.continuations:
+        asked = plan.continuations.inputs
+        passed = asked.n_prompts * (asked.n_prompt_tokens + asked.n_tokens)
+        work[plan.continuations.key] = n_params * passed * (1 + len(asked.candidates))
     if plan.bench:
         bench = plan.bench.inputs
         work[plan.bench.key] = n_params * bench.repetitions * len(bench.tests) * len(bench.candidates)

@@ -153,7 +153,7 @@ class Measures:
             candidates=files,
             text=self.sources.texts["evaluation"].given,
             n_prompts=_N_PROMPTS,
-            n_prompt_tokens=min(_PROMPT_TOKENS, self.recipe.evaluation.n_ctx),
+            n_prompt_tokens=max(1, min(_PROMPT_TOKENS, self.recipe.evaluation.n_ctx - _FOLLOWED_TOKENS)),
             n_tokens=_FOLLOWED_TOKENS,
         )
         return self.steps.add(continuations, inputs)

@@ -73,9 +73,10 @@ def _check_stated(record: Record, folder: Path) -> None:
         missing.append('base_model = ["OWNER/NAME"]')
     if missing:
         what = " and ".join(text.split(" = ")[0].replace("_", " ") for text in missing)
-        hint = (
-            f"write {' and '.join(missing)} below [card] in the recipe, then `lwq run` again: nothing is measured anew"
-        )
+        cost = "nothing is measured anew"
+        if not record.card.licence:
+            cost = "the licence stands in the files, so these are written and measured anew"
+        hint = f"write {' and '.join(missing)} below [card] in the recipe, then `lwq run` again: {cost}"
         raise FileError(f"{folder}: the record states no {what}", hint=hint)
     if not offered(record):
         raise FileError(f"{folder}: the record keeps no file that lwq made", hint="`lwq run` makes such files")
@@ -112,14 +113,16 @@ def _small(record: Record, folder: Path) -> Iterator[_ByRecord]:
         yield _ByRecord(path=record.card.logo, what="logo")
     for name, what in _TEXTS.items():
         yield _ByRecord(path=name, what=what)
-    for name in sorted({name for text in _TEXTS for name in _FIGURE.findall(_text(folder / text))}):
+    for name in sorted(
+        {name for text in ("README.md", "DETAILS.md") for name in _FIGURE.findall(_text(folder / text))}
+    ):
         yield _ByRecord(path=name, what="figure")
 
 
 def _importance(row: Row, folder: Path) -> tuple[str, ...]:
     """The importance matrix that a file says it was made with."""
     path = folder / Path(row.file).name
-    name = read_one(path).text("quantize.imatrix.file") if path.is_file() else ""
+    name = read_one(path).text("quantize.imatrix.file") if row.uses_imatrix and path.is_file() else ""
     return (name,) if name else ()
 
 

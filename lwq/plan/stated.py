@@ -11,9 +11,11 @@ from lwq.gguf.imatrix import read_imatrix, unreached_experts
 from lwq.gguf.usable import cautions
 from lwq.plan.finished import Run
 from lwq.plan.logo import public_name
+from lwq.recipe.schema import Recipe, domain_role
 from lwq.record.calibrated import ExpertCoverage
 from lwq.record.card_facts import CardFacts
 from lwq.record.hub_terms import repository_of, stated_languages, stated_licence
+from lwq.record.record import Domain
 from lwq.steps import convert
 from lwq.store.files import human_bytes
 
@@ -45,6 +47,13 @@ def _further(run: Run) -> Iterator[str]:
     sizes = (f"{human_bytes(sum(t.n_bytes for t in h.tensors_nextn))} of {h.path.name}" for h in headers)
     n = len(headers[0].tensors_nextn)
     yield f'{n} tensors of each file predict further tokens: {", ".join(sizes)}. mtp = "drop" leaves them out.'
+
+
+def domains_of(recipe: Recipe) -> tuple[Domain, ...]:
+    """What its texts of evaluation are examples of; none where there is one text alone."""
+    texts = (("evaluation", recipe.evaluation), *((domain_role(t.domain), t) for t in recipe.domains))
+    found = tuple(Domain(name=text.domain, role=role, weight=text.weight) for role, text in texts)
+    return found if len(found) > 1 else ()
 
 
 def card_facts(run: Run, base: convert.Result) -> CardFacts:

@@ -240,11 +240,11 @@ class Recipe(Strict):
     @model_validator(mode="before")
     @classmethod
     def _first_and_further(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "domains" in values:
+            raise fault("states domains; further texts of evaluation are [[evaluation]] tables")
         texts = values.get("evaluation") if isinstance(values, dict) else None
         if not isinstance(texts, list) or not texts:
             return values
-        if "domains" in values:
-            raise fault("states domains and [[evaluation]]; the latter is enough")
         return {**values, "evaluation": texts[0], "domains": tuple(texts[1:])}
 
     @field_validator("targets", "third_party", "tasks", "domains", mode="before")
@@ -278,4 +278,8 @@ def domain_role(domain: str) -> Role:
 def recipe_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
     schema = Recipe.model_json_schema()
+    of_evaluation, domains = (schema["properties"].pop(name) for name in ("evaluation", "domains"))
+    described = {"description": of_evaluation.get("description", "")}
+    several = {"type": "array", "minItems": 1, "items": domains["items"]}
+    schema["properties"]["evaluation"] = {"anyOf": [domains["items"], several], **described}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -62,7 +62,9 @@ class Part(Strict):
         min_length=1,
         description="A UTF-8 text as above, or JSON lines or Parquet with texts in a column.",
     )
-    share: float = Field(default=1.0, gt=0, description="Of the mixture's bytes, against the other parts' shares.")
+    share: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Of the mixture's bytes, against the other parts' shares."
+    )
     column: str = Field(
         default="", description="For JSON lines and Parquet: the column of texts; of chats `messages` when absent."
     )
@@ -78,7 +80,7 @@ class Evaluation(Text):
     domain: str = Field(
         default="", pattern=f"^({NAME.pattern})?$", description="What the text is an example of; its name when absent."
     )
-    weight: float = Field(default=1.0, gt=0, description="Of the domain in the mean over domains.")
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="Of the domain in the mean over domains.")
 
     column: str = Field(
         default="", description="For JSON lines and Parquet: the column of texts; of chats `messages` when absent."

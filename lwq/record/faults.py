@@ -16,6 +16,10 @@ def faults(record: Record) -> Iterator[str]:
     for name, n in Counter(row.name for row in record.rows).items():
         if n > 1:
             yield f"rows: {n} rows are named {name!r}"
+    roles = {"calibration", "selection", "evaluation", *(domain.role for domain in record.domains)}
+    for i, text in enumerate(record.texts):
+        if text.role not in roles:
+            yield f"texts.{i}.role: {text.role!r} is neither of {', '.join(sorted(roles))}"
     if not record.baseline.ppl.value > 0:
         yield f"baseline.ppl.value: {record.baseline.ppl.value:g} is no perplexity"
     n_items = {task_set.name: len(task_set.ids) for task_set in record.task_sets}

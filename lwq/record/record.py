@@ -98,6 +98,8 @@ class ModelFacts:
     """The given file was itself quantized, so "original" below means that file, dequantized."""
     notes: tuple[str, ...] = ()
     """Sentences a reader must know: values that underflowed, shards merged, …"""
+    n_ctx_train: int = 0
+    """Tokens of context that it was trained with; 0: not said."""
     prompt: str = ""
     """A question as the model's chat template puts it; empty without one."""
 

@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -56,7 +57,7 @@ def changes(a: Record, b: Record) -> tuple[Change, ...]:
 def _inputs(a: Record, b: Record) -> Iterator[Change]:
     for what, read in _GIVEN.items():
         yield from _differs(RUN, what, read(a), read(b))
-    for role in ("calibration", "selection", "evaluation"):
+    for role in dict.fromkeys(("calibration", "selection", "evaluation", *_roles(a), *_roles(b))):
         yield from _differs(RUN, f"{role} text", *(_text(record, role) for record in (a, b)))
     sets = ({s.name: f"{len(s.ids)} items, seed {s.seed}" for s in record.task_sets} for record in (a, b))
     before, after = sets
@@ -83,6 +84,10 @@ _GIVEN: Final[dict[str, Callable[[Record], str]]] = {
 }
 
 
+def _roles(record: Record) -> tuple[str, ...]:
+    return tuple(domain.role for domain in record.domains)
+
+
 def _text(record: Record, role: str) -> str:
     text = text_of(record, role)
     if text is None:
@@ -103,6 +108,8 @@ def _row(a: Record, b: Record, before: Row, after: Row) -> Iterator[Change]:
     yield from _differs(name, "kept", *("yes" if row in offered(r) else "no" for r, row in ((a, before), (b, after))))
     yield from _types(before, after)
     yield from _damage(a, b, before, after)
+    yield from _domains(a, b, before, after)
+    yield from _more(before, after)
     yield from _tasks(a, b, before, after)
     yield from _speeds(a, b, before, after)
 
@@ -113,6 +120,28 @@ def _types(before: Row, after: Row) -> Iterator[Change]:
     moved = Counter((old[n], t) for n, t in after.tensor_types if n in old and old[n] != t)
     for (was, now), n in moved.most_common():
         yield Change(of=before.name, what=f"types of {n} tensor{'s' if n > 1 else ''}", before=was, after=now)
+
+
+def _domains(a: Record, b: Record, before: Row, after: Row) -> Iterator[Change]:
+    """KLD on each further text that both were measured on."""
+    old, new = (dict(zip(_roles(record)[1:], row.domains, strict=False)) for record, row in ((a, before), (b, after)))
+    for role in dict.fromkeys((*old, *new)):
+        if role not in old or role not in new:
+            there = ("measured", _ABSENT) if role in old else (_ABSENT, "measured")
+            yield Change(of=before.name, what=f"KLD, {role}", before=there[0], after=there[1])
+            continue
+        windows = (np.array(old[role].window_kld()), np.array(new[role].window_kld()))
+        told = _by_windows(*windows) if _text(a, role) == _text(b, role) else ""
+        yield from _figure(before.name, f"KLD, {role} (nats)", (old[role].kld, new[role].kld), told)
+
+
+def _more(before: Row, after: Row) -> Iterator[Change]:
+    """How far each goes on like the original, and what contexts take."""
+    followed = (f"{fmean(c.agreed):.1f} of {c.n_tokens}" if (c := r.continuation) else _ABSENT for r in (before, after))
+    yield from _differs(before.name, "same first tokens", *followed)
+    held = (", ".join(f"{count(m.n_ctx)}: {count(m.cache_bytes + m.compute_bytes)}" for m in r.contexts) or _ABSENT
+            for r in (before, after))  # fmt: skip
+    yield from _differs(before.name, "bytes of contexts", *held)
 
 
 def _damage(a: Record, b: Record, before: Row, after: Row) -> Iterator[Change]:

@@ -121,8 +121,8 @@ def meaning(record: Record) -> str:
         )
     if any(row.contexts for row in offered(record)):
         parts.append(
-            "RAM (or VRAM) holds the file, its KV cache in F16 and buffers, as llama.cpp itself accounts for them; the"
-            " program and the system come on top."
+            "RAM (or VRAM) holds the file, the KV cache of one conversation in F16 and buffers, as llama.cpp itself"
+            " accounts for them; the program and the system come on top."
         )
     if any(row.speed for row in record.rows):
         parts.append("Speeds are ratios with 95 % intervals; tied: no clear difference.")

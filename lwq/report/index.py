@@ -37,11 +37,14 @@ def find_runs(folder: Path) -> tuple[tuple[FoundRun, ...], tuple[str, ...]]:
     """(runs, why others could not be read), by place; hidden folders are not looked into.
 
     Raises:
-        FileError: there is no record in the folder or below it that could be read.
+        FileError: there is no record below the folder that could be read, or one in it.
     """
     runs, left_out = [], []
     for path in sorted(folder.rglob("record.json")):
         place = path.parent.relative_to(folder)
+        if place == Path():
+            what = "is the folder of one run, whose page the index would take the place of"
+            raise FileError(f"{folder}: {what}", hint="name the folder above it, reports/")
         if any(part.startswith(".") for part in place.parts):
             continue
         try:
@@ -50,7 +53,7 @@ def find_runs(folder: Path) -> tuple[tuple[FoundRun, ...], tuple[str, ...]]:
             left_out.append(error.message)
     if not runs:
         more = f" that can be read: {left_out[0]}" if left_out else ""
-        raise FileError(f"{folder}: no record.json in it or below it{more}", hint="name the folder of reports")
+        raise FileError(f"{folder}: no record.json below it{more}", hint="name the folder of reports")
     return tuple(runs), tuple(left_out)
 
 
@@ -122,7 +125,7 @@ def _run(run: FoundRun, document: str) -> tuple[str, ...]:
 
 
 def _link(run: FoundRun, document: str) -> str:
-    return document if run.place == "." else f"{run.place}/{document}"
+    return f"{run.place}/{document}"
 
 
 def _files_table(runs: list[FoundRun], document: str, *, is_alone: bool) -> Table:

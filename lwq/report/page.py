@@ -106,7 +106,7 @@ def _html_inline(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
 
 def _is_caption(tokens: Sequence[Token], at: int, kind: str) -> bool:
     """Whether the paragraph that opens at ``at`` is the caption of a table or figure."""
-    if at + 2 >= len(tokens) or tokens[at].type != "paragraph_open":
+    if at + 3 >= len(tokens) or tokens[at].type != "paragraph_open":
         return False
     match = _CAPTION.match(tokens[at + 1].content)
     return match is not None and match[1] == kind

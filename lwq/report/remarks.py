@@ -46,7 +46,7 @@ def _about_the_texts(record: Record) -> Iterator[str]:
         for other in record.texts[first + 1 :]:
             if text.sha256 == other.sha256:
                 yield (
-                    f"**The {text.role} text and the {other.role} text are the same file.** Figures on it"
+                    f"**The {plain(text.role)} text and the {plain(other.role)} text are the same file.** Figures on it"
                     " flatter whatever was fitted to it or chosen on it."
                 )
     if chosen_on(record) == "evaluation":

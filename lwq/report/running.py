@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
-from lwq.record.hub_terms import hub_label
+from lwq.record.hub_terms import REPOSITORY, hub_label
 from lwq.record.record import Record, Row
 from lwq.report.choices import offered
 from lwq.report.markdown import code, plain
@@ -25,8 +25,9 @@ def introduction(record: Record, row: Row) -> str:
     """What the commands below do."""
     alike = fixed(100 * row.evaluation.same_top_p.value, 0)
     context = f" In {alike} of 100 places it ranks the original's next word first."
-    context += f" The model was trained with {count(row.contexts[-1].n_ctx)} tokens of context." if row.contexts else ""
-    if not record.card.repository:
+    trained = record.model.n_ctx_train
+    context += f" The model was trained with {count(trained)} tokens of context." if trained else ""
+    if not _repository(record):
         return (
             f"With [llama.cpp](https://github.com/ggml-org/llama.cpp) and {plain(row.file)} in this folder: a chat in"
             f" the terminal, and a server with a web page and an OpenAI-compatible API on port 8080.{context}"
@@ -40,7 +41,7 @@ def introduction(record: Record, row: Row) -> str:
 
 def lines(record: Record, row: Row) -> str:
     """Commands that start a file, one a line."""
-    repository, file, n_ctx = record.card.repository, shlex.quote(row.file), _context(row)
+    repository, file, n_ctx = _repository(record), shlex.quote(row.file), _context(record)
     tower = record.projector
     if not repository:
         more = f" --mmproj {shlex.quote(tower.file)}" if tower else ""
@@ -87,6 +88,10 @@ def _label(record: Record, row: Row) -> str:
     return label if [hub_label(other.file) for other in offered(record)].count(label) == 1 else ""
 
 
-def _context(row: Row) -> int:
-    trained = row.contexts[-1].n_ctx if row.contexts else _N_CTX
-    return min(_N_CTX, trained)
+def _repository(record: Record) -> str:
+    """Where the files are; empty where that is not said, or is no repository."""
+    return record.card.repository if REPOSITORY.fullmatch(record.card.repository) else ""
+
+
+def _context(record: Record) -> int:
+    return min(_N_CTX, record.model.n_ctx_train or _N_CTX)

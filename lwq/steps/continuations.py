@@ -44,15 +44,12 @@ def run(inputs: Inputs, ctx: Context) -> Result:
     text = ctx.find(inputs.text).read_text(encoding="utf-8")
     base = ctx.folder / ctx.place(inputs.base)
     prompts = beginnings(ctx.toolchain, base, text, inputs.n_prompts, inputs.n_prompt_tokens)
-    tell = ctx.counted(len(prompts) * (1 + len(inputs.candidates)))
+    tell = ctx.counted(inputs.n_tokens * (1 + len(inputs.candidates)))
     by_file = []
     for origin in (inputs.base, *inputs.candidates):
-        followed = []
         file = ctx.folder / ctx.place(origin)
-        for tokens in continuations(ctx.toolchain, file, prompts, inputs.n_tokens, n_threads=ctx.n_threads):
-            followed.append(tokens)
-            tell()
-        by_file.append((origin.name, tuple(followed)))
+        followed = continuations(ctx.toolchain, file, prompts, inputs.n_tokens, n_threads=ctx.n_threads, on_token=tell)
+        by_file.append((origin.name, followed))
     (_, of_base), *others = by_file
     return Result(files=tuple((name, _compared(of_base, found, inputs.n_tokens)) for name, found in others))
 

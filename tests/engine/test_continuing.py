@@ -30,12 +30,14 @@ def test_a_model_goes_on_alike_each_time_and_a_coarse_copy_otherwise(toolchain: 
     text = write_tiny_text(tmp_path / "text.txt", n_words=500).read_text(encoding="utf-8")
     prompts = beginnings(toolchain, base, text, 6, 24)
     assert len(prompts) == len(set(prompts)) == 6
-    first, second = (tuple(continuations(toolchain, base, prompts, 12, n_threads=1)) for _ in range(2))
+    first, second = (continuations(toolchain, base, prompts, 12, n_threads=n) for n in (1, 2))
     assert first == second
     assert {len(tokens) for tokens in first} == {12}
-    alone = tuple(continuations(toolchain, base, prompts[3:4], 12, n_threads=2))
-    assert alone == first[3:4]
-    coarse = tuple(continuations(toolchain, tmp_path / "q.gguf", prompts, 12, n_threads=1))
+    longer = continuations(toolchain, base, prompts, 16, n_threads=1)
+    assert tuple(tokens[:12] for tokens in longer) == first
+    once = tuple((*prompt, *tokens[:4]) for prompt, tokens in zip(prompts, first, strict=True))
+    assert tuple(t[:8] for t in continuations(toolchain, base, once, 8, n_threads=1)) == tuple(t[4:] for t in first)
+    coarse = continuations(toolchain, tmp_path / "q.gguf", prompts, 12, n_threads=1)
     assert any(agreed(a, b) < 12 for a, b in zip(first, coarse, strict=True))
 
 

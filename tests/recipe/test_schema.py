@@ -77,3 +77,10 @@ def test_schema_is_json_schema_and_forbids_unknown_keys() -> None:
     schema = json.loads(json.dumps(recipe_schema()))
     assert schema["additionalProperties"] is False
     assert {"name", "model", "calibration", "evaluation"} == set(schema["required"])
+
+
+def test_the_schema_for_editors_takes_one_text_of_evaluation_or_several() -> None:
+    properties = recipe_schema()["properties"]
+    assert "domains" not in properties
+    one, several = properties["evaluation"]["anyOf"]
+    assert several["items"] == one == {"$ref": "#/$defs/Evaluation"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lwq.metrics.values import Damage, Estimate, Speed
-from lwq.record.record import Record, Row
+from lwq.record.record import Domain, Record, Row
 from lwq.report.changes import RUN, Change, changes
 from tests.sample_record import sample_record
 
@@ -143,3 +143,18 @@ def test_speeds_are_judged_beside_the_base_of_their_run() -> None:
     assert _told(a, slow, "pp128 (t/s)", "F16").verdict == "not judged: the base itself"
     alone = _with_row(a, "Q8_0", speed=_faster(_row(a, "Q8_0"), 2.0))
     assert _told(a, alone, "tg32 (t/s)", "Q8_0").verdict.startswith("more than noise (2.")
+
+
+def test_further_domains_and_how_files_go_on_are_compared_too() -> None:
+    record = sample_record()
+    domains = tuple(Domain(name=n, role=r, weight=1.0) for n, r in (("a", "evaluation"), ("b", "evaluation:b")))
+    first = replace(record, domains=domains, rows=tuple(replace(r, domains=(r.evaluation,)) for r in record.rows))
+    worse = tuple(
+        replace(r, domains=(replace(r.evaluation, kld=replace(r.evaluation.kld, value=0.5)),), continuation=None)
+        for r in record.rows
+    )
+    found = {(c.of, c.what) for c in changes(first, replace(first, rows=worse))}
+    assert ("Q8_0", "KLD, evaluation:b (nats)") in found
+    assert ("Q8_0", "same first tokens") in found
+    gone = {(c.of, c.what) for c in changes(first, record)}
+    assert ("Q8_0", "KLD, evaluation:b") in gone

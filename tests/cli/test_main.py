@@ -56,11 +56,11 @@ def test_run_then_look_at_what_it_made(folder: Path, tools_home: Path) -> None:
     assert {line.split()[0] for line in files} <= {"Q4_K_M", "hand", "pruned"}
     assert files
     assert max(map(len, said.out.splitlines())) <= 80
-    assert re.search(r"\[\d+/33\] quantize:Q4_K_M ✓ .*; in all about .* left", said.err)
+    assert re.search(r"\[\d+/35\] quantize:Q4_K_M ✓ .*; in all about .* left", said.err)
     assert "steps run" in said.err
     report = folder / "reports" / "tiny"
     plan = lwq("plan", "tiny.toml", cwd=folder)
-    assert plan.out.count("  done  ") == 33
+    assert plan.out.count("  done  ") == 35
     assert "nothing to do" in plan.out
     stats = json.loads(lwq("stats", str(report / "imatrix.gguf"), "--json", cwd=folder).out)
     assert len(stats["layers"]) == 4

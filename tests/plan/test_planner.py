@@ -88,6 +88,8 @@ def test_a_budget_is_planned_with_gram_matrices_and_a_stock_valued_twin(folder: 
         "evaluate:Q8_0_LWQ:selection",
         "quantize:Q8_0_LWQ:stock-values",
         "evaluate:Q8_0_LWQ:evaluation:stock-values",
+        "contexts",
+        "continuations",
         "select",
     ]
     (row,) = (r for r in found.rows if r.own)

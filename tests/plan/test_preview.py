@@ -25,7 +25,7 @@ def test_published_figures_are_predicted(tmp_path: Path, toolchain: Toolchain) -
     text = (ROOT / "recipes" / "mistral-small-3.2-24b-pruned.toml").read_text(encoding="utf-8")
     files = {f.name: f for f in planned_files(parse_recipe(text, "r.toml"), read_header(model), toolchain)}
     assert len(files) == 15
-    naive = files["Q4_K_M-naive"]
+    naive = files["Q4_K_M_NAIVE"]
     # the model's card and llama.cpp's own listing: 13.34 GiB, 4.8620 bpw, 23.57 B parameters
     assert f"{naive.file_bytes / 2**30:.2f}" == "13.34"
     assert f"{naive.bpw:.4f}" == "4.8620"

@@ -198,6 +198,7 @@ prune = "auto"
 [sensitivity]
 n_windows = 2
 n_selection_windows = 28
+n_confirmation_windows = 8
 [pruning]
 n_windows = 2
 n_fit_windows = 2
@@ -257,8 +258,8 @@ def test_half_of_the_memory_gives_the_same_bytes(tmp_path: Path, tools_home: Pat
     from tests.tiny_models import write_tiny_llama, write_tiny_text
 
     write_tiny_llama(tmp_path / "half.gguf", n_layer=12, n_embd=512, n_ff=64)  # many streams, little to compute
-    for seed, role in enumerate(("calibration", "selection", "evaluation")):
-        write_tiny_text(tmp_path / f"{role}.txt", n_words=4500, seed=seed)
+    for seed, (role, n_words) in enumerate((("calibration", 4500), ("selection", 9000), ("evaluation", 4500))):
+        write_tiny_text(tmp_path / f"{role}.txt", n_words=n_words, seed=seed)  # half of the selection text is raced on
     (tmp_path / "half.toml").write_text(HALF, encoding="utf-8")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "toolchains").symlink_to((tools_home / "toolchains").resolve())

@@ -77,6 +77,13 @@ def test_stops_go_past_the_contents_or_through_them_and_then_down_the_page(use: 
     assert use["past"]
 
 
+def test_heads_of_a_table_are_one_stop_and_arrows_go_along_them(use: Any) -> None:
+    last = use["n_heads"] - 1
+    assert use["walked"] == [1, 2, 1, last, last, 0, 0]
+    assert use["n_stops"] == 1
+    assert sum(stop["tag"] == "button" for stop in use["stops"]) < len(use["stops"]) / 2
+
+
 def test_column_is_sorted_up_down_and_back_with_the_keyboard(use: Any) -> None:
     up, down, back = use["sorts"]
     assert [sort["order"] for sort in use["sorts"]] == ["ascending", "descending", None]

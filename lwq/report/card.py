@@ -10,7 +10,7 @@ from lwq.record.record import Record
 from lwq.report import metadata, rows
 from lwq.report.authored import words_of
 from lwq.report.figures import figure_texts
-from lwq.report.page import html_page
+from lwq.report.page import Pictures, html_page
 from lwq.report.sandbox import rendered
 from lwq.report.searches import allocations
 
@@ -55,13 +55,24 @@ def _document(name: str, record: Record, templates: Path | None, *, figures: boo
     return squeezed(rendered(name, values, templates))
 
 
-def page(record: Record, drawings: Mapping[str, str] | None = None, *, templates: Path | None = None) -> str:
-    """index.html: card and details as a page of its own; without drawings it names no figure."""
+def page(
+    record: Record,
+    drawings: Mapping[str, str] | None = None,
+    *,
+    logo: str = "",
+    templates: Path | None = None,
+) -> str:
+    """index.html: card and details as a page of its own; without drawings it names no figure.
+
+    Args:
+        logo: the publisher's picture as a ``data:`` address; without it its words stand there.
+    """
     figures = drawings is not None
     first = _document("card.md.j2", record, templates, figures=figures, before="")
     rest = _document("details.md.j2", record, templates, figures=figures, before=first)
     title, description = record.card.title, words_of(record.card.description)
-    return html_page(title, description, f"{first}\n{rest}", drawings, templates=templates)
+    pictures = {record.card.logo: logo} if logo else {}
+    return html_page(title, description, f"{first}\n{rest}", Pictures(drawings or {}, pictures), templates=templates)
 
 
 def squeezed(text: str) -> str:

@@ -27,11 +27,11 @@ def offered(record: Record) -> tuple[Row, ...]:
 
 
 def files(record: Record) -> Table:
-    """File, size as the Hub shows it, what it is, memory, damage, speed beside a reference, average of tasks."""
+    """File, damage, size as the Hub shows it, what it is, memory, speed beside a reference, average of tasks."""
     rows, against = offered(record), reference(record)
     contexts = tuple(dict.fromkeys(memory.n_ctx for row in rows for memory in row.contexts))
     tasked = tuple(dict.fromkeys((task.name, task.n_items) for row in rows for task in row.tasks))
-    titles = ["KLD (nats)", "Same top p (%)"]
+    titles = ["Same top p (%)"]
     followed = next((row.continuation for row in rows if row.continuation), None)
     titles += [f"Same first tokens (of {followed.n_tokens})"] if followed else []
     titles += [f"Writing speed vs {against.name}"] if against else []
@@ -40,17 +40,17 @@ def files(record: Record) -> Table:
         caption="The files, smallest first.",
         columns=(
             Column(title="File", right=False, is_file=True),
-            *columns("Size"),
+            *columns("KLD (nats)", "Size"),
             Column(title="What it is", right=False),
             *columns(*(f"RAM at {tokens(n)} (GB)" for n in contexts), *titles),
         ),
         rows=tuple(
             (
                 row.file,
+                rounded(row.evaluation.kld),
                 hub_size(row.file_bytes),
                 purpose(row, rows),
                 *(_memory(row, n) for n in contexts),
-                rounded(row.evaluation.kld),
                 rounded_percent(row.evaluation.same_top_p),
                 *([_followed(row)] if followed else []),
                 *([_speed(row, against)] if against else []),

@@ -1,7 +1,7 @@
 """Markdown as an HTML page: captions, headed rows, drawings, anchors; nothing in it asks anybody for anything.
 
 Of raw HTML in the Markdown only ``<details>`` and ``<summary>`` pass; all else is shown as text. Of pictures only
-those pass that are in the text themselves (``data:``); of others their words are shown.
+those pass that are in the text themselves (``data:``) or handed over; of others their words are shown.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
 from itertools import count
@@ -30,11 +31,24 @@ _DRAWN: Final = re.compile(r"figures/(\w+)\.png")
 _BLOCKS: Final = {"sh": "Commands", "toml": "Recipe"}
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What a page shows of the pictures that its text names."""
+
+    drawings: Mapping[str, str] = field(default_factory=dict)
+    """Name of a figure → its HTML."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Name of a file beside the text → its content as a ``data:`` address."""
+
+
+_NONE: Final = Pictures()
+
+
 def html_page(
     title: str,
     description: str,
     text: str,
-    drawings: Mapping[str, str] | None = None,
+    pictures: Pictures = _NONE,
     *,
     templates: Path | None = None,
 ) -> str:
@@ -42,10 +56,9 @@ def html_page(
 
     Args:
         title, description: plain text.
-        drawings: name of a figure → its HTML.
         templates: a folder whose ``page.html.j2`` takes the place of lwq's own.
     """
-    body, contents = page_body(text, drawings)
+    body, contents = page_body(text, pictures)
     style, script = (rendered(name, {}) for name in ("page.css", "page.js"))
     values = {
         "title": one_line(title),
@@ -65,7 +78,7 @@ def _allowed(content: str) -> str:
     return f"'sha256-{urlsafe_b64encode(sha256(content.encode()).digest()).decode()}'"
 
 
-def page_body(markdown: str, drawings: Mapping[str, str] | None = None) -> tuple[str, tuple[tuple[str, str], ...]]:
+def page_body(markdown: str, pictures: Pictures = _NONE) -> tuple[str, tuple[tuple[str, str], ...]]:
     """(HTML, contents): the contents are (anchor, title as HTML) of each section."""
     reader = MarkdownIt("commonmark", {"html": True, "xhtmlOut": False}).enable("table")
     reader.add_render_rule("html_block", _html_block)
@@ -74,17 +87,18 @@ def page_body(markdown: str, drawings: Mapping[str, str] | None = None) -> tuple
     reader.add_render_rule("fence", _fence)
     reader.add_render_rule("drawing", lambda _, tokens, index, *__: tokens[index].content)
     writer = cast(RendererHTML, reader.renderer)
-    tokens = _figures(_tables(reader.parse(markdown)), drawings or {})
+    tokens = _figures(_tables(reader.parse(markdown)), pictures.drawings)
     contents = tuple(
-        (anchor, writer.renderInline(title.children or [], reader.options, {}))
+        (anchor, writer.renderInline(title.children or [], reader.options, {"files": {}}))
         for anchor, title in _anchors(tokens).items()
     )
-    return writer.render(tokens, reader.options, {"numbers": count(1)}), contents
+    return writer.render(tokens, reader.options, {"numbers": count(1), "files": pictures.files}), contents
 
 
-def _image(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
-    """A picture that is in the text itself; of any other its words, since to show it the page would have to ask."""
+def _image(_: Any, tokens: Sequence[Token], index: int, __: Any, env: Mapping[str, Any]) -> str:
+    """A picture that is at hand; of any other its words, since to show it the page would have to ask."""
     source, words = str(tokens[index].attrs["src"]), escape(tokens[index].content)
+    source = env["files"].get(source, source)
     return f'<img src="{escape(source)}" alt="{words}">' if source.startswith("data:") else words
 
 

@@ -54,7 +54,7 @@ def sets(record: Record) -> Table | None:
         " in SET.items.",
         columns=(
             Column(title="Set", right=False),
-            *columns("Items", "Drawn from", "Seed", "-c", "-np"),
+            *columns("Items", "Drawn from", "Seed", "Context", "Sequences at once"),
             Column(title="Source", right=False),
         ),
         rows=tuple(

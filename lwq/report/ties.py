@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from statistics import fmean
 from typing import Final
 
@@ -17,9 +18,10 @@ from lwq.metrics.ties import (
     row_discordance,
 )
 from lwq.metrics.values import Estimate, smallest_visible, smallest_visible_unpaired
-from lwq.record.record import Record
+from lwq.record.record import Record, Row
+from lwq.report.choices import offered
 from lwq.report.markdown import either, plain
-from lwq.report.numerals import fixed
+from lwq.report.numerals import fixed, rounded
 
 _LEAST_P: Final = 0.001
 _EXCHANGED: Final = "99,999 random exchanges of the two rows' outcomes of each item, as sets differ in size"
@@ -69,13 +71,35 @@ def of_scores(rows: Mapping[str, Estimate], reference: str | None = None) -> str
 
 def paragraph(record: Record) -> str:
     """What the task scores of a record tell apart: rows that answered every set, item by item."""
+    return of_items(_answered(record, record.rows))
+
+
+def unranked(record: Record) -> str:
+    """Which files KLD ranks and the tasks do not: from the closest on, until one is told apart from it."""
+    rows = sorted(offered(record), key=lambda row: row.evaluation.kld.value)
+    outcomes = _answered(record, rows)
+    rows = [row for row in rows if row.name in outcomes]
+    if len(rows) < 2:
+        return ""
+    told_apart = {c.name for c in ranked(outcomes, rows[0].name).comparisons if c.is_told_apart}
+    alike = tuple(takewhile(lambda row: row.name not in told_apart, rows))
+    if len(alike) < 2:
+        return ""
+    names = either(tuple(plain(row.name) for row in alike))
+    return (
+        f"KLD ranks {names} (up to {rounded(alike[-1].evaluation.kld)} nats), the tasks do not: with these items none of"
+        f" them is told apart from {plain(alike[0].name)}. Among them size and speed may decide."
+    )
+
+
+def _answered(record: Record, rows: Iterable[Row]) -> dict[str, Outcomes]:
+    """Outcomes by name of the rows that answered every set."""
     names = [s.name for s in record.task_sets]
-    rows = {
+    return {
         row.name: {t.name: t.right() for t in row.tasks}
-        for row in record.rows
+        for row in rows
         if names and [t.name for t in row.tasks if t.outcomes] == names
     }
-    return of_items(rows)
 
 
 def _sentences(ties: Ties) -> tuple[str, ...]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
+from typing import Final
 
 from lwq.record.record import Record
 from lwq.report.card import card, details, page
 from lwq.report.public import publishable
 from lwq.report.record_json import record_to_json
 from lwq.store.files import os_errors, write_atomic
+
+_PICTURES: Final = {".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp"}
 
 
 def write_report(record: Record, folder: Path, *, figures: bool = True, templates: Path | None = None) -> Path:
@@ -27,9 +31,20 @@ def write_report(record: Record, folder: Path, *, figures: bool = True, template
     drawn = _drawn(record, folder / "figures") if figures else None
     write_atomic(folder / "README.md", card(record, figures=figures, templates=templates))
     write_atomic(folder / "DETAILS.md", details(record, figures=figures, templates=templates))
-    write_atomic(folder / "index.html", page(record, drawn, templates=templates))
+    write_atomic(folder / "index.html", page(record, drawn, logo=_logo(record, folder), templates=templates))
     write_atomic(folder / "record.json", record_to_json(record))
     return folder / "README.md"
+
+
+def _logo(record: Record, folder: Path) -> str:
+    """The picture beside the card as an address that holds it; empty where there is none."""
+    name = record.card.logo
+    path = folder / name
+    kind = _PICTURES.get(path.suffix)
+    if Path(name).name != name or not kind or not path.is_file():
+        return ""
+    with os_errors("read the logo", path):
+        return f"data:{kind};base64,{b64encode(path.read_bytes()).decode()}"
 
 
 def _drawn(record: Record, folder: Path) -> dict[str, str]:

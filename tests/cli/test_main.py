@@ -52,7 +52,7 @@ def test_run_then_look_at_what_it_made(folder: Path, tools_home: Path) -> None:
     said = lwq("run", "tiny.toml", cwd=folder)
     assert said.code == 0
     head, *files, gap, card = said.out.splitlines()
-    assert (head.split()[:3], gap, card) == (["File", "Size", "KLD"], "", "card: reports/tiny/README.md")
+    assert (head.split()[:3], gap, card) == (["File", "KLD", "(nats)"], "", "card: reports/tiny/README.md")
     assert {line.split()[0] for line in files} <= {"Q4_K_M", "hand", "pruned"}
     assert files
     assert max(map(len, said.out.splitlines())) <= 80
@@ -73,6 +73,7 @@ def test_run_then_look_at_what_it_made(folder: Path, tools_home: Path) -> None:
     assert (seen["layers"], seen["lwq.pruned_layers"]) == (3, "2")
     card = (report / "README.md").read_bytes()
     assert b"](logo.png)" in card
+    assert b'<img src="data:image/png;base64,iVBORw0KGgo' in (report / "index.html").read_bytes()
     assert b"## Notes\n\nMade by *me*." in card
     assert (report / "logo.png").read_bytes() == (folder / "mark.png").read_bytes()
     assert (report / "DETAILS.md").read_text() == "# My tiny\n"

@@ -18,7 +18,7 @@ from lwq.report import (
     tables,
     task_section,
 )
-from lwq.report.page import page_body
+from lwq.report.page import Pictures, page_body
 from tests.documents import whole_page
 from tests.sample_pruning import pruning, weighed
 from tests.sample_record import ODD_NAME, sample_record
@@ -91,6 +91,13 @@ def test_policy_allows_the_pages_own_style_and_script_and_nothing_else() -> None
 def test_picture_from_elsewhere_is_its_words_and_one_in_the_text_is_shown() -> None:
     body, _ = page_body("![a <b>](https://example.org/x.png) ![dot](data:image/png;base64,AAAA)\n")
     assert body == '<p>a &lt;b&gt; <img src="data:image/png;base64,AAAA" alt="dot"></p>\n'
+
+
+def test_picture_beside_the_card_is_shown_as_what_was_handed_over_and_no_other() -> None:
+    body, _ = page_body(
+        "![Mine](logo.png) ![other](else.png)", Pictures(files={"logo.png": "data:image/png;base64,AA"})
+    )
+    assert body == '<p><img src="data:image/png;base64,AA" alt="Mine"> other</p>\n'
 
 
 def test_code_is_reached_with_the_keyboard_and_each_block_has_a_name_of_its_own() -> None:

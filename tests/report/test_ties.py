@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lwq.metrics.values import Estimate
-from lwq.report.ties import of_items, of_scores, p_value, paragraph
+from lwq.metrics.values import Estimate, TaskScore
+from lwq.report.choices import offered
+from lwq.report.numerals import rounded
+from lwq.report.ties import of_items, of_scores, p_value, paragraph, unranked
 from tests import published_gemma
 from tests.metrics.test_values import pair
 from tests.published_rows import AVERAGES
@@ -105,3 +107,27 @@ def test_highest_row_is_not_the_reference_that_was_asked_for() -> None:
     rows = {"stock": Estimate(value=0.6, stderr=0.01), "better": Estimate(value=0.7, stderr=0.01)}
     told = of_scores(rows, "stock")
     assert told.startswith("Compared with stock (60.00%): Surely higher: better (+10.00 points, p < .001).")
+
+
+def test_where_tasks_no_longer_follow_kld_the_card_says_so() -> None:
+    record = sample_record()
+    files = sorted(offered(record), key=lambda row: row.evaluation.kld.value)
+    closest, next_one, third = files[:3]
+    answered = next(row.tasks for row in record.rows if len(row.tasks) == 2)
+    assert closest.name == "Q8_0"
+
+    def asked(wrong: int) -> tuple[TaskScore, ...]:
+        return tuple(replace(t, outcomes="0" * wrong + "1" * (len(t.outcomes) - wrong)) for t in answered)
+
+    def told(*wrong: int) -> str:
+        tasks = {row.name: asked(n) for row, n in zip(files, wrong, strict=False)}
+        return unranked(replace(record, rows=tuple(replace(r, tasks=tasks.get(r.name, ())) for r in record.rows)))
+
+    assert told(0, 0, 30) == (
+        f"KLD ranks Q8_0 and {next_one.name} (up to {rounded(next_one.evaluation.kld)} nats), the tasks do not: with these"
+        " items none of them is told apart from Q8_0. Among them size and speed may decide."
+    )
+    assert f"Q8_0, {next_one.name} and {third.name} (up to" in told(0, 0, 0)
+    assert told(0, 30, 0) == ""
+    assert told(0) == ""
+    assert unranked(sample_record(tasks=False)) == ""

@@ -42,6 +42,16 @@ for (const key of ["Enter", "Space", "Enter"]) sorts.push(await sorted(column, k
 const again = await page.evaluate(() => [...document.querySelector("tbody").rows].map((r) => r.cells[0].textContent));
 const lasts = [await sorted(last, "Enter"), await sorted(last, "Enter")];
 
+const heads = page.locator("table").first().locator("thead button");
+await heads.first().focus();
+const walked = [];
+for (const key of ["ArrowRight", "ArrowRight", "ArrowLeft", "End", "ArrowRight", "Home", "ArrowLeft"]) {
+  await page.keyboard.press(key);
+  walked.push(await page.evaluate(() => document.activeElement.closest("th").cellIndex));
+}
+const n_heads = await heads.count();
+const n_stops = await page.locator("table").first().locator("thead button[tabindex='0']").count();
+
 const block = page.locator("pre").first();
 await page.locator(".copy").first().focus();
 await page.keyboard.press("Enter");
@@ -74,5 +84,5 @@ const without = {
   buttons: await bare.locator("button").count(), tables: await bare.locator("table").count(),
   keyboard: await bare.locator("pre[tabindex='0']").count(), blocks: await bare.locator("pre").count(), svg: await bare.locator("svg.large").first().isVisible(),
 };
-answer({ stops, given, sorts, again, lasts, copied, past, printed, pages, without });
+answer({ stops, walked, n_heads, n_stops, given, sorts, again, lasts, copied, past, printed, pages, without });
 await browser.close();

@@ -42,13 +42,29 @@
   for (const table of document.querySelectorAll("table")) {
     table.rowsAsGiven = [...(table.tBodies[0]?.rows ?? [])];
     if (table.rowsAsGiven.length < 2) continue;
-    for (const head of table.tHead.rows[0].cells) {
+    const buttons = [...table.tHead.rows[0].cells].map((head) => {
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);
       button.addEventListener("click", () => sort(table, head));
       head.append(button);
-    }
+      return button;
+    });
+    walk(table.tHead, buttons);
+  }
+
+  /** One stop of the Tab key for all buttons; arrows, Home and End go from one to the next. */
+  function walk(row, buttons) {
+    const stop = (chosen) => { for (const button of buttons) button.tabIndex = button === chosen ? 0 : -1; };
+    const to = { ArrowRight: (i) => i + 1, ArrowLeft: (i) => i - 1, Home: () => 0, End: () => buttons.length - 1 };
+    stop(buttons[0]);
+    row.addEventListener("focusin", ({ target }) => stop(target));
+    row.addEventListener("keydown", (event) => {
+      const next = buttons[to[event.key]?.(buttons.indexOf(event.target))];
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+    });
   }
 
   const told = document.createElement("p");

@@ -30,6 +30,7 @@ SCORES = {
 PRINTED_ERRORS = {66.9333: 1.7190, 42.0000: 1.8034, 41.4667: 1.8002, 74.8000: 1.5864}
 """Scores of the table and the ± beside them, in %; the card has none for HellaSwag."""
 PRINTED_AVERAGES = {"IQ3_M": 58.11, "Q4_K_M-bartowski": 62.21, "Q5_K_M": 60.40, "F16": 62.40}
+TASKS = ("ARC", "HellaSwag", "MMLU", "TruthfulQA", "WinoGrande")
 
 
 def estimate(percent: float) -> Estimate:

@@ -13,6 +13,7 @@ from lwq.metrics.ties import (
     Ties,
     difference_stderr,
     grouped,
+    mean_estimate,
     of_one_size,
     ranked,
     row_discordance,
@@ -70,8 +71,15 @@ def of_scores(rows: Mapping[str, Estimate], reference: str | None = None) -> str
 
 
 def paragraph(record: Record) -> str:
-    """What the task scores of a record tell apart: rows that answered every set, item by item."""
-    return of_items(_answered(record, record.rows))
+    """What the task scores of a record tell apart: rows that answered every set, item by item.
+
+    Where no outcome of an item is known, as in published tables, by scores and their errors.
+    """
+    if any(task.outcomes for row in record.rows for task in row.tasks):
+        return of_items(_answered(record, record.rows))
+    n_sets = max((len(row.tasks) for row in record.rows), default=0)
+    whole = {row.name: row.tasks for row in record.rows if row.tasks and len(row.tasks) == n_sets}
+    return of_scores({name: mean_estimate([task.score for task in tasks]) for name, tasks in whole.items()})
 
 
 def unranked(record: Record) -> str:
@@ -87,8 +95,8 @@ def unranked(record: Record) -> str:
         return ""
     names = either(tuple(plain(row.name) for row in alike))
     return (
-        f"KLD ranks {names} (up to {rounded(alike[-1].evaluation.kld)} nats), the tasks do not: with these items none of"
-        f" them is told apart from {plain(alike[0].name)}. Among them size and speed may decide."
+        f"KLD ranks {names} (up to {rounded(alike[-1].evaluation.kld)} nats), the tasks do not: with these items none"
+        f" of them is told apart from {plain(alike[0].name)}. Among them size and speed may decide."
     )
 
 

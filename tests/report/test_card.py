@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lwq.metrics.values import Estimate
+from lwq.metrics.values import Estimate, TaskScore
 from lwq.record.command import Command
 from lwq.record.record import Projector, Record, Row, TypeShare
 from lwq.report.card import card, card_body, details, squeezed
@@ -21,6 +21,8 @@ from lwq.report.figures import front
 from lwq.report.numerals import estimate, fixed, percent
 from lwq.report.remarks import remarks
 from lwq.report.rows import alike
+from lwq.report.tables import label
+from tests import published_gemma
 from tests.documents import whole, whole_page
 from tests.sample_damage import ODD_NAME, damage
 from tests.sample_record import sample_record
@@ -296,3 +298,50 @@ def test_the_projector_has_its_own_line_in_sizes_and_checksums() -> None:
     assert "by `--mmproj mmproj-M-F16.gguf`" in text
     assert "--mmproj mmproj-M-F16.gguf\n```" in text
     assert "mmproj" not in whole(sample_record())
+
+
+REFERENCE_TABLES = {
+    "Bits per Weight, Perplexity and KL Divergence scores": ("Model", "BPW", "μPPL", "ρPPL", "μKLD", "RMS Δp"),
+    "ARC, HellaSwag, MMLU, TruthfulQA and WinoGrande scores": ("Model", *published_gemma.TASKS, "Average"),
+    "Tokens per Second – Benchmarks": ("Model", "Size", "Params", "Backend", "Threads", "Test", "t/s"),
+}
+"""Sections of the reference card, and the columns of their tables."""
+
+
+def published() -> Record:
+    """The published card's rows: its scores, all else as in the sample."""
+    record = sample_record()
+    ours = next(row for row in record.rows if row.name == "Q4_K_M")
+
+    def tasks(scores: tuple[float, ...]) -> tuple[TaskScore, ...]:
+        n = published_gemma.N_ITEMS
+        named = zip(published_gemma.TASKS, map(published_gemma.estimate, scores), strict=True)
+        return tuple(TaskScore(name=name, score=score, n_items=n) for name, score in named)
+
+    def of(name: str) -> Row:
+        origin = {"F16": "base", "Q4_K_M-bartowski": "third-party"}.get(name, "ours")
+        file = f"gemma-3-12b-it-pruned-{name}.gguf"
+        return replace(ours, name=name, file=file, origin=origin, tasks=tasks(published_gemma.SCORES[name]))  # type: ignore[arg-type]
+
+    rows = tuple(map(of, published_gemma.SCORES))
+    return replace(record, rows=rows, selection=replace(record.selection, verdicts=()), task_sets=())
+
+
+def test_a_published_card_is_there_whole_and_memory_choice_and_ties_come_on_top() -> None:
+    text = card(published())
+    for section, heads in REFERENCE_TABLES.items():
+        part = text.split(f"## {section}\n")[1].split("\n## ")[0]
+        table = next(line for line in part.splitlines() if line.startswith("| Model"))
+        told = [cell.strip() for cell in table.strip("|").split("|")]
+        assert all(any(cell.startswith(head) for cell in told) for head in heads), (section, heads, told)
+        assert all(f"| {label(row)} |" in part for row in published().rows), section
+    for row in published().rows:
+        name, scores = row.name, published_gemma.SCORES[row.name]
+        (line,) = (found for found in text.splitlines() if found.startswith(f"| {label(row)} | {fixed(scores[0], 2)} "))
+        cells = [cell.split(" ")[0] for cell in line.strip("| ").split(" | ")[1:]]
+        assert cells[:-1] == [fixed(score, 2) for score in scores]
+        assert cells[-1] == fixed(100 * published_gemma.AVERAGES[name].value, 2)
+    choice = text.split("## Choose a file\n")[1].split("\n## ")[0]
+    assert all(title in choice for title in ("| File |", "RAM at 8k (GB)", "KLD (nats)", "Size"))
+    assert choice.count("| [gemma-3-12b-it-pruned-") == len(published_gemma.SCORES) - 2
+    assert (GOLDEN / "published_gemma.md").read_text(encoding="utf-8").strip() in text

@@ -124,8 +124,8 @@ def test_where_tasks_no_longer_follow_kld_the_card_says_so() -> None:
         return unranked(replace(record, rows=tuple(replace(r, tasks=tasks.get(r.name, ())) for r in record.rows)))
 
     assert told(0, 0, 30) == (
-        f"KLD ranks Q8_0 and {next_one.name} (up to {rounded(next_one.evaluation.kld)} nats), the tasks do not: with these"
-        " items none of them is told apart from Q8_0. Among them size and speed may decide."
+        f"KLD ranks Q8_0 and {next_one.name} (up to {rounded(next_one.evaluation.kld)} nats), the tasks do not: with"
+        " these items none of them is told apart from Q8_0. Among them size and speed may decide."
     )
     assert f"Q8_0, {next_one.name} and {third.name} (up to" in told(0, 0, 0)
     assert told(0, 30, 0) == ""

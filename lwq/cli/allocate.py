@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from pydantic import ValidationError
 
 from lwq.bits.frontier import frontier, totals
@@ -152,9 +153,11 @@ def allocate_command(settings: Settings, /, source: str, text: str, **options: A
 
 def _borrow(settings: Settings, subject: Subject, options: Mapping[str, Any]) -> None:
     choosing = ("budgets", "types", "min_types", "fixed", "ties", "whole", "prune", "explain")
-    if any(options[name] for name in choosing):
+    stated = click.get_current_context().get_parameter_source("text") is ParameterSource.COMMANDLINE
+    if stated or any(options[name] for name in choosing):
         raise UsageError(
-            "--from takes types as they are: no option that chooses goes with it", hint="--out and --json do"
+            "--from takes types as they are: no option that measures or chooses goes with it",
+            hint="--out and --json do; the command for the importance matrix names the record's own text",
         )
     if options["out"]:
         check_writable(options["out"])

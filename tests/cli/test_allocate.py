@@ -179,7 +179,9 @@ def test_types_of_a_record_serve_a_fine_tune_of_the_same_shape_and_no_other_mode
     assert other.code == 1
     assert "has not the shape of" in other.err
     both = lwq(*borrowed, "--budget", "Q4_K_M", cwd=folder)
-    assert (both.code, "no option that chooses goes with it" in both.err) == (2, True)
+    assert (both.code, "no option that measures or chooses goes with it" in both.err) == (2, True)
+    text = lwq(*borrowed, "--calibration", "packaged:prose", cwd=folder)
+    assert (text.code, "no option that measures or chooses goes with it" in text.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
-DEVICE_TESTS := $(patsubst %,tests/engine/test_%.py,engine judge session) tests/test_device.py tests/layers tests/bits/test_curves.py \
+DEVICE_TESTS := $(patsubst %,tests/engine/test_%.py,engine judge session) tests/test_device.py tests/llama/test_server.py tests/layers tests/bits/test_curves.py \
 	tests/bits/test_output_importance.py
 SPREAD := --numprocesses auto --dist worksteal
 STAMP := $(VENV)/.complete
@@ -30,6 +30,7 @@ test: toolchain lint types $(WEB) ## lint, types and all tests
 test-device: $(STAMP) ## the engine's tests on a device whose memory is not the process's: llama.cpp's RPC server
 	$(BIN)/lwq toolchain build --backend rpc
 	$(BIN)/python -m pytest -q $(SPREAD) --device rpc -m tools $(DEVICE_TESTS)
+	$(BIN)/python -m pytest -q $(SPREAD) --device rpc2 -m tools tests/test_device.py tests/engine/test_session.py
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

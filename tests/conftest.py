@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Guard:
 
 GUARD = Guard()
 sys.addaudithook(GUARD)
+_SERVERS = {"rpc": 1, "rpc2": 2}
+"""``--device`` → RPC servers that are started for it."""
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--device",
         default="",
         help="where models lie, as `lwq --device`; rpc: on a server of our own (`make test-device`), whose memory"
-        " is not this process's; the CPU where nothing is said",
+        " is not this process's; rpc2: on two; the CPU where nothing is said",
     )
 
 
@@ -83,10 +86,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def toolchain(request: pytest.FixtureRequest) -> Iterator[Toolchain]:
     """The real, built llama.cpp (`make test` builds it first), on the CPU or on the device that was asked for."""
     asked = str(request.config.getoption("--device"))
-    if asked != "rpc":
+    if asked not in _SERVERS:
         yield _of_the_user(asked or "cpu")
         return
     program = _of_the_user("", backend=REMOTE).program(RPC_SERVER)
+    with ExitStack() as stack:
+        ports = [stack.enter_context(_serving(program)) for _ in range(_SERVERS[asked])]
+        yield _of_the_user(RPC + ",".join(f"127.0.0.1:{port}" for port in ports))
+
+
+@contextmanager
+def _serving(program: Path) -> Iterator[int]:
+    """The port of an RPC server of one thread."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -94,7 +105,7 @@ def toolchain(request: pytest.FixtureRequest) -> Iterator[Toolchain]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(port)
-        yield _of_the_user(f"{RPC}127.0.0.1:{port}")
+        yield port
     finally:
         server.kill()
         server.wait()

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lwq.llama.devices import Device
+from lwq.llama.requests import TextRequest, Window
 from lwq.llama.toolchain import Toolchain
+from lwq.llama.tools import perplexity_base
 from tests.run_tiny import RECIPE, run_tiny, write_inputs
+from tests.tiny_models import (
+    write_tiny_gemma3,
+    write_tiny_lfm2,
+    write_tiny_llama,
+    write_tiny_moe,
+    write_tiny_phi3,
+    write_tiny_text,
+)
 
 pytestmark = pytest.mark.tools
 WHOLE = RECIPE[: RECIPE.index("[[targets]]")] + (
@@ -26,11 +39,33 @@ def test_whole_run_ends_there_and_its_card_names_it(tmp_path: Path, toolchain: T
     text = card.read_text(encoding="utf-8")
     assert f"models lay on {toolchain.device.label}" in " ".join(text.split())
     details = card.with_name("DETAILS.md").read_text(encoding="utf-8")
-    assert "-dev RPC0 -ngl 5" in details
-    assert toolchain.device.server not in text + details
-    assert toolchain.device.server not in (card.parent / "record.json").read_text(encoding="utf-8")
+    assert f"-dev {','.join(toolchain.device.names)} -ngl 5" in details
+    for server in toolchain.device.servers:
+        assert server not in text + details
+        assert server not in (card.parent / "record.json").read_text(encoding="utf-8")
     assert len(run.plan.rows) == 4
     for row in run.plan.rows:
         for step in row.evaluations.values():
             damage = step.result_of(run.entries[step.key]).damage
             assert math.isfinite(damage.kld.value)
+
+
+@pytest.mark.parametrize(
+    "write", [write_tiny_llama, write_tiny_moe, write_tiny_gemma3, write_tiny_phi3, write_tiny_lfm2]
+)
+def test_perplexity_there_is_this_machines(write: Callable[..., Path], tmp_path: Path, toolchain: Toolchain) -> None:
+    if toolchain.device.is_cpu:
+        pytest.skip("needs a second device (`make test-device`)")
+    write(tmp_path / "tiny.gguf")
+    write_tiny_text(tmp_path / "text.txt")
+    here = replace(toolchain, device=Device(names=("none",)))
+    there, ours = (
+        perplexity_base(
+            each,
+            TextRequest(model="tiny.gguf", text="text.txt", window=Window(n_ctx=64, n_chunks=8), output=f"{i}.logits"),
+            cwd=tmp_path,
+            threads=1,
+        ).perplexity.ppl
+        for i, each in enumerate((toolchain, here))
+    )
+    assert there.value == pytest.approx(ours.value, rel=2e-4)

@@ -78,7 +78,9 @@ class LazyGroup(click.Group):
 @click.option("-v", "--verbose", count=True, help="Also the command lines of the tools.")
 @click.option("--llama-dir", metavar="DIR", help="Use this llama.cpp instead of the pinned build.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the tools; one per core when absent.")
-@click.option("--device", metavar="DEVICE", default="auto", help="auto, cpu, gpu, gpu:N or rpc://HOST:PORT.")
+@click.option(
+    "--device", metavar="DEVICE", default="auto", help="auto, cpu, gpu, gpu:N or rpc://HOST:PORT[,HOST:PORT…]."
+)
 @click.pass_context
 def cli(ctx: click.Context, quiet: int, verbose: int, llama_dir: str | None, threads: int | None, device: str) -> None:
     """Layer-wise quantization for llama.cpp, by measurement.

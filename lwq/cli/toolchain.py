@@ -48,6 +48,29 @@ def converter(settings: Settings) -> None:
     click.echo(f"the converter's Python: {python}")
 
 
+@toolchain_command.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of this machine to listen on, no other.")
+@click.option("--port", type=click.IntRange(1, 65535), default=50052, show_default=True, help="Port to listen on.")
+@click.pass_obj
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Lend this machine's devices to another lwq: llama.cpp's RPC server, until ^C.
+
+    There, `lwq --device rpc://HOST:PORT` computes here, and rpc://HOST:PORT,HOST:PORT on several machines, for a model
+    that fits on none. Whoever reaches the address can use it: there is no authentication.
+    """
+    from lwq.llama.server import NO_GUARD, serve
+    from lwq.llama.toolchain import find_server
+
+    toolchain = find_server()
+    click.echo(f"rpc://{host}:{port} (llama.cpp {toolchain.commit[:12]}, {toolchain.backend}); ^C ends it", err=True)
+    click.echo(f"warning: {NO_GUARD}", err=True)
+
+    def said(_: str, text: str) -> None:
+        click.echo(text, nl=False, err=True)
+
+    serve(toolchain, host, port, settings.n_threads(), said, lambda why: click.echo(f"{why}; started again", err=True))
+
+
 @toolchain_command.command("show")
 @click.option("--bin", "only_bin", is_flag=True, help="Only the folder of the programs, for PATH.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")

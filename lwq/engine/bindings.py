@@ -57,8 +57,8 @@ def load_bindings(toolchain: Toolchain) -> ModuleType:
     _check_libraries(llama_cpp, toolchain)
     if first:
         _listen(llama_cpp)
-    if toolchain.device.server:
-        _add_server(llama_cpp.llama_cpp._lib, toolchain.device.server)
+    for server in toolchain.device.servers:
+        _add_server(llama_cpp.llama_cpp._lib, server)
     module: ModuleType = llama_cpp
     return module
 
@@ -82,7 +82,27 @@ def model_parameters(llama: ModuleType, device: Device, n_layers: int) -> Any:
     parameters.devices, parameters.n_gpu_layers = ctypes.cast(chosen, ctypes.c_void_p), n_layers
     parameters.tensor_split = ctypes.cast(shares, type(parameters.tensor_split))
     _kept.extend((chosen, shares))
+    if len(handles) > 1:
+        parameters.tensor_buft_overrides = _without_pipeline(library)
     return parameters
+
+
+def _without_pipeline(library: Any) -> ctypes.c_void_p:
+    """Overrides that match no tensor: with some, llama.cpp does not send windows through several devices at once.
+
+    It would keep copies of what goes from one to the next and take turns over them, so that a graph that was read once
+    tells nothing of the next window (src/llama-context.cpp, ``pipeline_parallel``).
+    """
+    library.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
+    overrides = (_Override * 2)(_Override(b"^no tensor$", library.ggml_backend_cpu_buffer_type()), _Override())
+    _kept.append(overrides)
+    return ctypes.cast(overrides, ctypes.c_void_p)
+
+
+class _Override(ctypes.Structure):
+    """``struct llama_model_tensor_buft_override``; one without a pattern ends a list."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
 
 
 def _add_server(library: Any, server: str) -> None:

@@ -84,6 +84,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ggml_quantize_requires_imatrix": (c_bool, (c_int,)),
     "ggml_backend_tensor_set": (None, (c_void_p, c_void_p, c_size_t, c_size_t)),
     "ggml_backend_tensor_get": (None, (c_void_p, c_void_p, c_size_t, c_size_t)),
+    "ggml_backend_tensor_copy": (None, (c_void_p, c_void_p)),
+    "ggml_backend_buffer_is_host": (c_bool, (c_void_p,)),
     "ggml_backend_buffer_get_type": (c_void_p, (c_void_p,)),
     "ggml_backend_buffer_set_usage": (None, (c_void_p, c_int)),
     "ggml_backend_buffer_free": (None, (c_void_p,)),
@@ -222,11 +224,16 @@ class Ggml:
         return int(tensor.view_src) if strided else address
 
     def device_of(self, address: int) -> int | None:
-        """The device whose memory holds a tensor (the CPU for memory that belongs to none); None: it has no memory."""
+        """The device whose memory holds a tensor; None: it has no memory.
+
+        Memory that the CPU may use is the CPU's, also where a GPU's driver has pinned it.
+        """
         tensor = Tensor.from_address(address)
         buffer = tensor.buffer or (Tensor.from_address(tensor.view_src).buffer if tensor.view_src else None)
         if not buffer:
             return None
+        if self.lib.ggml_backend_buffer_is_host(buffer):
+            return self.cpu
         device = self.lib.ggml_backend_buft_get_device(self.lib.ggml_backend_buffer_get_type(buffer))
         return int(device or self.cpu)
 
@@ -234,9 +241,8 @@ class Ggml:
         """Whether a tensor lies in memory of the CPU's own device."""
         return self.device_of(address) in (None, self.cpu)
 
-    def backend(self, address: int, n_threads: int) -> int:
-        """A new backend on the device that holds a tensor; ``ggml_backend_free`` it when done."""
-        device = self.device_of(address)
+    def backend(self, device: int, n_threads: int) -> int:
+        """A new backend of a device; ``ggml_backend_free`` it when done."""
         backend = self.lib.ggml_backend_dev_init(device, None)
         registry = self.lib.ggml_backend_dev_backend_reg(device)
         if setter := self.lib.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_set_n_threads"):

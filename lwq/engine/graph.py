@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final
 
 from lwq.engine.ggml import Ggml, Tensor
@@ -54,7 +55,18 @@ class Boundary:
     index: int
     """Of the last node before it."""
     address: int
-    """Of that tensor: the node's result, or the scheduler's copy of it where another device goes on."""
+    """Of that tensor, a node's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Nodes that follow each other on one device, and what they need from others."""
+
+    device: int
+    copied: tuple[tuple[int, int], ...]
+    """A result of another device → the scheduler's copy of it here."""
+    context: int
+    graph: int
 
 
 @dataclass(slots=True)
@@ -65,12 +77,18 @@ class Graph:
     weights: dict[str, tuple[int, ...]]
     """Tensor name of the model → addresses (a tied output is a second tensor of the same name)."""
     inputs: tuple[int, ...]
-    """Leaves that llama.cpp sets for each window: positions, masks, cells, wanted rows."""
+    """Leaves that llama.cpp sets for each window before it computes: positions, masks, cells, wanted rows."""
     boundaries: dict[int, Boundary]
     """Layer → where its residual stream is all that the layers behind it need (−1: what enters layer 0)."""
     in_parts: frozenset[str]
     """Weights that the graph reads through views of them."""
-    parts: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    handed: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Node → the scheduler's copies of inputs that it is the first to read: they are set on the way, and not kept."""
+    copies: dict[int, int] = field(default_factory=dict)
+    """The scheduler's copy of a result on another device → that result."""
+    devices: list[int] = field(default_factory=list)
+    """Of each node."""
+    parts: dict[tuple[int, int], tuple[Stretch, ...]] = field(default_factory=dict)
 
     def result(self) -> int:
         """Address of the logits, shape (n_vocab, wanted rows) in ggml order.
@@ -83,26 +101,32 @@ class Graph:
                 return node.address
         raise ModelError("the model's graph has no node result_output", hint="lwq measures models that predict text")
 
-    def forget_unsound(self, ggml: Ggml) -> None:
-        """Forgets boundaries behind which nodes lie on more than one device."""
-        device, sound = None, len(self.nodes)
-        for i in reversed(range(len(self.nodes))):
-            here = ggml.device_of(self.nodes[i].address)
-            if here is not None and device not in (None, here):
-                break
-            device = here if device is None else device
-            sound = i
-        self.boundaries = {layer: b for layer, b in self.boundaries.items() if b.index + 1 >= sound}
-
-    def part(self, ggml: Ggml, start: int, stop: int) -> int:
-        """The graph of the nodes from ``start`` up to, not with, ``stop``."""
+    def part(self, ggml: Ggml, start: int, stop: int) -> tuple[Stretch, ...]:
+        """What computes the nodes from ``start`` up to, not with, ``stop``."""
         if (start, stop) not in self.parts:
-            self.parts[start, stop] = ggml.graph([node.address for node in self.nodes[start:stop]])
-        return self.parts[start, stop][1]
+            self.parts[start, stop] = tuple(self._stretches(ggml, start, stop))
+        return self.parts[start, stop]
+
+    def _stretches(self, ggml: Ggml, start: int, stop: int) -> Iterator[Stretch]:
+        if not self.devices:
+            self.devices = self._devices(ggml)
+        for device, group in groupby(range(start, stop), self.devices.__getitem__):
+            nodes = [self.nodes[i] for i in group]
+            read = dict.fromkeys(source for node in nodes for source in node.src if source in self.copies)
+            context, graph = ggml.graph([node.address for node in nodes])
+            yield Stretch(device, tuple((self.copies[copy], copy) for copy in read), context, graph)
+
+    def _devices(self, ggml: Ggml) -> list[int]:
+        """Of each node; what has no memory goes with the node before it."""
+        devices: list[int] = []
+        for node in self.nodes:
+            devices.append(ggml.device_of(node.address) or (devices[-1] if devices else ggml.cpu))
+        return devices
 
     def free(self, ggml: Ggml) -> None:
-        for context, _ in self.parts.values():
-            ggml.lib.ggml_free(context)
+        for stretches in self.parts.values():
+            for stretch in stretches:
+                ggml.lib.ggml_free(stretch.context)
         self.parts.clear()
 
 
@@ -121,15 +145,28 @@ def read_graph(addresses: Sequence[int], tensor_names: frozenset[str]) -> Graph:
             weights.setdefault(leaf.name, []).append(leaf.address)
     named = {address: name for name, of_name in weights.items() for address in of_name}
     viewed = {named[node.view_src] for node in (*nodes, *leaves.values()) if node.view_src in named}
+    copies = _copies(nodes, leaves)
     given = [leaf for leaf in leaves.values() if leaf.op == _OP_NONE and not leaf.view_src]
-    inputs = tuple(leaf.address for leaf in given if not _is_kept(leaf, tensor_names))
+    inputs = [leaf for leaf in given if leaf.address not in copies and not _is_kept(leaf, tensor_names)]
+    of_others = {leaf.address for leaf in inputs if _COPIED.match(leaf.name)}
     return Graph(
         nodes=nodes,
         weights={name: tuple(leaf_addresses) for name, leaf_addresses in weights.items()},
-        inputs=inputs,
-        boundaries=_boundaries(nodes, leaves),
+        inputs=tuple(leaf.address for leaf in inputs if leaf.address not in of_others),
+        boundaries=_boundaries(nodes, leaves, copies),
         in_parts=frozenset(viewed),
+        handed=dict(_first_read(nodes, of_others)),
+        copies=copies,
     )
+
+
+def _first_read(nodes: Sequence[Node], leaves: set[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Which of these leaves each node is the first to read."""
+    left = set(leaves)
+    for node in nodes:
+        if read := left & {*node.src, node.view_src}:
+            left -= read
+            yield node.address, tuple(sorted(read))
 
 
 def _is_kept(leaf: Node, tensor_names: frozenset[str]) -> bool:
@@ -137,19 +174,27 @@ def _is_kept(leaf: Node, tensor_names: frozenset[str]) -> bool:
     return leaf.name in tensor_names or bool(_CACHE.match(leaf.name)) or leaf.name.startswith(_STATE_OPS)
 
 
-def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, Boundary]:
+def _copies(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, int]:
+    """Copy → original, of results that the scheduler hands from device to device; only where a name is no other's."""
+    times = Counter(node.name for node in nodes)
+    by_name = {node.name: node.address for node in nodes if times[node.name] == 1}
+    found = ((a, _COPIED.match(leaf.name)) for a, leaf in leaves.items())
+    return {a: by_name[match[1]] for a, match in found if match and match[1] in by_name}
+
+
+def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node], copies: Mapping[int, int]) -> dict[int, Boundary]:
     """Ends of layers (and the start of the first) that nothing but the layer's own output crosses; none where a state
     is carried along.
 
     A key-value cache that layers share crosses from its first use to its last: what an earlier layer wrote there is
-    of the window that was computed last.
+    of the window that was computed last. Whoever reads a copy reads its original.
     """
     if any(leaf.name.startswith(_STATE_OPS) for leaf in leaves.values()):
         return {}
     first = {node.address: i for i, node in enumerate(nodes)}
     last: dict[int, int] = {}
     for i, node in enumerate(nodes):
-        for source in (*node.src, node.view_src):
+        for source in (copies.get(a, a) for a in (*node.src, node.view_src)):
             if source in leaves and _CACHE.match(leaves[source].name):
                 first.setdefault(source, i)
             if source in first:
@@ -163,20 +208,11 @@ def _boundaries(nodes: Sequence[Node], leaves: Mapping[int, Node]) -> dict[int, 
         crossing += begins[i] - ends[i]
         if i < begun and crossing == 1 and last.get(node.address, i) > i:
             boundaries[-1] = Boundary(i, node.address)
-        if i == begun - 1 and crossing == 0 and (copy := _copied(nodes[:begun], leaves)):
-            boundaries[-1] = Boundary(i, copy)
         if (match := _LAYER_END.match(node.name)) and crossing == 1 and last.get(node.address, i) > i:
             boundaries[int(match[1])] = Boundary(i, node.address)
     return boundaries
 
 
-def _copied(before: Sequence[Node], leaves: Mapping[int, Node]) -> int | None:
-    """The one leaf that is the scheduler's copy of a node computed before, or None where there is not one."""
-    names = {node.name for node in before}
-    copies = [a for a, leaf in leaves.items() if (match := _COPIED.match(leaf.name)) and match[1] in names]
-    return copies[0] if len(copies) == 1 else None
-
-
-def read_inputs(ggml: Ggml, graph: Graph) -> dict[int, Bytes]:
-    """The inputs' contents, to be put back before each computation of a tail."""
-    return {a: ggml.read(a) for a in graph.inputs if Tensor.from_address(a).buffer}
+def read_inputs(ggml: Ggml, addresses: Iterable[int]) -> dict[int, Bytes]:
+    """Contents of inputs, to be put back before each computation of a tail."""
+    return {a: ggml.read(a) for a in addresses if Tensor.from_address(a).buffer}

@@ -65,8 +65,8 @@ class Judge:
     def __init__(self, ggml: Ggml, logits: int, n_threads: int) -> None:
         self.ggml, self.logits = ggml, logits
         ggml.declare(_SIGNATURES)
-        self._device = ggml.device_of(logits) or 0
-        self._backend = ggml.backend(logits, n_threads)
+        self._device = ggml.device_of(logits) or ggml.cpu
+        self._backend = ggml.backend(self._device, n_threads)
         self._context = ggml.lib.ggml_init(InitParams(mem_size=_ROOM, mem_buffer=None, no_alloc=True))
         self.n_vocab, self.n_rows = (*ggml.shape(logits), 1)[:2]
         self._q, self._base = (self._new("f32", self.n_vocab, self.n_rows) for _ in range(2))

@@ -44,14 +44,14 @@ class Replay(Session):
         self.graph: Graph | None = None
         self.stations: tuple[int, ...] = ()
         """Layers whose streams are kept of each window, for tails to start from."""
-        self._backend: int | None = None
+        self._backends: dict[int, int] = {}
 
     def close(self) -> None:
         """Frees all native memory."""
         if self.graph:
             self.graph.free(self.ggml)
-        if self._backend:
-            self.ggml.lib.ggml_backend_free(self._backend)
+        for backend in self._backends.values():
+            self.ggml.lib.ggml_backend_free(backend)
         super().close()
 
     def find_graph(self, windows: Tokens) -> None:
@@ -66,7 +66,6 @@ class Replay(Session):
 
         self._decode(windows[0], listen)
         self.graph = read_graph(addresses, frozenset(t.name for t in self.header.tensors))
-        self.graph.forget_unsound(self.ggml)
         self.stations = spread_out(self.graph.boundaries, self._states_that_fit(len(windows)))
 
     def _states_that_fit(self, n_windows: int) -> int:
@@ -81,28 +80,18 @@ class Replay(Session):
             go_on: compute what is behind the last of them too.
         """
         assert self.graph
-        nodes, kept = self.graph.nodes, Kept(inputs={}, states={})
-        results, copies = {}, {}
-        for layer in layers:
-            boundary = self.graph.boundaries[layer]
-            if boundary.address == nodes[boundary.index].address:
-                results[boundary.address] = layer
-            else:  # a copy is there when the first node behind it is asked for
-                copies[nodes[boundary.index + 1].address] = layer
-
-        def take(layer: int) -> None:
-            assert self.graph
-            if not kept.states:  # later, they may be overwritten
-                kept.inputs.update(read_inputs(self.ggml, self.graph))
-            kept.states[layer] = self.ggml.read(self.graph.boundaries[layer].address)
+        graph, kept = self.graph, Kept(inputs={}, states={})
+        results = {graph.boundaries[layer].address: layer for layer in layers}
+        to_the_end = go_on or bool(graph.handed)
 
         def listen(address: int, ask: bool) -> bool:
             if ask:
-                if address in copies:
-                    take(copies[address])
+                kept.inputs.update(read_inputs(self.ggml, graph.handed.get(address, ())))
                 return address in results
-            take(results[address])
-            return go_on or len(kept.states) < len(results) + len(copies)
+            if not kept.states:  # later, they may be overwritten
+                kept.inputs.update(read_inputs(self.ggml, graph.inputs))
+            kept.states[results[address]] = self.ggml.read(address)
+            return to_the_end or len(kept.states) < len(results)
 
         self._decode(tokens, listen)
         return kept
@@ -131,9 +120,12 @@ class Replay(Session):
     def advance(self, start: int, stop: int) -> None:
         """Computes the graph's nodes from ``start`` up to, not with, ``stop``."""
         assert self.graph
-        if self._backend is None:
-            self._backend = self.ggml.backend(self.graph.nodes[start].address, self.n_threads)
-        self.ggml.compute(self._backend, self.graph.part(self.ggml, start, stop))
+        for stretch in self.graph.part(self.ggml, start, stop):
+            for result, copy in stretch.copied:
+                self.ggml.lib.ggml_backend_tensor_copy(result, copy)
+            if stretch.device not in self._backends:
+                self._backends[stretch.device] = self.ggml.backend(stretch.device, self.n_threads)
+            self.ggml.compute(self._backends[stretch.device], stretch.graph)
 
     def result(self) -> Floats:
         """The logits that the graph holds now, shape (scored tokens, n_vocab)."""

@@ -81,6 +81,7 @@ class Session:
         options.n_ctx = options.n_batch = options.n_ubatch = self.n_ctx
         options.n_threads = options.n_threads_batch = self.n_threads
         options.n_seq_max = 1
+        options.op_offload = False  # products are computed where their weights lie: swapped ones are read there
         self._callback = type(options.cb_eval)(self._on_node)  # kept: native code calls it
         options.cb_eval = self._callback
         self.context = llama.llama_init_from_model(self.model, options)

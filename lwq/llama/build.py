@@ -48,6 +48,8 @@ _WITHOUT_AMX: Final = tuple(
 """CMake's own flags of a release, and ggml's code for AMX left out: at the pinned commit GCC drops the stores that fill
 its tile configuration, and the first product of quantized weights is an illegal instruction (llama.cpp's pull request
 26954)."""
+_RPC: Final = "-DGGML_RPC=ON"
+"""Also of builds for GPUs, which can be lent to other machines."""
 _BUILD_BYTES: Final = 2 * 2**30
 _COUNTER: Final = re.compile(r"\[\s*(?:(\d+)/(\d+)|(\d+)%)\]")
 
@@ -66,7 +68,7 @@ class BuildPlan:
     @property
     def programs(self) -> tuple[str, ...]:
         """What is built and installed."""
-        return (*PROGRAMS, RPC_SERVER) if self.backend == REMOTE else PROGRAMS
+        return (*PROGRAMS, RPC_SERVER) if _RPC in self.flags else PROGRAMS
 
     @property
     def build_dir(self) -> Path:
@@ -97,20 +99,20 @@ def backend_flags(backend: str, hardware: Hardware) -> tuple[str, ...]:
     if backend == "metal":
         if hardware.system != "Darwin":
             raise ToolchainError("--backend metal: this is not macOS", hint="use --backend cpu, cuda or vulkan")
-        return ("-DGGML_METAL=ON", "-DGGML_METAL_EMBED_LIBRARY=ON")
+        return ("-DGGML_METAL=ON", "-DGGML_METAL_EMBED_LIBRARY=ON", _RPC)
     if backend == "cuda":
         if not hardware.has_nvcc:
             raise ToolchainError("--backend cuda: no nvcc", hint="install the CUDA toolkit and set CUDACXX or PATH")
         native = sorted({gpu.compute_capability.replace(".", "") for gpu in hardware.gpus})
         architectures = ";".join(native) or "75;80;86;89;90"
-        return ("-DGGML_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={architectures}")
+        return ("-DGGML_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={architectures}", _RPC)
     if backend == "vulkan":
         if not (hardware.has_glslc and hardware.has_vulkan_headers):
             hint = "apt-get install glslc libvulkan-dev spirv-headers"
             raise ToolchainError("--backend vulkan: no glslc or no Vulkan headers", hint=hint)
-        return ("-DGGML_VULKAN=ON",)
+        return ("-DGGML_VULKAN=ON", _RPC)
     without_metal = () if hardware.system != "Darwin" else ("-DGGML_METAL=OFF",)
-    return (*without_metal, "-DGGML_RPC=ON") if backend == REMOTE else without_metal
+    return (*without_metal, _RPC) if backend == REMOTE else without_metal
 
 
 def cpu_flags(features: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from lwq.llama.process import run_tool
 from lwq.llama.transcripts import Listed, parse_devices
 
 RPC: Final = "rpc://"
-FORMS: Final = "auto, cpu, gpu, gpu:N or rpc://HOST:PORT"
-SERVER: Final = "HOST:PORT"
-"""Stands in recorded commands for the address of an RPC server."""
-_FORM: Final = re.compile(r"auto|cpu|gpu(:\d+)?|rpc://[^:/\s]+:\d+")
+FORMS: Final = "auto, cpu, gpu, gpu:N or rpc://HOST:PORT[,HOST:PORT…]"
+_SERVER: Final = "HOST:PORT"
+_ADDRESS: Final = r"[^:/,\s]+:\d+"
+_FORM: Final = re.compile(rf"auto|cpu|gpu(:\d+)?|rpc://{_ADDRESS}(,{_ADDRESS})*")
 _NONE: Final = "none"
 _SPARE_BYTES: Final = 2 << 30
 """Of a device's memory, for what llama.cpp needs beside weights."""
@@ -34,8 +34,8 @@ class Device:
     """Bytes of memory of each."""
     free_bytes: int = 0
     """What was free of it when it was looked for: decides whether a run starts, never a result."""
-    server: str = ""
-    """``host:port`` of the RPC server that has them."""
+    servers: tuple[str, ...] = ()
+    """``host:port`` of each RPC server that has them."""
 
     @property
     def is_cpu(self) -> bool:
@@ -45,6 +45,11 @@ class Device:
     def n_bytes(self) -> int:
         """Memory of all of them."""
         return sum(self.sizes)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """What stands in recorded commands for the addresses of RPC servers → these."""
+        return {",".join([_SERVER] * len(self.servers)): ",".join(self.servers)} if self.servers else {}
 
     @property
     def facts(self) -> dict[str, object]:
@@ -69,8 +74,8 @@ class Device:
         if not self.names:
             return ()
         between = "/" if of_bench else ","
-        server = ("--rpc", SERVER) if self.server else ()
-        chosen = (*server, "-dev", between.join(self.names))
+        servers = ("--rpc", *self.addresses) if self.servers else ()
+        chosen = (*servers, "-dev", between.join(self.names))
         if self.is_cpu:
             return chosen
         shares = ("-ts", between.join(str(n >> 20) for n in self.sizes)) if len(self.sizes) > 1 else ()
@@ -100,8 +105,8 @@ def find_device(program: Path, asked: str, backend: str) -> Device:
         return CPU
     if asked == "cpu" and backend != "given":  # without asking a driver that may not be at work
         return Device(names=(_NONE,))
-    server = asked.removeprefix(RPC) if asked.startswith(RPC) else ""
-    found = () if backend == "cpu" else _listed(program, server)
+    servers = tuple(asked.removeprefix(RPC).split(",")) if asked.startswith(RPC) else ()
+    found = () if backend == "cpu" else _listed(program, servers)
     if asked == "cpu" or (asked == "auto" and not found):
         return Device(names=(_NONE,)) if backend != "given" or found else CPU
     if not found:
@@ -109,24 +114,24 @@ def find_device(program: Path, asked: str, backend: str) -> Device:
             f"--device {asked}: this build of llama.cpp ({backend}) sees no such device",
             hint="`lwq toolchain build --backend cuda` (or vulkan, metal, rpc), or --device cpu",
         )
-    _, _, number = asked.partition(":") if not server else ("", "", "")
+    _, _, number = asked.partition(":") if not servers else ("", "", "")
     if number and int(number) >= len(found):
         seen = ", ".join(f"gpu:{i} {d.label}" for i, d in enumerate(found))
         raise ToolchainError(f"--device {asked}: there is no such GPU", hint=f"seen: {seen}")
     chosen = (found[int(number)],) if number else found
-    labels = dict.fromkeys("RPC" if server else d.label for d in chosen)
+    labels = dict.fromkeys("RPC" if servers else d.label for d in chosen)
     count = f"{len(chosen)} × " if len(chosen) > 1 and len(labels) == 1 else ""
     return Device(
         names=tuple(d.name for d in chosen),
         label=count + " + ".join(labels),
         sizes=tuple(d.n_bytes for d in chosen),
         free_bytes=sum(d.free_bytes for d in chosen),
-        server=server,
+        servers=servers,
     )
 
 
-def _listed(program: Path, server: str) -> tuple[Listed, ...]:
-    remote = ("--rpc", server) if server else ()
+def _listed(program: Path, servers: tuple[str, ...]) -> tuple[Listed, ...]:
+    remote = ("--rpc", ",".join(servers)) if servers else ()
     try:
         done = run_tool(
             (str(program), *remote, "--list-devices"), cwd=Path("/"), stall_seconds=_LIST_STALL_SECONDS, check=False,
@@ -134,12 +139,14 @@ def _listed(program: Path, server: str) -> tuple[Listed, ...]:
         )  # fmt: skip
     except ToolError as error:
         raise ToolchainError(error.message, hint="is the driver at work? --device cpu goes without") from None
-    if done.returncode and server:
+    if done.returncode and servers:
+        where = RPC + ",".join(servers)
+        one = "no RPC server of llama.cpp answers there" if len(servers) == 1 else "not at each answers an RPC server"
         raise ToolchainError(
-            f"--device {RPC}{server}: no RPC server of llama.cpp answers there, or not one of the pinned commit",
-            hint="start it: ggml-rpc-server of `lwq toolchain build --backend rpc`, `-H HOST -p PORT`",
+            f"--device {where}: {one}, or not one of the pinned commit",
+            hint="start it there: `lwq toolchain serve --host HOST --port PORT`",
         )
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise ToolchainError("\n".join((f"{program}: cannot list devices:", *last)), hint="--device cpu goes without")
-    return tuple(device for device in parse_devices(done.stdout) if bool(server) == device.name.startswith("RPC"))
+    return tuple(device for device in parse_devices(done.stdout) if bool(servers) == device.name.startswith("RPC"))

@@ -11,7 +11,6 @@ from typing import Final, TypeVar
 from lwq.errors import ModelError, ToolError, TranscriptError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.complaints import complaint
-from lwq.llama.devices import SERVER
 from lwq.llama.process import Completed, OnOutput, failure, run_tool
 from lwq.llama.toolchain import Toolchain
 from lwq.llama.transcripts import ChunkCounter
@@ -67,9 +66,9 @@ def run_program(
 
 
 def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_output: OnOutput) -> Completed:
-    device = toolchain.device
-    command = (str(toolchain.program(argv[0])), *(device.server if a == SERVER else a for a in argv[1:]))
-    return run_tool(command, cwd=cwd, env=_own_libraries(toolchain), on_output=on_output, check=False)
+    addresses = toolchain.device.addresses
+    command = (str(toolchain.program(argv[0])), *(addresses.get(a, a) for a in argv[1:]))
+    return run_tool(command, cwd=cwd, env=own_libraries(toolchain), on_output=on_output, check=False)
 
 
 def placed(toolchain: Toolchain, model: Path, *, of_bench: bool = False) -> tuple[str, ...]:
@@ -91,7 +90,7 @@ def counting(on_progress: OnProgress | None, n_items: int = 0) -> OnOutput:
     return listen
 
 
-def _own_libraries(toolchain: Toolchain) -> dict[str, str]:
+def own_libraries(toolchain: Toolchain) -> dict[str, str]:
     """The toolchain's libraries first: ``LD_LIBRARY_PATH`` beats a program's own search path."""
     given = os.environ.get("LD_LIBRARY_PATH")
     return {"LD_LIBRARY_PATH": f"{toolchain.lib_dir}:{given}"} if given else {}

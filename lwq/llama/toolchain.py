@@ -148,6 +148,18 @@ def find(llama_dir: Path | None = None, *, backend: str = "") -> Toolchain:
     raise ToolchainError(f"{home() / 'toolchains'}: no llama.cpp {COMMIT[:12]} is built{of_backend}", hint=hint)
 
 
+def find_server() -> Toolchain:
+    """Our own build whose RPC server lends what this machine has: one for its GPUs where there is one.
+
+    Raises:
+        ToolchainError: none is built.
+    """
+    for backend in _GPU_BACKENDS:
+        if any(home().glob(f"toolchains/{COMMIT[:12]}-{backend}-*/bin/{RPC_SERVER}")):
+            return find(backend=backend)
+    return find(backend=REMOTE)
+
+
 def find_for(device: str, llama_dir: Path | None = None) -> Toolchain:
     """The llama.cpp to use on a device (``devices.FORMS``).
 

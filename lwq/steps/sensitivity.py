@@ -192,8 +192,9 @@ class _Measuring:
         missing = [t.name for t in self.targets if f"curve/{t.name}" not in self.pieces.by_key]
         seen = observe_activations(self.engine, observed, missing)
         assert self.engine.graph
-        backend = self.engine.ggml.backend(self.engine.graph.result(), self.engine.n_threads)
-        product = Product(self.engine.ggml, backend)
+        ggml = self.engine.ggml
+        backend = ggml.backend(ggml.device_of(self.engine.graph.result()) or ggml.cpu, self.engine.n_threads)
+        product = Product(ggml, backend)
 
         def curve(tensor: TensorInfo) -> dict[str, float]:
             rows = slices(self.engine, tensor.name, seen.get(tensor.name), self.importance.get(tensor.name))

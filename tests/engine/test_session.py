@@ -40,6 +40,7 @@ def test_layers_that_do_not_fit_are_computed_on_the_cpu(n_layers: int, second: T
         assert engine.graph
         homes = {engine.ggml.device_of(a) for of_name in engine.graph.weights.values() for a in of_name}
         assert len(homes) == (1 if n_layers == 0 else 2)
+        assert set(engine.graph.boundaries) == {-1, 0, 1, 2, 3}
         before = whole(engine)
         for some, all_there in zip(before, everything, strict=True):
             np.testing.assert_allclose(some, all_there, atol=2e-2)

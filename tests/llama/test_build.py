@@ -80,9 +80,9 @@ def test_backend_is_what_can_be_built_and_run(machine: Hardware, backend: str) -
 def test_flags_of_each_backend() -> None:
     assert backend_flags("cpu", LINUX) == ()
     assert backend_flags("cpu", MAC) == ("-DGGML_METAL=OFF",)
-    assert backend_flags("cuda", CUDA) == ("-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=90")
-    assert backend_flags("vulkan", VULKAN) == ("-DGGML_VULKAN=ON",)
-    assert "-DGGML_METAL=ON" in backend_flags("metal", MAC)
+    assert backend_flags("cuda", CUDA) == ("-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=90", "-DGGML_RPC=ON")
+    assert backend_flags("vulkan", VULKAN) == ("-DGGML_VULKAN=ON", "-DGGML_RPC=ON")
+    assert {"-DGGML_METAL=ON", "-DGGML_RPC=ON"} <= set(backend_flags("metal", MAC))
     assert {"-DBUILD_SHARED_LIBS=ON", "-DLLAMA_CURL=OFF", "-DCMAKE_BUILD_TYPE=Release"} <= set(BASE_FLAGS)
 
 

@@ -77,9 +77,23 @@ def test_server_is_asked_and_its_address_is_in_no_record(tmp_path: Path) -> None
     text = "Available devices:\n  RPC0: 10.0.0.7:50052 (24105 MiB, 24000 MiB free)\n"
     device = find_device(lists(tmp_path, text), "rpc://10.0.0.7:50052", "rpc")
     assert (tmp_path / "asked").read_text(encoding="utf-8") == "--rpc 10.0.0.7:50052 --list-devices\n"
-    assert device.server == "10.0.0.7:50052"
+    assert device.servers == ("10.0.0.7:50052",)
     said = (device.label, *device.names, *device.arguments(7), str(device.facts))
     assert not [word for word in said if "10.0.0.7" in word]
+
+
+def test_several_servers_are_one_device_split_by_their_sizes(tmp_path: Path) -> None:
+    text = (
+        "Available devices:\n  RPC0: 10.0.0.7:50052 (24105 MiB, 24000 MiB free)\n"
+        "  RPC1: 10.0.0.8:50052 (8000 MiB, 7900 MiB free)\n"
+    )
+    device = find_device(lists(tmp_path, text), "rpc://10.0.0.7:50052,10.0.0.8:50052", "rpc")
+    assert (tmp_path / "asked").read_text(encoding="utf-8") == "--rpc 10.0.0.7:50052,10.0.0.8:50052 --list-devices\n"
+    assert (device.label, device.names, device.n_bytes) == ("2 × RPC", ("RPC0", "RPC1"), (24105 + 8000) * MIB)
+    assert device.arguments(31)[:6] == ("--rpc", "HOST:PORT,HOST:PORT", "-dev", "RPC0,RPC1", "-ngl", "31")
+    assert device.addresses == {"HOST:PORT,HOST:PORT": "10.0.0.7:50052,10.0.0.8:50052"}
+    with pytest.raises(ToolchainError, match="rpc://a:1,b:2: not at each answers an RPC server"):
+        find_device(lists(tmp_path, "", code=134), "rpc://a:1,b:2", "rpc")
 
 
 def test_server_that_does_not_answer(tmp_path: Path) -> None:
@@ -93,7 +107,9 @@ def test_driver_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     assert "--device cpu" in caught.value.hint
 
 
-@pytest.mark.parametrize("asked", ["", "tpu", "gpu:", "gpu:x", "rpc://host", "rpc://:5", "cuda0"])
+@pytest.mark.parametrize(
+    "asked", ["", "tpu", "gpu:", "gpu:x", "rpc://host", "rpc://:5", "rpc://a:1,", "rpc://a:1,b", "cuda0"]
+)
 def test_what_names_no_device(asked: str) -> None:
     with pytest.raises(UsageError, match="is no device"):
         check_form(asked)

@@ -58,7 +58,7 @@ def activation_sources(session: Replay, wanted: frozenset[str]) -> dict[str, Act
         matrices, entering = (session.ggml.shape(a)[2:] for a in node.src[:2])
         source = ActivationSource(node.src[1], n_heads=matrices[0] if matrices == entering != () else 1)
         if len(node.src) > 2:
-            source = ActivationSource(node.src[1], session.ggml.whole(node.src[2]), session.ggml.shape(node.src[2])[0])
+            source = ActivationSource(node.src[1], whole(node.src[2]), session.ggml.shape(node.src[2])[0])
         if set(source.addresses) <= computed:
             found[name] = source
     return found

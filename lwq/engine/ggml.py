@@ -45,6 +45,13 @@ class Tensor(ctypes.Structure):
     )
 
 
+def whole(address: int) -> int:
+    """The tensor itself, or what it is a strided view of (chosen experts are the first columns of a sorting)."""
+    tensor = Tensor.from_address(address)
+    strided = tensor.view_src and tensor.nb[1] != tensor.ne[0] * tensor.nb[0]
+    return int(tensor.view_src) if strided else address
+
+
 class _Traits(ctypes.Structure):
     _fields_ = (
         ("type_name", c_char_p),
@@ -216,12 +223,6 @@ class Ggml:
         ne = tuple(Tensor.from_address(address).ne)
         n_dims = max((i for i, n in enumerate(ne, 1) if n > 1), default=1)
         return ne[:n_dims]
-
-    def whole(self, address: int) -> int:
-        """The tensor itself, or what it is a strided view of (chosen experts are the first columns of a sorting)."""
-        tensor = Tensor.from_address(address)
-        strided = tensor.view_src and tensor.nb[1] != tensor.ne[0] * tensor.nb[0]
-        return int(tensor.view_src) if strided else address
 
     def device_of(self, address: int) -> int | None:
         """The device whose memory holds a tensor; None: it has no memory.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lwq.engine.ggml import whole
 from lwq.engine.graph import read_node
 from lwq.engine.replay import Replay
 from lwq.metrics.arrays import Bytes, Floats
@@ -56,9 +57,10 @@ def activation_sources(session: Replay, wanted: frozenset[str]) -> dict[str, Act
         if node.op not in session.ggml.products or (name := read_node(node.src[0]).name) not in wanted:
             continue
         matrices, entering = (session.ggml.shape(a)[2:] for a in node.src[:2])
-        source = ActivationSource(node.src[1], n_heads=matrices[0] if matrices == entering != () else 1)
-        if len(node.src) > 2:
-            source = ActivationSource(node.src[1], whole(node.src[2]), session.ggml.shape(node.src[2])[0])
+        values, *chosen = (session.graph.copies.get(a, a) for a in node.src[1:])
+        source = ActivationSource(values, n_heads=matrices[0] if matrices == entering != () else 1)
+        if chosen:
+            source = ActivationSource(values, whole(chosen[0]), session.ggml.shape(chosen[0])[0])
         if set(source.addresses) <= computed:
             found[name] = source
     return found

@@ -38,7 +38,7 @@ def llama(toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engin
 @pytest.fixture
 def product(llama: Engine) -> Iterator[Product]:
     assert llama.graph
-    backend = llama.ggml.backend(llama.graph.result(), 1)
+    backend = llama.ggml.backend(llama.ggml.device_of(llama.graph.result()) or llama.ggml.cpu, 1)
     yield Product(llama.ggml, backend)
     llama.ggml.lib.ggml_backend_free(backend)
 
@@ -146,7 +146,7 @@ def test_coarser_types_have_larger_errors(engine: Engine) -> None:
     names = quantizable(engine)
     seen = observe_activations(engine, engine.windows, names)
     assert engine.graph
-    backend = engine.ggml.backend(engine.graph.result(), 1)
+    backend = engine.ggml.backend(engine.ggml.device_of(engine.graph.result()) or engine.ggml.cpu, 1)
     own = Product(engine.ggml, backend)
     for name in names:
         pieces = slices(engine, name, seen.get(name), None)

@@ -4,7 +4,8 @@ Windows follow each other in a text, so neighbours are alike and there are few o
 bootstrap-t: the mean is divided by an error from the lowest frequencies of the series, which see any slow drift, and
 the quantiles of that ratio come from series made of the windows' own residuals with their own correlation, so that
 skewed values and few windows are allowed for. A percentile bootstrap of 12 windows with a correlation of 0.3 covers
-76 % where 95 % is asked for.
+76 % where 95 % is asked for. Residuals are smoothed: where one window of twelve stands apart, every third series drawn
+from bare ones lacks it, its error is next to nothing, and the interval ends nowhere.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _STRONGEST: Final = 0.75
 _CAUTION: Final = 0.6
 """Resampled series are this many standard errors (1/√n) more correlated than the windows seem."""
 _WARM_UP: Final = 20
+_SMOOTHING: Final = 0.5
+"""Normal noise on resampled residuals, in their standard deviations."""
 _MOST: Final = 700.0
 
 
@@ -55,7 +58,8 @@ def mean_interval(
         ValueError: values that are not finite or not one-dimensional; a level outside (0, 1).
 
     Source: error from q cosines, Lazarus et al. 2018 (J. Bus. Econ. Stat. 36:541) eq. 10; resampled series, Bühlmann
-    1997 (Bernoulli 3:123) of order one; correlation less its bias (1 + 3ρ)/n, Kendall 1954; bootstrap-t, Efron 1981.
+    1997 (Bernoulli 3:123) of order one; correlation less its bias (1 + 3ρ)/n, Kendall 1954; bootstrap-t, Efron 1981;
+    smoothed residuals, Silverman and Young 1987 (Biometrika 74:469).
     """
     x = _checked(values, level)
     if len(x) < MIN_WINDOWS:
@@ -233,6 +237,7 @@ def _resampled_ratios(centred: Doubles, waves: Doubles, rng: np.random.Generator
     residuals = centred[1:] - correlation * centred[:-1]
     residuals -= residuals.mean()
     series = residuals[rng.integers(0, n - 1, (_WARM_UP + n, n_resamples))]
+    series += _SMOOTHING * residuals.std() * rng.standard_normal(series.shape)
     for i in range(1, len(series)):
         series[i] += drawn_with * series[i - 1]
     kept = series[_WARM_UP:]

@@ -39,7 +39,7 @@ from lwq.steps.step import Context, Given, Made, Origin
 from lwq.store.files import link_or_copy
 
 NAME = "lean"
-VERSION = 2
+VERSION = 3
 USES_TOOLS = True
 IN_PROCESS = True
 _N_OUTPUT = 16

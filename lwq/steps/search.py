@@ -35,7 +35,7 @@ from lwq.steps.step import Context, Given, Made, Origin
 from lwq.values.grams import Gain
 
 NAME = "search"
-VERSION = 4
+VERSION = 5
 USES_TOOLS = True
 IN_PROCESS = True
 

@@ -96,7 +96,7 @@ def test_the_interval_is_that_of_paired_windows_not_of_their_quarters() -> None:
 
 
 def test_a_gain_within_the_noise_is_not_confirmed() -> None:
-    gap = confirmed(even(*(LEVEL * (0.99 + WAVE))), even(*LEVEL))
+    gap = confirmed(even(*(LEVEL * (0.995 + WAVE))), even(*LEVEL))
     assert gap.quotient < 1
     assert not gap.is_lower
     assert gap.confirmation

@@ -18,6 +18,14 @@ RNG = np.random.default_rng(11)
 WINDOWS = RNG.gamma(4, 0.01, 40)
 
 
+def test_one_window_that_stands_apart_widens_the_interval_and_does_not_open_it() -> None:
+    shares = np.array([0.51, 0.54, 0.52, 0.5, 0.55, 0.49, 0.53, 1.0, 0.52, 0.5, 0.54, 0.51])
+    found, without = mean_interval(shares), mean_interval(np.delete(shares, 7))
+    assert found
+    assert without
+    assert without.high < 0.6 < found.high < 0.9
+
+
 def test_interval_holds_the_mean_and_is_the_same_each_time() -> None:
     found = mean_interval(WINDOWS)
     assert found

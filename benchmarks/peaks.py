@@ -18,9 +18,10 @@ from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
 from lwq.outlook.expected import expected, outlook
 from lwq.plan.execution import execute
-from lwq.plan.job import Job, read_recipe
+from lwq.plan.job import Job
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import planned_files
+from lwq.plan.reading import read_recipe
 
 SECONDS = 0.05
 

@@ -33,7 +33,7 @@ OWNERS = {
     "scipy": {"bits.knapsack", "metrics.paired", "values"},
     "numba": {"values.compiled"},
     "threadpoolctl": {"values.blas"},
-    "sqlite3": {"store.files"},
+    "sqlite3": {"store.files", "store.ledger"},
     "pydantic": {"recipe", "steps", "report.record_json", "cli"},
 }
 """Outside package → the modules or packages of ours that alone may import it."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from lwq.cli.job import name_of
 from lwq.cli.measured import Subject
 from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
@@ -21,6 +20,7 @@ from lwq.gguf.header import GgufHeader
 from lwq.gguf.types import bits_per_weight, fallback_type, known_type
 from lwq.plan.job import Job
 from lwq.plan.planner import Planner
+from lwq.recipe.family import name_of
 from lwq.record.record import Record, Row, TextFacts, shares
 from lwq.store.files import write_atomic
 

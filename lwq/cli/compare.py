@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lwq.cli.job import carry_out, check_writable, name_of, prepare, ready
+from lwq.cli.job import carry_out, check_writable, prepare, ready
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
@@ -27,6 +27,7 @@ from lwq.plan.given import Fetched
 from lwq.plan.job import Asked, Job
 from lwq.plan.publish import publish_files
 from lwq.plan.sources import Sources
+from lwq.recipe.family import name_of
 from lwq.recipe.parse import parse_recipe
 from lwq.record.record import Record
 from lwq.tasks.sets import files_of, title_of

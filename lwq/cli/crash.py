@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from lwq import __version__
-from lwq.errors import LwqError, without_tokens
+from lwq.errors import LwqError, SpaceError, without_tokens
 from lwq.llama.toolchain import home
-from lwq.store.files import write_atomic
+from lwq.store.files import is_of_room, write_atomic
 
 
 def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
@@ -31,6 +31,13 @@ def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
     except (OSError, LwqError):
         return LwqError(f"unexpected {what}", hint="\n".join(lines))
     return LwqError(f"unexpected {what}", hint=f"a fault of lwq; please report it with {path}")
+
+
+def in_words(error: Exception, arguments: list[str]) -> LwqError:
+    """What no part of lwq foresaw, as an error to show: a full disk, or a fault of lwq, which is logged."""
+    if isinstance(error, OSError) and is_of_room(error):
+        return SpaceError(f"no room left on the disk: {error}", hint="free some; finished steps are kept")
+    return write_crash_log(error, arguments)
 
 
 def _version(name: str) -> str:

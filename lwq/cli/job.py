@@ -1,15 +1,14 @@
-"""What commands that carry out steps share: a job with the user's settings, its run with progress, names, folders."""
+"""What commands that carry out steps share: a job with the user's settings, its run with progress, folders."""
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 
 from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
-from lwq.gguf.header import whole_name
 from lwq.llama.converter_env import converter_python
 from lwq.plan.finished import Run
 from lwq.plan.job import Asked, Job, Part
@@ -46,15 +45,18 @@ def ready(job: Job, progress: Progress) -> None:
         converter_python(progress.show)
 
 
-def name_of(reference: str, most: int) -> str:
-    """A name of at most so many characters from a path or reference: ``hf://owner/Model-8B@main`` → ``Model-8B``."""
-    name = whole_name(Path(reference.split("@")[0].rstrip("/")).name)
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip("._+-")[:most] or "model"
-
-
 def check_writable(folder: Path) -> None:
     """Fails before the first costly step if the report could not be written at the end."""
     with os_errors("write the report", folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+@contextmanager
+def in_folder(folder: Path) -> Iterator[None]:
+    """Works in another folder for the time being; raises FileError where it is not there."""
+    with ExitStack() as stack:
+        with os_errors("go to the working directory", folder):
+            stack.enter_context(chdir(folder))
+        yield

@@ -12,13 +12,16 @@ from typing import Any, NoReturn
 import click
 
 from lwq import __version__
-from lwq.errors import Interrupted, LwqError, SpaceError
+from lwq.errors import Interrupted, LwqError
 
 # command -> (module in lwq.cli, its one line in `lwq --help`); modules are imported when called
 COMMANDS = {
     "init": ("recipe", "Write a commented recipe for a model."),
-    "plan": ("run", "Show steps, sizes, disk and time of a recipe; run nothing costly."),
-    "run": ("run", "Carry out a recipe and write its model card."),
+    "plan": ("run", "Show steps, sizes, disk and time of recipes; run nothing costly."),
+    "run": ("run", "Carry out recipes and write their model cards."),
+    "status": ("queue", "Show which recipes are running, queued and done."),
+    "stop": ("queue", "Stop what is running; take out what is queued."),
+    "resume": ("queue", "Go on with what was stopped, broke off or failed."),
     "sensitivity": ("measured", "Measure how much each tensor of a model matters."),
     "allocate": ("allocate", "Choose types within budgets, by predicted damage."),
     "prune-scores": ("prune", "Measure what removing each layer of a model costs."),
@@ -114,12 +117,9 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        from lwq.cli.crash import write_crash_log
-        from lwq.store.files import is_of_room
+        from lwq.cli.crash import in_words
 
-        if isinstance(error, OSError) and is_of_room(error):
-            return _fail(SpaceError(f"no room left on the disk: {error}", hint="free some; finished steps are kept"))
-        return _fail(write_crash_log(error, arguments))
+        return _fail(in_words(error, arguments))
     return result if isinstance(result, int) else 0
 
 

@@ -10,16 +10,18 @@ from typing import Any, get_args
 
 import click
 
-from lwq.cli.job import carry_out, name_of, prepare
+from lwq.cli.job import carry_out, prepare
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
 from lwq.errors import UsageError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.plan.asked import check_patterns
-from lwq.plan.job import Asked, Job, read_recipe
+from lwq.plan.job import Asked, Job
 from lwq.plan.planner import Planner
+from lwq.plan.reading import read_recipe
 from lwq.recipe.constraints import Constraints
+from lwq.recipe.family import name_of
 from lwq.recipe.parse import parse_recipe
 from lwq.record.prune import HealedSet
 from lwq.record.search import Coverage, TensorSensitivity

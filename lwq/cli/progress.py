@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lwq.cli.noting import Noting
 from lwq.cli.remaining import TimeLeft
 from lwq.llama.process import echo
 
@@ -29,12 +30,15 @@ class Progress:
         self.shown = 0
         self.what = ""
         self.remaining: TimeLeft | None = None
+        self.noting: Noting | None = None
 
     def started(self, label: str) -> None:
         self.began = time.monotonic()
+        self._note(label, is_new=True)
         self._line(f"{self._count()} {label} …", keep=False)
 
     def progress(self, label: str, done: int, total: int) -> None:
+        self._note(label, done, total)
         if not self.live or not done:
             return
         spent = time.monotonic() - self.began
@@ -46,6 +50,7 @@ class Progress:
         self.n_done += 1
         if self.remaining:
             self.remaining.finished(step.key, entry.seconds if fresh else 0.0)
+        self._note(label, is_new=fresh or self.n_done == self.n_steps)
         if not fresh:
             if self.verbosity > 0:
                 self._line(f"{where} {label} (done before)")
@@ -73,6 +78,11 @@ class Progress:
 
     def close(self) -> None:
         self._line("", keep=False)
+
+    def _note(self, label: str, done: int = 0, total: int = 0, *, is_new: bool = False) -> None:
+        if self.noting:
+            left = self.remaining.seconds if self.remaining else None
+            self.noting.step(label, (done, total), (self.n_done, self.n_steps), left, is_new=is_new)
 
     def _left(self) -> str:
         """What all steps that are still to do may take."""

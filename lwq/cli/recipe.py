@@ -13,7 +13,7 @@ import click
 from lwq.errors import FileError
 from lwq.gguf.header import without_extension
 from lwq.plan.chat import has_chat_template
-from lwq.plan.job import read_recipe
+from lwq.plan.reading import read_file
 from lwq.plan.sources import look_at
 from lwq.store.files import write_atomic
 
@@ -29,19 +29,24 @@ def recipe_command() -> None:
 @recipe_command.command("check")
 @click.argument("recipe", type=click.Path(path_type=Path))
 def check(recipe: Path) -> None:
-    """Tell every mistake of RECIPE (its own text; `lwq plan` also looks at the files it names)."""
-    n = len(read_recipe(recipe).recipe.targets)
-    click.echo(f"{recipe}: no mistake; {n} target{'s' if n > 1 else ''}")
+    """Tell every mistake of RECIPE, or of a family file (its own text; `lwq plan` also looks at the files it names)."""
+    read = read_file(recipe)
+    n = len(read[0].asked.recipe.targets)
+    models = f"{len(read)} model{'s' if len(read) > 1 else ''}, each with " if read[0].is_of_family else ""
+    click.echo(f"{recipe}: no mistake; {models}{n} target{'s' if n > 1 else ''}")
 
 
 @recipe_command.command("schema")
 @click.option("--markdown", is_flag=True, help="The page docs/recipe.md instead of the JSON Schema.")
-def schema(markdown: bool) -> None:
+@click.option("--family", is_flag=True, help="Of a family file, which names models and one recipe.")
+def schema(markdown: bool, family: bool) -> None:
     """Print the JSON Schema of a recipe."""
+    from lwq.recipe.family import family_schema
     from lwq.recipe.page import recipe_page
     from lwq.recipe.schema import recipe_schema
 
-    click.echo(recipe_page() if markdown else json.dumps(recipe_schema(), indent=2), nl=not markdown)
+    values = family_schema() if family else recipe_schema()
+    click.echo(recipe_page() if markdown else json.dumps(values, indent=2), nl=not markdown)
 
 
 @click.command("init")

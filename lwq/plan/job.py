@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from lwq.errors import FileError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.hf_folder import read_folder
 from lwq.layers.further import header_without_further
@@ -22,7 +21,6 @@ from lwq.plan.plan import Machine, Plan
 from lwq.plan.planner import Planner
 from lwq.plan.sources import OnNote, Sources, fetch
 from lwq.plan.twins import alike
-from lwq.recipe.parse import parse_recipe
 from lwq.recipe.schema import Recipe
 from lwq.report.sandbox import check_templates
 from lwq.store.cache import Cache, Entry
@@ -192,24 +190,3 @@ def header_of(recipe: Recipe, kind: str, path: Path, name: str) -> GgufHeader | 
         return None
     header = read_header(given)
     return header_without_further(header) if recipe.mtp == "drop" else header
-
-
-def read_recipe(path: Path, model: str | None = None) -> Asked:
-    """A recipe file; ``model`` replaces the recipe's own.
-
-    Raises:
-        FileError: no such file, or not text.
-        RecipeError: its mistakes.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        near = ", ".join(sorted(str(p) for p in Path("recipes").glob("*.toml")))
-        raise FileError(f"{path}: no such recipe", hint=f"recipes here: {near}" if near else "`lwq init`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: cannot be read as a recipe: {error}", hint="name a TOML file") from None
-    recipe = parse_recipe(text, str(path))
-    if model:
-        here = model if "://" in model else str(Path(model).absolute())
-        recipe = recipe.model_copy(update={"model": here})
-    return Asked(recipe=recipe, text=text, folder=path.parent)

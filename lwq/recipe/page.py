@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from lwq.recipe.card import Card
+from lwq.recipe.family import Family, FamilyModel
 from lwq.recipe.schema import Bench, Pruning, Recipe, Select, SensitivityOptions, Task, ThirdParty
 from lwq.recipe.target import Target
 from lwq.recipe.text import Calibration, Evaluation, Part, Text
@@ -34,6 +35,32 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[select]", Select),
     ("[card]", Card),
 )
+_FAMILY = """
+## The family file
+
+A family file names one recipe and the models that it is carried out on: `lwq run family.toml` is a run of several
+recipes, one for each model, each with a report folder of its own. Paths in it are seen from the family file, those in
+the recipe from the recipe. The recipe that a report shows is that model's, whole. `lwq recipe schema --family` prints
+its JSON Schema.
+
+```toml
+recipe = "release.toml"
+models = ["hf://OWNER/Model-1B", "hf://OWNER/Model-8B"]   # or a table for each, with what is its own:
+```
+
+```toml
+recipe = "release.toml"
+
+[[models]]
+model = "hf://OWNER/Model-1B"
+name = "model-1b"
+card = { base_model = ["OWNER/Model-1B"], repository = "OWNER/Model-1B-GGUF" }
+```
+"""
+_FAMILY_SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("Keys of a family file", Family),
+    ("[[models]]", FamilyModel),
+)
 _TABLES = (
     *("calibration", "selection", "evaluation", "targets", "third_party", "tasks", "bench"),
     "sensitivity",
@@ -44,7 +71,8 @@ _TABLES = (
 
 def recipe_page() -> str:
     """The page, in Markdown."""
-    return _HEAD + "".join(_section(title, model) for title, model in _SECTIONS)
+    recipe, family = ("".join(_section(*each) for each in some) for some in (_SECTIONS, _FAMILY_SECTIONS))
+    return _HEAD + recipe + _FAMILY + family
 
 
 def _section(title: str, model: type[BaseModel]) -> str:

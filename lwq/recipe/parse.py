@@ -8,8 +8,8 @@ from __future__ import annotations
 import difflib
 import itertools
 import tomllib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -20,6 +20,8 @@ from lwq.recipe.schema import ROLES, Bench, Pruning, Recipe, Select, Sensitivity
 from lwq.recipe.target import Target
 from lwq.recipe.text import Calibration, Evaluation, Text
 
+SCHEMA_HINT: Final = "`lwq recipe schema` lists all keys; docs/recipe.md explains them"
+
 
 def parse_recipe(toml: str, source: str) -> Recipe:
     """The recipe that a TOML text states; ``source`` names it in errors.
@@ -27,24 +29,50 @@ def parse_recipe(toml: str, source: str) -> Recipe:
     Raises:
         RecipeError: with every mistake found.
     """
+    values = values_in(toml, source)
+    if is_family(values):
+        hint = "`lwq run`, `lwq plan` and `lwq recipe check` take it; name its recipe elsewhere"
+        raise RecipeError(source, ("is a family file, of several models, not a recipe",), hint=hint)
+    return checked(values, source)
+
+
+def values_in(toml: str, source: str) -> dict[str, Any]:
+    """What a TOML text states, whatever it is; raises RecipeError where it is no TOML."""
     try:
-        values = tomllib.loads(toml)
+        return tomllib.loads(toml)
     except tomllib.TOMLDecodeError as error:
         hint = "TOML is described at https://toml.io; strings with backslashes go in 'single quotes'"
         raise RecipeError(source, (f"not TOML: {error}",), hint=hint) from None
+
+
+def is_family(values: Mapping[str, Any]) -> bool:
+    """Whether these are the keys of a family file: no recipe has ``models``, or names another recipe."""
+    return "models" in values or "recipe" in values
+
+
+def checked(values: dict[str, Any], source: str) -> Recipe:
+    """The recipe of these values; ``source`` names it in errors.
+
+    Raises:
+        RecipeError: with every mistake found.
+    """
     faults = list(_clashes(values))
     try:
         recipe = Recipe.model_validate(values)
         faults += [] if faults else list(_contradictions(recipe))
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        inner = {d["loc"][0] for d in details if len(d["loc"]) > 1}
-        reported = (d for d in details if d["type"] != "too_short" or d["loc"][0] not in inner)
-        faults = [_sentence(detail) for detail in reported] + faults
+        faults = told(error, _keys_near) + faults
     if faults:
-        hint = "`lwq recipe schema` lists all keys; docs/recipe.md explains them"
-        raise RecipeError(source, tuple(faults), hint=hint)
+        raise RecipeError(source, tuple(faults), hint=SCHEMA_HINT)
     return recipe
+
+
+def told(error: ValidationError, keys_near: Callable[[tuple[int | str, ...]], list[str]]) -> list[str]:
+    """A sentence for each mistake; ``keys_near`` knows the keys of the table that a place is in."""
+    details = error.errors(include_url=False)
+    inner = {d["loc"][0] for d in details if len(d["loc"]) > 1}
+    reported = (d for d in details if d["type"] != "too_short" or d["loc"][0] not in inner)
+    return [_sentence(detail, keys_near) for detail in reported]
 
 
 def _clashes(values: dict[str, Any]) -> Iterator[str]:
@@ -96,7 +124,7 @@ def _tables(value: Any) -> list[dict[str, Any]]:
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
-def _sentence(detail: ErrorDetails) -> str:
+def _sentence(detail: ErrorDetails, keys_near: Callable[[tuple[int | str, ...]], list[str]]) -> str:
     if detail["loc"][:1] == ("domains",) and len(detail["loc"]) > 1:
         _, at, *rest = detail["loc"]
         detail["loc"] = ("evaluation", int(at) + 1, *rest)
@@ -104,7 +132,7 @@ def _sentence(detail: ErrorDetails) -> str:
     value = detail["input"]
     shown = "" if isinstance(value, dict | BaseModel) else f" {value!r}"
     if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(detail["loc"][-1]), _keys_near(detail["loc"]), n=1)
+        near = difflib.get_close_matches(str(detail["loc"][-1]), keys_near(detail["loc"]), n=1)
         return f"{where}: unknown key" + (f"; perhaps you meant {near[0]!r}" if near else "")
     if detail["type"] == "missing":
         return f"{where}: missing"

@@ -212,7 +212,8 @@ from pathlib import Path
 from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
 from lwq.plan.execution import execute
-from lwq.plan.job import Job, read_recipe
+from lwq.plan.job import Job
+from lwq.plan.reading import read_recipe
 settings = Settings(verbosity=-1, llama_dir=None, threads=1, device="cpu")
 job = Job.prepare(read_recipe(Path("half.toml")), settings.machine(), settings.cache(), print)
 wanted = ("convert", "imatrix", "sensitivity", "prune", "heal", "search")

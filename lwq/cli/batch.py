@@ -1,0 +1,224 @@
+"""Several recipes: read and checked, queued, carried out one after another, with one page over their reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lwq.cli.ahead import look
+from lwq.cli.carry import carry, print_results
+from lwq.cli.crash import in_words
+from lwq.cli.job import check_writable, in_folder, prepare
+from lwq.cli.noting import Noting
+from lwq.cli.progress import Progress, showing
+from lwq.cli.settings import Settings
+from lwq.cli.tables import print_json
+from lwq.errors import Interrupted, LwqError, ModelError, SpaceError
+from lwq.plan.job import Asked
+from lwq.plan.queue import StoppedOrder, work_off
+from lwq.plan.reading import ReadRecipe, together
+from lwq.record.record import Record
+from lwq.store.ledger import Asking, Ledger, Order
+from lwq.store.living import Living
+
+GO_ON = "`lwq resume` goes on with {}, `lwq status` shows all; finished steps are kept"
+
+
+def asking_for(
+    read: ReadRecipe, settings: Settings, folder: Path, *, model: str | None = None, seconds: float | None = None
+) -> Asking:
+    """What the ledger has to know of a recipe to carry it out, now or later: all that the command line said.
+
+    Args:
+        folder: of its report, as seen from here.
+        seconds: that it may take.
+    """
+    given = dataclasses.asdict(settings) | {"folder": str(folder), "model": model}
+    return Asking(
+        name=read.asked.recipe.name,
+        folder=str(folder.absolute()),
+        recipe=str(read.path),
+        cwd=str(Path.cwd()),
+        arguments=given,
+        left_seconds=seconds,
+    )
+
+
+def run_several(read: Sequence[ReadRecipe], settings: Settings, reports: Path, *, as_json: bool) -> None:
+    """Carries out all, after each was checked, and writes the page over ``reports``.
+
+    Raises:
+        LwqError: what is wrong with any of them, before the first runs; at the end, which failed.
+        Interrupted: by the user; or all that did not fail were stopped.
+    """
+    ledger = Ledger(settings.cache().root)
+    with showing(settings.verbosity) as progress:
+        asking = _checked(read, settings, reports, progress)
+        progress.note(f"{len(read)} recipes queued; `lwq status` shows them from anywhere")
+    ids = ledger.post([dataclasses.replace(a, arguments={**a.arguments, "several": True}) for a in asking], Living.me())
+    orders = [order for order in ledger.orders() if order.id in ids]
+    carry_out_all(ledger, orders, dict(zip(ids, (one.asked for one in read), strict=True)), settings, as_json=as_json)
+
+
+def _checked(read: Sequence[ReadRecipe], settings: Settings, reports: Path, progress: Progress) -> list[Asking]:
+    """What is asked for, once all that can be known before a run stands against none of it."""
+    faults, asking = list[LwqError](), list[Asking]()
+    for one in read:
+        name = one.asked.recipe.name
+        progress.show("checking", len(asking), len(read))
+        try:
+            asking.append(asking_for(one, settings, reports / name, seconds=_look(one.asked, settings, progress)))
+            check_writable(reports / name)
+        except Interrupted:
+            raise
+        except LwqError as error:
+            error.message = f"{name}: {error.message}"
+            faults.append(error)
+    if faults:
+        raise together(faults)
+    return asking
+
+
+def _look(asked: Asked, settings: Settings, progress: Progress) -> float | None:
+    """Seconds that a recipe may take; raises where it cannot be carried out here."""
+    seen = look(asked, settings, progress.note)
+    if told := [f"{file.name}: cannot be made: {file.obstacle}" for file in seen.files if file.obstacle]:
+        raise ModelError("\n".join(told))
+    if seen.ahead and seen.ahead.lacks:
+        raise SpaceError("\n".join(map(str, seen.ahead.lacks)), hint=seen.ahead.lacks[0].hint)
+    if seen.missing:
+        progress.note(f"note: {asked.recipe.name}: not here yet: {seen.missing}")
+    return seen.ahead.forecast.seconds if seen.ahead else None
+
+
+def carry_out_all(
+    ledger: Ledger,
+    orders: Sequence[Order],
+    asked: Mapping[int, Asked | LwqError],
+    settings: Settings,
+    *,
+    as_json: bool,
+) -> None:
+    """Carries out queued orders of this process, tells what came of each, and writes the page over their reports.
+
+    Args:
+        asked: of each order its recipe, or why it cannot be read.
+
+    Raises:
+        LwqError: which failed. Interrupted: by the user, or some were stopped.
+    """
+    client = _ThisClient(ledger=ledger, asked=asked, settings=settings, n_orders=len(orders), as_json=as_json)
+    try:
+        work_off(ledger, orders, client.carry, client)
+    except Interrupted as error:
+        ids = {order.id for order in orders}
+        n = sum(order.id in ids and order.state == "queued" for order in ledger.orders())
+        left = f"{n} more recipe{'s' if n > 1 else ''} stay{'' if n > 1 else 's'} queued" if n else "it was the last"
+        raise Interrupted(f"interrupted; {left}", hint=GO_ON.format("all of them" if n else "it")) from error
+    pages = client.write_indexes()
+    if as_json:
+        print_json({"runs": client.outcomes, "index": pages})
+    client.raise_faults()
+
+
+@dataclass(slots=True, kw_only=True)
+class _ThisClient:
+    """This process as the one that handed the orders in, and carries them out itself."""
+
+    ledger: Ledger
+    asked: Mapping[int, Asked | LwqError]
+    settings: Settings
+    n_orders: int
+    as_json: bool
+    done: dict[int, tuple[Record, Path]] = field(default_factory=dict)
+    faults: dict[str, LwqError] = field(default_factory=dict)
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
+    reports: dict[Path, None] = field(default_factory=dict)
+
+    def carry(self, order: Order) -> None:
+        """One order in its working directory, here and now."""
+        asked = self.asked[order.id]
+        if isinstance(asked, LwqError):
+            raise asked
+        given = {name: order.arguments[name] for name in ("llama_dir", "threads", "device")}
+        settings = Settings(verbosity=self.settings.verbosity, **given)
+        with in_folder(Path(order.cwd)):
+            self._carry(order, asked, settings)
+
+    def _carry(self, order: Order, asked: Asked, settings: Settings) -> None:
+        with showing(settings.verbosity) as progress:
+            progress.note(f"{order.name}, {len(self.outcomes) + 1} of {self.n_orders}")
+            progress.noting = Noting(ledger=self.ledger, order=order.id)
+            try:
+                self.done[order.id] = carry(
+                    prepare(asked, settings, progress), Path(order.arguments["folder"]), progress
+                )
+            except LwqError:
+                raise
+            except Exception as error:
+                raise in_words(error, ["run", order.recipe]) from error
+
+    def waits(self, other: Order) -> None:
+        with showing(self.settings.verbosity) as progress:
+            progress.note(f"waiting for {other.name}, which process {other.pid} {_is_at(other)}")
+
+    def ended(self, order: Order, fault: LwqError | None) -> None:
+        state = "done" if fault is None else "stopped" if isinstance(fault, StoppedOrder) else "failed"
+        outcome: dict[str, Any] = {"name": order.name, "state": state, "folder": order.folder}
+        if fault:
+            self.faults[order.name] = fault
+            outcome |= {"error": fault.message, "hint": fault.hint}
+            click.echo(f"lwq: {order.name}: {fault.message}", err=True)
+            if fault.hint and state == "failed":
+                click.echo(f"hint: {fault.hint}", err=True)
+        else:
+            record, card = self.done.pop(order.id)
+            outcome["card"] = str(Path(order.folder) / card.name)
+            if order.arguments.get("several"):
+                self.reports[Path(order.folder).parent] = None
+            if not self.as_json:
+                click.echo(f"{order.name}\n")
+                print_results(record)
+                click.echo(f"card: {card}\n")
+        self.outcomes.append(outcome)
+
+    def write_indexes(self) -> list[str]:
+        """The pages over the folders that reports were written to; what cannot be in one is told."""
+        from lwq.report.index import find_runs, write_index
+
+        pages = []
+        for folder in self.reports:
+            try:
+                runs, left_out = find_runs(folder)
+                page, text = write_index(runs, folder)
+            except LwqError as error:
+                click.echo(f"note: no page over all: {error.message}", err=True)
+                continue
+            for why in left_out:
+                click.echo(f"left out: {why}", err=True)
+            pages.append(str(page))
+            if not self.as_json:
+                click.echo(f"index: {page} and {text.name}, {len(runs)} run{'s' if len(runs) > 1 else ''}")
+        return pages
+
+    def raise_faults(self) -> None:
+        """Raises an error that names what failed and what was stopped, if anything was."""
+        stopped = [name for name, fault in self.faults.items() if isinstance(fault, StoppedOrder)]
+        failed = [name for name in self.faults if name not in stopped]
+        words = [
+            f"{len(names)} {how}: {', '.join(names)}"
+            for names, how in ((failed, "failed"), (stopped, "stopped"))
+            if names
+        ]
+        if words:
+            kind = LwqError if failed else Interrupted
+            raise kind(f"of {self.n_orders} recipes {'; '.join(words)}", hint=GO_ON.format("them"))
+
+
+def _is_at(order: Order) -> str:
+    return "carries out" if order.state == "running" else "has queued before"

@@ -203,21 +203,17 @@ class _ThisClient:
                 click.echo(f"left out: {why}", err=True)
             pages.append(str(page))
             if not self.as_json:
-                click.echo(f"index: {page} and {text.name}, {len(runs)} run{'s' if len(runs) > 1 else ''}")
+                near = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+                click.echo(f"index: {near} and {text.name}, {len(runs)} run{'s' if len(runs) > 1 else ''}")
         return pages
 
     def raise_faults(self) -> None:
         """Raises an error that names what failed and what was stopped, if anything was."""
         stopped = [name for name, fault in self.faults.items() if isinstance(fault, StoppedOrder)]
-        failed = [name for name in self.faults if name not in stopped]
-        words = [
-            f"{len(names)} {how}: {', '.join(names)}"
-            for names, how in ((failed, "failed"), (stopped, "stopped"))
-            if names
-        ]
-        if words:
-            kind = LwqError if failed else Interrupted
-            raise kind(f"of {self.n_orders} recipes {'; '.join(words)}", hint=GO_ON.format("them"))
+        ends = {"failed": [name for name in self.faults if name not in stopped], "stopped": stopped}
+        if told := [f"{len(names)} {how} ({', '.join(names)})" for how, names in ends.items() if names]:
+            kind = LwqError if ends["failed"] else Interrupted
+            raise kind(f"of {self.n_orders} recipes {' and '.join(told)}", hint=GO_ON.format("them"))
 
 
 def _is_at(order: Order) -> str:

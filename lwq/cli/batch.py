@@ -136,7 +136,7 @@ class _ThisClient:
     n_orders: int
     as_json: bool
     done: dict[int, tuple[Record, Path]] = field(default_factory=dict)
-    faults: dict[str, LwqError] = field(default_factory=dict)
+    faults: list[tuple[str, LwqError]] = field(default_factory=list)
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     reports: dict[Path, None] = field(default_factory=dict)
 
@@ -171,7 +171,7 @@ class _ThisClient:
         state = "done" if fault is None else "stopped" if isinstance(fault, StoppedOrder) else "failed"
         outcome: dict[str, Any] = {"name": order.name, "state": state, "folder": order.folder}
         if fault:
-            self.faults[order.name] = fault
+            self.faults.append((order.name, fault))
             outcome |= {"error": fault.message, "hint": fault.hint}
             click.echo(f"lwq: {order.name}: {fault.message}", err=True)
             if fault.hint and state == "failed":
@@ -209,8 +209,9 @@ class _ThisClient:
 
     def raise_faults(self) -> None:
         """Raises an error that names what failed and what was stopped, if anything was."""
-        stopped = [name for name, fault in self.faults.items() if isinstance(fault, StoppedOrder)]
-        ends = {"failed": [name for name in self.faults if name not in stopped], "stopped": stopped}
+        ends: dict[str, list[str]] = {"failed": [], "stopped": []}
+        for name, fault in self.faults:
+            ends["stopped" if isinstance(fault, StoppedOrder) else "failed"].append(name)
         if told := [f"{len(names)} {how} ({', '.join(names)})" for how, names in ends.items() if names]:
             kind = LwqError if ends["failed"] else Interrupted
             raise kind(f"of {self.n_orders} recipes {' and '.join(told)}", hint=GO_ON.format("them"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, chdir, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from lwq.cli.progress import Progress
 from lwq.cli.settings import Settings
 from lwq.llama.converter_env import converter_python
+from lwq.llama.toolchain import home
 from lwq.plan.finished import Run
 from lwq.plan.job import Asked, Job, Part
 from lwq.plan.planner import Planner
@@ -56,6 +58,7 @@ def check_writable(folder: Path) -> None:
 @contextmanager
 def in_folder(folder: Path) -> Iterator[None]:
     """Works in another folder for the time being; raises FileError where it is not there."""
+    os.environ["LWQ_HOME"] = str(home())  # where it was said as seen from here
     with ExitStack() as stack:
         with os_errors("go to the working directory", folder):
             stack.enter_context(chdir(folder))

@@ -15,7 +15,7 @@ import click
 
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
-from lwq.cli.tables import print_json, print_table, shortened
+from lwq.cli.tables import WIDTH, print_json, print_table, shortened
 from lwq.errors import Interrupted, LwqError, UsageError
 from lwq.store.ledger import Ledger, Order
 
@@ -26,6 +26,7 @@ _REFRESH_SECONDS: Final = 2.0
 _RECENT_SECONDS: Final = 24 * 3600.0
 _STOP_SECONDS: Final = 30.0
 _TIMES: Final = ("queued", "started", "finished", "step_since")
+_STEP_WIDTH: Final = 18
 _HEADS: Final = ("recipe", "state", "since", "process", "step", "steps", "left")
 NAMES = click.argument("names", metavar="[NAME…]", nargs=-1)
 
@@ -84,23 +85,24 @@ def _print(orders: Sequence[Order]) -> None:
         click.echo(f"\nin all about {clock(sum(left))} left")
     for order in orders:
         if order.error:
-            click.echo(f"\n{order.name}: {order.error.splitlines()[0]}")
+            click.echo("\n" + click.wrap_text(f"{order.name}: {order.error.splitlines()[0]}", WIDTH))
             if order.hint:
-                click.echo(f"hint: {order.hint}")
-    if is_open := [order.name for order in orders if order.is_open]:
-        click.echo(f"\n`lwq resume` goes on with {', '.join(is_open)}")
+                click.echo(click.wrap_text(f"hint: {order.hint}", WIDTH))
+    if is_open := [order for order in orders if order.is_open]:
+        click.echo("\n" + click.wrap_text(f"`lwq resume` goes on with {_list(is_open)}", WIDTH))
 
 
 def _row(order: Order) -> tuple[str, ...]:
     is_running = order.state == "running"
-    step = f"{order.step} {order.step_done}/{order.step_total}" if order.step_done and is_running else order.step
+    within = f" {order.step_done}/{order.step_total}" if order.step_done else ""
+    step = shortened(order.step or "getting ready", _STEP_WIDTH - len(within)) + within if is_running else order.step
     left = _left(order) if order.is_attended else None
     return (
         shortened(order.name, 20),
         order.state,
         _when((order.started if is_running else order.finished) or order.queued),
         str(order.pid) if is_running else "",
-        shortened(step, 20) if order.state not in ("done", "queued") else "",
+        shortened(step, _STEP_WIDTH) if order.state not in ("done", "queued") else "",
         f"{order.n_done}/{order.n_steps}" if order.n_steps else "",
         clock(left) if left else "",
     )
@@ -164,10 +166,10 @@ def resume_command(settings: Settings, names: tuple[str, ...], as_json: bool) ->
 
     ledger = Ledger(settings.cache().root)
     orders = _named(ledger.orders(), names)
-    if not (chosen := [order for order in orders if order.is_open]):
+    taken = ledger.queue_again((order.id for order in orders if order.is_open), Living.me())
+    if not taken and not as_json:
         click.echo(f"nothing to go on with{': ' + _states(orders) if names else ''}")
         return
-    taken = ledger.queue_again((order.id for order in chosen), Living.me())
     carry_out_all(ledger, taken, {order.id: _asked(order) for order in taken}, settings, as_json=as_json)
 
 

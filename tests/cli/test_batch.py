@@ -31,7 +31,7 @@ SHARED = (
     + RECIPE[RECIPE.index("[evaluation]") : RECIPE.index("[[targets]]")]
     + "[bench]\ntests = []\n"
 )
-KILLS = (("one", "convert"), ("one", "imatrix"), ("two", "quantize"), ("two", "cont"), ("three", "alloc"))
+KILLS = (("one", "imatrix"), ("two", "quantize"), ("three", "cont"))
 FTYPES = {"one": "Q4_K_M", "two": "Q8_0", "three": "Q5_K_M"}
 FILES = tuple(f"{name}.toml" for name in FTYPES)
 
@@ -256,13 +256,7 @@ def test_killed_anywhere_resume_makes_the_same_bytes(
     home = fresh(tools_home, folder / "home")
     monkeypatch.setenv("LWQ_HOME", str(home))
     process = start("run", *FILES, cwd=folder)
-    for name, step in (
-        ("one", "convert"),
-        ("one", "imatrix"),
-        ("two", "quantize"),
-        ("two", "cont"),
-        ("three", "alloc"),
-    ):
+    for name, step in KILLS:
         wait_for(process, home, name, step)
         process.kill()
         process.communicate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -85,11 +86,15 @@ def _print(orders: Sequence[Order]) -> None:
         click.echo(f"\nin all about {clock(sum(left))} left")
     for order in orders:
         if order.error:
-            click.echo("\n" + click.wrap_text(f"{order.name}: {order.error.splitlines()[0]}", WIDTH))
+            click.echo("\n" + _wrapped(f"{order.name}: {order.error.splitlines()[0]}"))
             if order.hint:
-                click.echo(click.wrap_text(f"hint: {order.hint}", WIDTH))
+                click.echo(_wrapped(f"hint: {order.hint}"))
     if is_open := [order for order in orders if order.is_open]:
-        click.echo("\n" + click.wrap_text(f"`lwq resume` goes on with {_list(is_open)}", WIDTH))
+        click.echo("\n" + _wrapped(f"`lwq resume` goes on with {_list(is_open)}"))
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def _row(order: Order) -> tuple[str, ...]:

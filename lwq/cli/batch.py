@@ -158,7 +158,7 @@ class _ThisClient:
                 self.done[order.id] = carry(
                     prepare(asked, settings, progress), Path(order.arguments["folder"]), progress
                 )
-            except LwqError:
+            except (LwqError, BrokenPipeError):
                 raise
             except Exception as error:
                 raise in_words(error, ["run", order.recipe]) from error

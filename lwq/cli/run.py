@@ -45,7 +45,9 @@ def plan_command(settings: Settings, recipes: tuple[Path, ...], model: str | Non
 @RECIPES
 @MODEL
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Report folder, of several recipes that of all; reports/NAME."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Report folder, of several recipes the one that theirs are made in; reports/NAME and reports when absent.",
 )
 @click.option("--dry-run", is_flag=True, help="The same as `lwq plan`.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, Protocol
 
-from lwq.errors import FileError, Interrupted, LwqError
+from lwq.errors import FileError, Interrupted, LwqError, SpaceError
 from lwq.llama.process_group import signals_held
 from lwq.store.ledger import End, Ledger, Order
 
@@ -86,10 +86,13 @@ def noted(ledger: Ledger, order: int, begin: Callable[[], bool] = lambda: True) 
 
 
 def _ended(ledger: Ledger, order: int, end: End, error: LwqError | None = None) -> bool:
-    """Whether somebody had asked the order to stop; then the signal that was sent for it is not taken for another's."""
+    """Whether somebody had asked the order to stop; then the signal that was sent for it is not taken for another's.
+
+    That it could not be noted is no reason to fail, and hides no reason why the order did.
+    """
     asked = False
     try:
-        with signals_held():
+        with signals_held(), suppress(FileError, SpaceError):
             asked = ledger.finish(order, end, error=error.message if error else "", hint=error.hint if error else "")
         if asked and end != "stopped":
             time.sleep(_SIGNAL_SECONDS)

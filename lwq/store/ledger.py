@@ -103,6 +103,11 @@ class Order:
 
 
 _STORED: Final = tuple(field.name for field in fields(Order) if field.name != "is_attended")
+_ANEW: Final = {
+    "finished": None, "stop_asked": 0, "error": "", "hint": "", "step": "", "step_since": None, "step_done": 0,
+    "step_total": 0, "n_done": 0,
+}  # fmt: skip
+"""What an order that begins has not got yet."""
 
 
 class Ledger:
@@ -139,25 +144,20 @@ class Ledger:
         return tuple(ids)
 
     def take(self, order: int) -> tuple[bool, Order | None]:
-        """Whether it is noted as running now; else which order comes before it, or None where it is queued no more."""
+        """Whether it is noted as running now; else which order comes before it, or None where it is queued no more.
+
+        What its own process could not note as ended (a full disk) holds it up no longer.
+        """
         with self._open() as database:
             found = {each.id: each for each in _orders(database)}
             if order not in found or found[order].state != "queued":
                 return False, None
+            ours = found[order].process
             for other in found.values():
-                if other.state == "running" or (other.state == "queued" and other.is_attended and other.id < order):
+                is_before = other.state == "queued" and other.is_attended and other.id < order
+                if is_before or (other.state == "running" and other.process != ours):
                     return False, other
-            anew = {
-                "error": "",
-                "hint": "",
-                "step": "",
-                "step_since": None,
-                "step_done": 0,
-                "step_total": 0,
-                "n_done": 0,
-            }
-            values = {"state": "running", "started": time.time(), "finished": None, "stop_asked": 0}
-            _change(database, order, values | anew)
+            _change(database, order, {**_ANEW, "state": "running", "started": time.time()})
         return True, None
 
     def note(self, order: int, note: StepNote) -> None:

@@ -24,7 +24,12 @@ class Living:
     @classmethod
     def me(cls) -> Living:
         """This process."""
-        return cls(pid=os.getpid(), born=_born(os.getpid()))
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Living:
+        """The process that has this number now."""
+        return cls(pid=pid, born=_born(pid))
 
     def is_alive(self) -> bool:
         """Whether it still runs; not of one that has ended and waits to be asked how."""

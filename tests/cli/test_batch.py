@@ -31,7 +31,7 @@ SHARED = (
     + RECIPE[RECIPE.index("[evaluation]") : RECIPE.index("[[targets]]")]
     + "[bench]\ntests = []\n"
 )
-KILLS = (("one", "imatrix"), ("two", "quantize"), ("three", "cont"))
+KILLS = (("one", "imatrix"), ("one", "cont"), ("two", "quantize"))
 FTYPES = {"one": "Q4_K_M", "two": "Q8_0", "three": "Q5_K_M"}
 FILES = tuple(f"{name}.toml" for name in FTYPES)
 
@@ -65,7 +65,7 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> Said:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=900)
     assert "Traceback" not in err
     return Said(process.returncode, out, err)
 
@@ -247,15 +247,15 @@ def test_interrupted_by_the_user_the_rest_stays_queued(folder: Path, tools_home:
 def test_killed_anywhere_resume_makes_the_same_bytes(
     folder: Path, tools_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in each of several steps of each recipe, resumed from there to the next kill."""
-    said = lwq("run", *FILES, cwd=folder)
+    """Killed in steps of either recipe, resumed from there to the next kill."""
+    said = ended(start("run", *FILES[:2], cwd=folder))
     assert said.code == 0, said.err
     whole = outcome(folder)
-    assert len(whole) == 3
+    assert len(whole) == 2
     shutil.rmtree(folder / "reports")
     home = fresh(tools_home, folder / "home")
     monkeypatch.setenv("LWQ_HOME", str(home))
-    process = start("run", *FILES, cwd=folder)
+    process = start("run", *FILES[:2], cwd=folder)
     for name, step in KILLS:
         wait_for(process, home, name, step)
         process.kill()
@@ -265,7 +265,8 @@ def test_killed_anywhere_resume_makes_the_same_bytes(
         assert not any(order.is_attended for order in found.values())
         assert f"`lwq resume` goes on with {name}" in lwq("status", cwd=folder).out
         process = start("resume", cwd=folder)
-    assert ended(process).code == 0
+    said = ended(process)
+    assert said.code == 0, said.err
     assert outcome(folder) == whole
     assert set(states(home).values()) == {"done"}
     assert not [p for p in home.glob("steps/.*") if p.is_dir()]

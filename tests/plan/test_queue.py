@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,7 +118,11 @@ def test_asked_to_stop_when_it_is_done_already_the_signal_ends_no_other(tmp_path
 
 
 def test_orders_of_another_client_come_first_where_they_came_first(tmp_path: Path) -> None:
-    ledger, (theirs, mine) = queued(tmp_path, "theirs", "mine")
+    ledger = Ledger(tmp_path)
+    other_client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ledger.post([asking("theirs")], Living.of(other_client.pid))
+    ledger.post([asking("mine")], ME)
+    theirs, mine = ledger.orders()
     client = Client()
     ended: list[str] = []
 
@@ -131,8 +137,21 @@ def test_orders_of_another_client_come_first_where_they_came_first(tmp_path: Pat
     other.start()
     work_off(ledger, [mine], doing(mine=lambda: ended.append("mine")), client)
     other.join()
+    other_client.communicate(b"\n")
     assert ended == ["theirs", "mine"]
     assert client.waited == ["theirs"]
+
+
+def test_a_ledger_that_cannot_be_written_any_more_hides_no_fault(tmp_path: Path) -> None:
+    ledger, (order,) = queued(tmp_path, "a")
+    ledger.take(order.id)
+
+    def cut_and_fail() -> None:
+        ledger.path.write_bytes(b"cut " * 2000)
+        fails()
+
+    with pytest.raises(ToolError), noted(ledger, order.id):
+        cut_and_fail()
 
 
 def test_an_unexpected_fault_is_noted_and_raised(tmp_path: Path) -> None:

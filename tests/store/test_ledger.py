@@ -49,7 +49,9 @@ def test_what_is_posted_is_read_with_all_that_it_needs(tmp_path: Path) -> None:
 
 def test_orders_run_one_at_a_time_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    a, b = ledger.post([asking("a"), asking("b")], ME)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    (a,) = ledger.post([asking("a")], Living.of(child.pid))
+    (b,) = ledger.post([asking("b")], ME)
     taken, before = ledger.take(b)
     assert not taken
     assert before
@@ -63,6 +65,7 @@ def test_orders_run_one_at_a_time_in_the_order_in_which_they_came(tmp_path: Path
     assert not ledger.finish(a, "done")
     assert ledger.take(b) == (True, None)
     assert states(ledger) == {"a": "done", "b": "running"}
+    child.communicate(b"\n")
 
 
 def test_what_a_dead_process_had_is_interrupted_or_queued_for_nobody_and_holds_up_nothing(tmp_path: Path) -> None:
@@ -76,6 +79,13 @@ def test_what_a_dead_process_had_is_interrupted_or_queued_for_nobody_and_holds_u
     assert found["waited"].is_open
     assert not found["mine"].is_open
     assert ledger.take(mine) == (True, None)
+
+
+def test_what_its_own_process_could_not_note_as_ended_holds_up_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    a, b = ledger.post([asking("a"), asking("b")], ME)
+    assert ledger.take(a) == (True, None)
+    assert ledger.take(b) == (True, None)
 
 
 def test_what_is_open_is_queued_again_once(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import sys
 import time
 from dataclasses import replace
 
-from lwq.store import living
 from lwq.store.living import Living
 
 
@@ -20,7 +19,7 @@ def test_this_process_is_alive_and_one_of_its_number_that_began_elsewhen_is_not(
 
 def test_killed_process_is_dead_before_anybody_asked_how_it_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    other = Living(pid=child.pid, born=living._born(child.pid))
+    other = Living.of(child.pid)
     assert other.is_alive()
     child.kill()
     for _ in range(500):

@@ -26,6 +26,7 @@ from lwq.steps import bench
 from lwq.steps.step import Given
 from lwq.store.cache import Cache
 from lwq.store.files import human_bytes, sha256_file
+from lwq.store.garbage import remove
 
 _DEFAULT = ",".join(Bench().tests)
 
@@ -130,7 +131,7 @@ def _measure(
 def _forget(step: BenchStep, cache: Cache) -> None:
     for path in (cache.folder(bench.NAME, step.key), *cache.pieces.glob(f"{step.key[:24]}.jsonl")):
         if path.exists():
-            cache.remove(path)
+            remove(cache, path)
 
 
 def _against(files: tuple[File, ...], timed: bench.Result, name: str, test: Speed) -> Ratio | None:

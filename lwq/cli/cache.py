@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +16,11 @@ from lwq.llama.converter_env import current, environments, is_whole
 from lwq.llama.toolchain import home
 from lwq.llama.twin import twins
 from lwq.plan.stand_ins import stand_ins
-from lwq.store.files import human_bytes, lock, os_errors
+from lwq.store.files import human_bytes, lock_if_free, os_errors
+from lwq.store.garbage import Garbage, garbage, remove
+
+if TYPE_CHECKING:
+    from lwq.store.cache import Cache
 
 
 @click.group("cache")
@@ -42,8 +48,9 @@ def list_entries(settings: Settings, as_json: bool) -> None:
     click.echo(f"{len(entries)} steps, {human_bytes(sum(e.n_bytes for e in entries))} in {cache.root}")
 
 
-def _size(folder: Path) -> int:
-    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+def _size(path: Path) -> int:
+    """Bytes of a file, or of a folder's own files: what links point to is somebody else's."""
+    return sum(p.lstat().st_size for p in (path, *path.rglob("*")) if p.is_file() and not p.is_symlink())
 
 
 def _blocks(path: Path) -> int:
@@ -60,27 +67,30 @@ def collect(settings: Settings, yes: bool) -> None:
     from lwq.values.compiled import earlier
 
     cache = settings.cache()
-    garbage = cache.garbage()
-    stale = [path for path in environments() if path != current()]
-    files = (p for path in garbage for p in (path.rglob("*") if path.is_dir() else (path,)))
-    n_bytes = sum(p.stat().st_size for p in files if p.is_file())
-    for folder in garbage:
-        click.echo(folder.name)
-        if yes:
-            cache.remove(folder)
-    for path in stale:
-        n_bytes += _size(path)
-        click.echo(f"converter/{path.name}")
-        if yes:
-            with lock(path.parent / f"{path.name}.lock"), os_errors("remove the converter's environment", path):
-                shutil.rmtree(path)
-    for path in (made := [*twins(), *stand_ins(home()), *earlier()]):
-        n_bytes += _blocks(path)
-        click.echo(f"{path.parent.name}/{path.name}")
-        if yes and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif yes:
-            path.unlink(missing_ok=True)
-    garbage += [*stale, *made]
+    with garbage(cache) as found:
+        stale = [path for path in environments() if path != current()] if found.is_quiet else []
+        made = [*twins(), *stand_ins(home()), *earlier()] if found.is_quiet else []
+        n_bytes, n = 0, 0
+        for path in (*found.paths, *stale, *made):
+            size = (_blocks if path in made else _size)(path)
+            if not yes or _is_removed(cache, found, path):
+                n, n_bytes = n + 1, n_bytes + size
+                click.echo(path.name if path in found.paths else f"{path.parent.name}/{path.name}")
     what = "removed" if yes else "to remove (`--yes` does it)"
-    click.echo(f"{len(garbage)} entries, {human_bytes(n_bytes)} {what}")
+    click.echo(f"{n} entries, {human_bytes(n_bytes)} {what}")
+    if not found.is_quiet:
+        click.echo("a run is at work: what it needs stays, and so does what plans and other versions made")
+
+
+def _is_removed(cache: Cache, found: Garbage, path: Path) -> bool:
+    """Removes it, unless it is being made this moment."""
+    if path in found.paths:
+        return remove(cache, path)
+    of_maker = path.with_name(f"{path.name}.lock") if path.is_dir() else path.with_suffix(".lock")
+    held = lock_if_free(of_maker) if of_maker.exists() else nullcontext(True)
+    with held as is_free, os_errors("remove it", path):
+        if is_free and path.is_dir():
+            shutil.rmtree(path)
+        elif is_free:
+            path.unlink(missing_ok=True)
+    return is_free

@@ -45,8 +45,13 @@ class Settings:
         return max(1, min(n_cpus(), psutil.cpu_count(logical=False) or n_cpus()))
 
     def cache(self) -> Cache:
-        """Finished steps of this user."""
+        """Finished steps of this user; what a command needs of them it needs to its end."""
+        import click
+
         from lwq.llama.toolchain import home
         from lwq.store.cache import Cache
 
-        return Cache(home())
+        cache, context = Cache(home()), click.get_current_context(silent=True)
+        if context:
+            context.call_on_close(cache.lease.end)
+        return cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self
@@ -11,6 +10,7 @@ import numpy as np
 
 from lwq.engine.bindings import load_bindings, model_parameters, said
 from lwq.engine.ggml import Ggml, in_order
+from lwq.engine.vocabulary import tokens_of
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.llama.toolchain import Toolchain
@@ -103,10 +103,8 @@ class Session:
 
         It drops one newline at the end (common/arg.cpp), and no carriage returns.
         """
-        raw = text.removesuffix("\n").encode()
-        tokens = (ctypes.c_int32 * (len(raw) + 16))()
-        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), tokens, len(tokens), True, False)
-        windows = np.array(tokens[: n // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)
+        tokens = tokens_of(self.llama, self.vocab, text.removesuffix("\n"))
+        windows = np.array(tokens[: len(tokens) // self.n_ctx * self.n_ctx], np.int32).reshape(-1, self.n_ctx)
         if self.llama.llama_vocab_get_add_bos(self.vocab) and len(windows):
             windows[:, 0] = self.llama.llama_vocab_bos(self.vocab)
         return windows

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any, Final
 
 from lwq.engine.bindings import load_bindings
 from lwq.errors import ModelError
 from lwq.llama.toolchain import Toolchain
+
+_UNCOUNTED: Final = -(1 << 31)
+"""More tokens than ``llama_tokenize`` can count. Source: include/llama.h."""
 
 
 class Vocabulary:
@@ -40,7 +44,23 @@ class Vocabulary:
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """The tokens of a text as llama-perplexity's task scorers make them: special ones added, none parsed."""
-        raw = text.encode()
-        tokens = (ctypes.c_int32 * (len(raw) + 16))()
-        n = self.llama.llama_tokenize(self.vocab, raw, len(raw), tokens, len(tokens), True, False)
-        return tuple(tokens[:n])
+        return tuple(tokens_of(self.llama, self.vocab, text))
+
+
+def tokens_of(llama: Any, vocab: Any, text: str) -> list[int]:
+    """All tokens of a text, special ones added, none parsed.
+
+    A token for each byte is no bound: a vocabulary without ``▁`` takes three for a space.
+
+    Raises:
+        ModelError: more tokens than llama.cpp counts.
+    """
+    raw = text.encode()
+    n = -(len(raw) + 16)
+    for _ in range(2):  # where there was too little room, it tells how many there are
+        if n < 0 and n != _UNCOUNTED:
+            tokens = (ctypes.c_int32 * -n)()
+            n = llama.llama_tokenize(vocab, raw, len(raw), tokens, len(tokens), True, False)
+    if n < 0:
+        raise ModelError(f"a text of {len(raw):,} bytes: llama.cpp cannot count its tokens", hint="give a shorter text")
+    return tokens[:n]

@@ -21,7 +21,7 @@ T = TypeVar("T")
 _ATTEMPTS: Final = 12
 _FAILED_ATTEMPTS: Final = 4
 _LONG_SECONDS: Final = 10.0
-"""Longer runs are made again once at most."""
+"""Longer runs are made again once at most, and not at all where they failed."""
 
 
 def run_program(
@@ -37,7 +37,7 @@ def run_program(
 
     The tools log from a thread that is not waited for at the end (common/log.cpp), so on a busy machine
     their last lines, or all, can be lost: a run without a word, or with a cut transcript, is made again, and so
-    is one that failed without a known complaint; not one that a signal killed.
+    is a short one that failed without a known complaint; not one that a signal killed.
 
     Raises:
         ModelError: the tool cannot read or run the model.
@@ -50,7 +50,8 @@ def run_program(
         if known := complaint(output):
             kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
             raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
-        again = done.returncode >= 0 and attempt < (_ATTEMPTS if done.seconds < _LONG_SECONDS else 2)
+        most = _ATTEMPTS if done.seconds < _LONG_SECONDS else 1 if done.returncode else 2
+        again = done.returncode >= 0 and attempt < most
         if again and (not output.strip() or (done.returncode and attempt < _FAILED_ATTEMPTS)):
             continue
         if done.returncode:

@@ -47,6 +47,7 @@ def execute(steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry
     Raises:
         LwqError: from the step that failed; everything before it is kept.
     """
+    around.cache.hold((step.module.NAME, step.key) for step in steps)
     entries: dict[str, Entry] = {}
     again = _to_make_again(steps, around.cache)
     for step in steps:

@@ -87,6 +87,8 @@ class Job:
             check_logo(asked.logo)
         sources = fetch(asked.recipe, asked.folder, home(), on_note, look=look)
         plan = part(Planner(asked.recipe, sources, machine))
+        if not look:
+            cache.hold((step.module.NAME, step.key) for step in plan.steps)
         job = cls(asked=asked, sources=sources, machine=machine, cache=cache, plan=plan, part=part)
         if header := job.header():
             check_asked(asked.recipe, header, machine.toolchain)

@@ -1,4 +1,4 @@
-"""Finished work by content address: step keys, lookup, publish, explain, collect garbage.
+"""Finished work by content address: step keys, lookup, publish, explain.
 
 An entry is a folder built under a temporary name and renamed; its ``step.json`` is written last and
 is the only mark of completeness. Nothing outside ``root`` is ever touched.
@@ -19,6 +19,7 @@ from typing import Any
 
 from lwq.errors import FileError, ToolError
 from lwq.store.files import lock, os_errors, sha256_file, write_json
+from lwq.store.leases import Lease
 
 SCHEMA = 1
 _SMALL_BYTES = 1 << 20
@@ -67,16 +68,24 @@ def key_of(value: Mapping[str, Any]) -> str:
 
 
 class Cache:
-    """Entries in ``root/steps``, pieces of measurements in ``root/pieces``, recipes' last runs in ``root/ledger``."""
+    """Entries in ``root/steps``, pieces of measurements in ``root/pieces``, recipes' last runs in ``root/ledger``.
+
+    What may go of it: ``garbage``.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.steps = root / "steps"
         self.ledger = root / "ledger"
         self.pieces = root / "pieces"
+        self.lease = Lease(root)
 
     def folder(self, step: str, key: str) -> Path:
         return self.steps / f"{step}-{key[:24]}"
+
+    def hold(self, steps: Iterable[tuple[str, str]]) -> None:
+        """Keeps what has to do with these steps, (step, key) each, from being removed while this run is at work."""
+        self.lease.hold(self.folder(step, key).name for step, key in steps)
 
     def lookup(self, step: str, key: str) -> Entry | None:
         """The complete entry of that key, or None where it is absent, damaged or half-written."""
@@ -150,7 +159,7 @@ class Cache:
             _sync_folder(self.steps)
 
     def remember(self, recipe: str, values: Mapping[str, Mapping[str, Any]]) -> None:
-        """Note the key values (by label) of a recipe's run, for ``why`` and for garbage collection."""
+        """Note the key values (by label) of a recipe's run, for ``why`` and so that they are not taken for garbage."""
         if self.remembered(recipe) != values:
             write_json(self._ledger_path(recipe), values)
 
@@ -160,7 +169,7 @@ class Cache:
             notes = json.loads(self._ledger_path(recipe).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return notes if isinstance(notes, dict) else {}
+        return {k: v for k, v in notes.items() if isinstance(v, dict)} if isinstance(notes, dict) else {}
 
     def _ledger_path(self, recipe: str) -> Path:
         self.ledger.mkdir(parents=True, exist_ok=True)
@@ -172,27 +181,6 @@ class Cache:
             if entry := _read(folder):
                 yield entry
 
-    def garbage(self) -> list[Path]:
-        """Folders that no recipe's last run used, what killed runs left, and pieces of measurements that none needs."""
-        used = set()
-        for ledger in self.ledger.glob("*.json"):
-            for value in self.remembered(ledger.stem).values():
-                used.add(self.folder(str(value.get("step")), key_of(value)).name)
-        folders = [p for p in sorted(self.steps.glob("*")) + sorted(self.steps.glob(".*-*.*")) if _dead(p, used)]
-        needed = {name.partition("-")[2] for name in used}
-        return folders + [p for p in sorted(self.pieces.glob("*.*")) if p.name.split(".")[0] not in needed]
-
-    def remove(self, path: Path) -> None:
-        """Delete one entry or leftover of this cache."""
-        if path.parent not in (self.steps, self.pieces):
-            raise FileError(f"{path}: is not in the cache {self.steps}")
-        with os_errors("remove a cache entry", path):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-                path.with_suffix(".lock").unlink(missing_ok=True)
-
 
 def _keep_for_a_look(folder: Path) -> None:
     """Links to inputs and small files stay, large ones, the program's half-made outputs, go."""
@@ -200,10 +188,6 @@ def _keep_for_a_look(folder: Path) -> None:
         for path in _files(folder):
             if not path.is_symlink() and path.stat().st_size > _SMALL_BYTES:
                 path.unlink()
-
-
-def _dead(path: Path, used: set[str]) -> bool:
-    return path.is_dir() and not path.is_symlink() and path.name not in used
 
 
 def _files(folder: Path) -> list[Path]:

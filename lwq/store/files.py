@@ -143,8 +143,26 @@ def lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[N
             if on_wait is not None:
                 on_wait()
             held.acquire(poll_interval=_LOCK_POLL_SECONDS)
+        except NotImplementedError as error:
+            raise FileError(
+                f"{path}: this file system has no locks", hint="set LWQ_HOME to a folder on a local disk"
+            ) from error
     try:
         yield
+    finally:
+        held.release()
+
+
+@contextmanager
+def lock_if_free(path: Path) -> Iterator[bool]:
+    """Whether nobody holds that lock; it is held meanwhile."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(path)
+    with os_errors("make the lock", path), suppress(Timeout):
+        held.acquire(blocking=False)
+    try:
+        yield held.is_locked
     finally:
         held.release()
 

@@ -13,7 +13,7 @@ import pytest
 from lwq.errors import LwqError, ModelError, ToolError, TranscriptError
 from lwq.gguf.header import read_header
 from lwq.gguf.write import write_gguf
-from lwq.llama import tools
+from lwq.llama import programs, tools
 from lwq.llama.requests import DryRunRequest, KldRequest, QuantizeRequest, TaskRequest, TextRequest, Window
 from lwq.llama.toolchain import Toolchain
 from tests.fake_toolchain import Replay, make_fake_toolchain, starts
@@ -103,6 +103,20 @@ def test_failure_that_lost_its_reason_is_made_again_for_the_reason(tmp_path: Pat
     with pytest.raises(ToolError, match="exit status 1"):
         run_baseline(for_ever, tmp_path)
     assert len(starts(for_ever)) == 4
+
+
+def test_long_run_that_failed_is_not_repeated_and_one_that_lost_its_words_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "_LONG_SECONDS", 0.0)
+    for act, said, n in (
+        (Replay(stderr="a word\n", exit_code=1), "exit status 1", 1),
+        (Replay(), "printed nothing", 2),
+    ):
+        fake = make_fake_toolchain(tmp_path / said, {"llama-perplexity": act})
+        with pytest.raises(ToolError, match=said):
+            run_baseline(fake, tmp_path)
+        assert len(starts(fake)) == n
 
 
 def test_killed_tool_is_not_started_again(tmp_path: Path) -> None:

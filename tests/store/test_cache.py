@@ -131,29 +131,3 @@ def test_outputs_are_read_only_and_input_links_are_dropped(tmp_path: Path) -> No
     assert sorted(p.name for p in entry.folder.iterdir()) == ["out.bin", "step.json"]
     assert entry.path("out.bin").stat().st_mode & 0o222 == 0
     assert given.read_text() == "given"
-
-
-def test_garbage_is_what_no_recipe_last_used(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    other = {**VALUE, "version": 2}
-    kept, _ = cache.build("toy", VALUE, write)
-    dropped, _ = cache.build("toy", other, write)
-    cache.remember("r", {"toy": VALUE})
-    assert cache.garbage() == [dropped.folder]
-    cache.remove(dropped.folder)
-    assert list(cache.entries()) == [kept]
-    assert cache.garbage() == []
-
-
-def test_pieces_of_measurements_stay_while_a_recipe_needs_their_step(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    cache.pieces.mkdir()
-    needed = cache.pieces / f"{key_of(VALUE)[:24]}.jsonl"
-    stale = cache.pieces / "0123456789abcdef01234567.jsonl"
-    for file in (needed, stale):
-        file.write_text('["a",1]\n')
-    cache.remember("r", {"toy": VALUE})
-    assert cache.garbage() == [stale]
-    cache.remove(stale)
-    assert needed.exists()
-    assert not stale.exists()

@@ -1,0 +1,76 @@
+"""Which entries of a cache are needed by runs at work, so that nobody removes them.
+
+A lease is a list of names beside a lock that its process holds: it ends with that process, whatever ends that. Who
+removes something holds a lock that a lease waits for when it is made, and looks at all leases under it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from lwq.store.files import lock, lock_if_free, os_errors, read_json, write_json
+
+_FOLDER = "at-work"
+
+
+class Lease:
+    """What one run needs; it ends with this object at the latest."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / _FOLDER
+        self.path = self.folder / f"{os.getpid()}-{time.monotonic_ns()}.json"
+        self.names: frozenset[str] = frozenset()
+        self._held = ExitStack()
+        self._is_held = False
+        self._owner = os.getpid()
+
+    def hold(self, names: Iterable[str]) -> None:
+        """Needs these entries too, from now on."""
+        more = self.names.union(names)
+        with os_errors("note what is at work", self.path), lock(_of_removal(self.folder)):
+            if not self._is_held:
+                self._held.enter_context(lock(self.path.with_suffix(".lock")))
+                self._is_held = True
+            write_json(self.path, sorted(more))
+        self.names = more
+
+    def end(self) -> None:
+        """Needs nothing any more."""
+        if self._is_held and self._owner == os.getpid():
+            self._is_held = False
+            with suppress(OSError):
+                _forget(self.path)
+            self._held.close()
+
+    __del__ = end
+
+
+@contextmanager
+def needed(root: Path) -> Iterator[frozenset[str] | None]:
+    """The names of entries that runs at work need, None where none is at work; no run begins meanwhile."""
+    folder = root / _FOLDER
+    with lock(_of_removal(folder)):
+        names: set[str] = set()
+        n_alive = 0
+        for path in folder.glob("*.json"):
+            with lock_if_free(path.with_suffix(".lock")) as is_free:
+                if is_free:
+                    _forget(path)
+                elif path.exists():
+                    n_alive += 1
+                    names |= set(read_json(path))
+        yield frozenset(names) if n_alive else None
+
+
+def _of_removal(folder: Path) -> Path:
+    return folder / "removal.lock"
+
+
+def _forget(path: Path) -> None:
+    with os_errors("remove what a run that ended left", path):
+        path.unlink(missing_ok=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)

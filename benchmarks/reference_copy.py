@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lwq.gguf.data import raw_tensor, read_tensor
 from lwq.gguf.header import GgufHeader, read_array, read_header
-from lwq.gguf.parse import BigArray
+from lwq.gguf.reader import BigArray
 from lwq.gguf.types import split_name
 from lwq.gguf.write import write_gguf
 from lwq.llama.toolchain import home

@@ -16,7 +16,7 @@ from lwq.engine.engine import Engine
 from lwq.engine.graph import read_node
 from lwq.gguf.data import read_tensor
 from lwq.gguf.header import read_array, read_header
-from lwq.gguf.parse import BigArray
+from lwq.gguf.reader import BigArray
 from lwq.gguf.statistics import ImatrixEntry
 from lwq.gguf.types import renumber
 from lwq.gguf.write import write_gguf

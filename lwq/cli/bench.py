@@ -16,6 +16,7 @@ from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
 from lwq.errors import ModelError, UsageError
 from lwq.gguf.header import GgufHeader, read_header
+from lwq.gguf.sound import check_sound
 from lwq.llama.toolchain import home
 from lwq.metrics.speeds import BUSY, Ratio, ratio_to
 from lwq.metrics.values import Speed
@@ -95,6 +96,7 @@ def _named(models: tuple[Path, ...]) -> tuple[File, ...]:
     for header in headers:
         if not header.n_layer_all:
             raise ModelError(f"{header.path}: holds no model that runs", hint="name the GGUF of a model")
+        check_sound(header)
     bare = Counter(path.name for path in {path.absolute() for path in models})
     names = [path.name if bare[path.name] == 1 else str(path) for path in models]
     seen: Counter[str] = Counter()

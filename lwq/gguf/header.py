@@ -7,20 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from lwq.errors import FileError, ModelError
-from lwq.gguf.parse import (
-    AGAIN,
-    TYPE_NAMES,
-    BigArray,
-    GgufReader,
-    MetaEntry,
-    MetaValue,
-    Scalar,
-    Shard,
-    parse_file,
-)
+from lwq.gguf.parse import Shard, parse_file
+from lwq.gguf.reader import AGAIN, TYPE_NAMES, BigArray, GgufReader, MetaEntry, MetaValue, Scalar, shown
 from lwq.gguf.types import TensorInfo, padded
 
 
@@ -70,7 +63,7 @@ class GgufHeader:
     @property
     def n_layer_nextn(self) -> int:
         """The last blocks, which predict further tokens: llama.cpp's graph of the next token does not read them."""
-        return min(self.number(f"{self.architecture}.nextn_predict_layers") or 0, self.n_layer_all)
+        return max(0, min(self.number(f"{self.architecture}.nextn_predict_layers") or 0, self.n_layer_all))
 
     @property
     def n_layer(self) -> int:
@@ -125,7 +118,7 @@ def read_header(path: Path) -> GgufHeader:
         ModelError: not a GGUF, of an unreadable version, damaged, truncated, or a shard is missing.
     """
     first = read_one(path)
-    n_shards = first.number("split.count") or 1
+    n_shards = _n_shards(first)
     return first if n_shards < 2 else _with_all_shards(first, n_shards)
 
 
@@ -150,12 +143,29 @@ def read_array(header: GgufHeader, key: str) -> tuple[Scalar, ...]:
         raise ModelError(f"{header.path}: {key} is no array of the metadata", hint="look with `lwq inspect`")
     kind = next(number for number, name in TYPE_NAMES.items() if name == value.item_type)
     with _bytes_of(header.path) as data:
-        return GgufReader(header.path, data, value.offset).items(kind, value.n_items, key)
+        return GgufReader(header.path, data, value.offset, value.n_bytes).items(kind, value.n_items, key)
+
+
+def _n_shards(header: GgufHeader) -> int:
+    """How many files the model is said to be split into."""
+    for key in ("split.no", "split.count"):
+        value = header.metadata.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_SHARDS:
+            raise ModelError(
+                f"{header.path}: {key} is {shown(value)}, expected a whole number up to {_MOST_SHARDS}", hint=AGAIN
+            )
+    return header.number("split.count") or 1
 
 
 def _check_is_file(path: Path) -> None:
-    if not path.exists():
-        raise ModelError(f"{path}: no such file, expected a GGUF", hint="check the spelling and the folder")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        hint = "check the spelling and the folder"
+        raise ModelError(f"{path}: no such file, expected a GGUF", hint=hint) from None
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        raise ModelError(f"{path}: cannot be looked at: {what}", hint="check the path") from None
     if path.is_dir():
         raise ModelError(f"{path}: a folder, expected a GGUF file", hint="name the .gguf file in it")
     if not path.is_file():
@@ -177,6 +187,8 @@ def _bytes_of(path: Path) -> Iterator[memoryview]:
         raise FileError(f"{path}: cannot be read: {err.strerror}", hint="check its permissions") from err
 
 
+_MOST_SHARDS: Final = (1 << 16) - 1
+"""llama.cpp counts them in 16 bits."""
 _SHARD_NAME = re.compile(r"^(.*)-(\d{5})-of-(\d{5})\.gguf$")
 EXTENSION = ".gguf"
 
@@ -225,9 +237,11 @@ def _with_all_shards(first: GgufHeader, n_shards: int) -> GgufHeader:
             f"{path}: shard {(first.number('split.no') or 0) + 1} of {n_shards}, expected the first",
             hint=f"give {paths[0].name}",
         )
-    missing = ", ".join(p.name for p in paths if not p.is_file())
-    if missing:
-        raise ModelError(f"{path}: missing shard {missing}", hint=f"fetch it into {path.parent}")
+    if missing := list(islice((p.name for p in paths if not p.is_file()), 4)):
+        more = ", …" if missing[3:] else ""
+        raise ModelError(
+            f"{path}: missing shard {', '.join(missing[:3])}{more}", hint=f"fetch what is missing into {path.parent}"
+        )
     headers = (first, *(read_one(p) for p in paths[1:]))
     for i, header in enumerate(headers):
         place = (header.number("split.no"), header.number("split.count"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lwq.errors import ModelError
+from lwq.gguf.reader import shown
 from lwq.gguf.safetensors import StoredTensor, read_safetensors
 from lwq.gguf.usable import check_class
 
@@ -25,6 +26,7 @@ _PIXTRAL_IMAGES: Final = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 """How mistral-common normalizes images. Source: conversion/base.py, ``_MISTRAL_COMMON_DATASET_MEAN`` and ``_STD``."""
+_MOST_BYTES: Final = 1 << 26
 _INDEX: Final = "model.safetensors.index.json"
 _MAP: Final = re.compile(r"^(TEXT|MMPROJ)_MODEL_MAP.*?^\}", re.MULTILINE | re.DOTALL)
 _PAIR: Final = re.compile(r'^    "(\w+)": "\w+",$', re.MULTILINE)
@@ -53,7 +55,7 @@ class ModelFolder:
     def n_layer(self) -> int:
         """Layers of the language model, or 0 where the configuration does not say."""
         keys = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-        return next((n for key in keys if isinstance(n := self.text_config.get(key), int)), 0)
+        return next((n for key in keys if type(n := self.text_config.get(key)) is int and n >= 0), 0)
 
     @property
     def has_tower(self) -> bool:
@@ -89,7 +91,7 @@ class ModelFolder:
             files["preprocessor_config.json"] = _PIXTRAL_IMAGES
         if not (self.path / "tokenizer_config.json").is_file():
             try:
-                stated = json.loads(tekken.read_text(encoding="utf-8")).get("special_tokens") or _OLDER_TOKENS
+                stated = _json(tekken).get("special_tokens") or _OLDER_TOKENS
                 added = {str(entry["rank"]): {"content": str(entry["token_str"])} for entry in stated}
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ModelError(f"{tekken}: cannot be read: {error}", hint="fetch it again") from None
@@ -129,13 +131,14 @@ def read_folder(path: Path) -> ModelFolder:
 
 
 def _class_of(config: Mapping[str, Any]) -> str:
-    return next((name for name in config.get("architectures") or () if isinstance(name, str)), "")
+    listed = config.get("architectures")
+    return next((name for name in listed if isinstance(name, str)), "") if isinstance(listed, list) else ""
 
 
 def _config(path: Path) -> Mapping[str, Any]:
     file = path / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = _json(file)
     except FileNotFoundError:
         raise ModelError(f"{path}: has no config.json", hint="name a folder as Hugging Face has it") from None
     except (OSError, ValueError) as error:
@@ -146,9 +149,24 @@ def _config(path: Path) -> Mapping[str, Any]:
     return config
 
 
+def _json(file: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no JSON that anybody would write.
+    """
+    if file.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def _is_pointer(file: Path) -> bool:
     try:
-        return file.read_bytes()[:64].startswith(b"version https://git-lfs")
+        with file.open("rb") as opened:
+            return opened.read(64).startswith(b"version https://git-lfs")
     except OSError:
         return False
 
@@ -167,8 +185,10 @@ def _check_index(path: Path, names: set[str]) -> None:
     if not file.is_file():
         return
     try:
-        stated = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+        stated = _json(file)["weight_map"]
         shards = sorted(set(stated.values()))
+        if outside := [name for name in shards if Path(name).name != name or name in ("", "..")]:
+            raise ValueError(f"it names {shown(outside[0])}, which is no file of this folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file}: cannot be read as an index: {error}", hint="fetch it again") from None
     if missing := [shard for shard in shards if not (path / shard).is_file()]:

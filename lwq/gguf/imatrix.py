@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from lwq.errors import FileError, ModelError
 from lwq.gguf.data import read_tensor
 from lwq.gguf.header import GgufHeader, read_array, read_header
+from lwq.gguf.reader import shown
 from lwq.gguf.statistics import ImatrixEntry
 from lwq.gguf.types import split_name
 
 Counts: TypeAlias = NDArray[np.int64]
 _SUM, _COUNT = ".in_sum2", ".counts"
+_MOST_BYTES = 1 << 33
+_ANEW = "collect the imatrix anew"
 _OLD = "an imatrix in the old .dat format can be turned into GGUF: `llama-imatrix --in-file OLD -o NEW.gguf`"
 
 
@@ -48,15 +51,30 @@ def read_imatrix(path: Path) -> Imatrix:
         raise FileError(f"{path}: a GGUF, but no importance matrix", hint="name the file that llama-imatrix wrote")
     if sums != counts:
         alone = sorted(sums ^ counts)[0]
-        raise FileError(f"{path}: {alone} has sums or counts but not both", hint="collect the imatrix anew")
-    entries = tuple(_entry(header, name) for name in sorted(sums))
-    datasets = read_array(header, "imatrix.datasets") if "imatrix.datasets" in header.metadata else ()
+        raise FileError(f"{path}: {alone} has sums or counts but not both", hint=_ANEW)
+    if header.file_bytes > _MOST_BYTES:
+        raise FileError(f"{path}: an importance matrix of {header.file_bytes:,} bytes is of no model", hint=_ANEW)
+    n_chunks, chunk_size = (_number(header, key) for key in ("imatrix.chunk_count", "imatrix.chunk_size"))
     return Imatrix(
-        entries=entries,
-        datasets=tuple(str(name) for name in datasets),
-        n_chunks=header.number("imatrix.chunk_count") or 0,
-        chunk_size=header.number("imatrix.chunk_size") or 0,
+        entries=tuple(_entry(header, name) for name in sorted(sums)),
+        datasets=_datasets(header),
+        n_chunks=n_chunks,
+        chunk_size=chunk_size,
     )
+
+
+def _number(header: GgufHeader, key: str) -> int:
+    value = header.metadata.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise FileError(f"{header.path}: {key} is {shown(value)}, expected a whole number", hint=_ANEW)
+    return value
+
+
+def _datasets(header: GgufHeader) -> tuple[str, ...]:
+    listed = read_array(header, "imatrix.datasets") if "imatrix.datasets" in header.metadata else ()
+    if not all(isinstance(name, str) for name in listed):
+        raise FileError(f"{header.path}: imatrix.datasets is {shown(listed)}, expected names", hint=_ANEW)
+    return tuple(str(name) for name in listed)
 
 
 def unreached_experts(entries: Iterable[ImatrixEntry]) -> str:
@@ -94,11 +112,26 @@ def _is_other(path: Path) -> bool:
     return False
 
 
+def _floats(header: GgufHeader, name: str) -> NDArray[np.float32]:
+    """A tensor of sums or counts, which only F32 can be and no number below zero.
+
+    Source: tools/imatrix/imatrix.cpp, ``save_imatrix``.
+    """
+    if (kind := header.find(name)[1].ggml_type) != "f32":
+        raise FileError(f"{header.path}: {name} is {kind}, expected f32", hint=_ANEW)
+    values = read_tensor(header, name)
+    if not ((values >= 0) & (values < np.inf)).all():
+        raise FileError(f"{header.path}: {name} has values that are no sums of squares, or no counts", hint=_ANEW)
+    return values
+
+
 def _entry(header: GgufHeader, name: str) -> ImatrixEntry:
-    counts = np.rint(read_tensor(header, name + _COUNT).reshape(-1)).astype(np.int64)
-    in_sum2 = read_tensor(header, name + _SUM)
-    if in_sum2.size % max(1, counts.size):
-        raise FileError(
-            f"{header.path}: {name} has {in_sum2.size} sums for {counts.size} counts", hint="collect it anew"
-        )
+    if not name:
+        raise FileError(f"{header.path}: has sums of a tensor without a name", hint=_ANEW)
+    counted, in_sum2 = _floats(header, name + _COUNT).reshape(-1), _floats(header, name + _SUM)
+    if in_sum2.size % counted.size:
+        raise FileError(f"{header.path}: {name} has {in_sum2.size} sums for {counted.size} counts", hint=_ANEW)
+    if counted.max() >= 1 << 62:
+        raise FileError(f"{header.path}: {name} was counted {counted.max():g} times", hint=_ANEW)
+    counts = np.rint(counted).astype(np.int64)
     return ImatrixEntry(name=name, in_sum2=in_sum2.reshape(counts.size, -1), counts=counts)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lwq.errors import ModelError
-from lwq.gguf.parse import AGAIN
+from lwq.gguf.reader import AGAIN, shown
 from lwq.store.files import os_errors
 
 DTYPES: Final[Mapping[str, int]] = {
@@ -22,8 +23,9 @@ DTYPES: Final[Mapping[str, int]] = {
     "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
 }  # fmt: skip
 """dtype → bytes of an item."""
-_MOST: Final = 100_000_000
-"""Bytes of a header that the format allows."""
+_MOST: Final = 1 << 25
+"""Bytes of a header that are read: the format allows three times as many, no model needs them."""
+_MOST_ITEMS: Final = 1 << 63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +68,37 @@ def parse_header(raw: bytes, n_data: int, where: str) -> tuple[StoredTensor, ...
         ModelError: not of the format, or data that reach past the end.
     """
     try:
-        stated: dict[str, Any] = json.loads(raw)
-        tensors = tuple(_tensor(name, entry) for name, entry in stated.items() if name != "__metadata__")
-        end = max((int(entry["data_offsets"][1]) for n, entry in stated.items() if n != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ModelError(f"{where}: its header is not of the safetensors format: {error}", hint=AGAIN) from None
+        stated: dict[str, Any] = json.loads(raw, object_pairs_hook=_once)
+        entries = {name: entry for name, entry in stated.items() if name != "__metadata__"}
+        tensors = tuple(_tensor(name, entry) for name, entry in entries.items())
+        spans = sorted((tuple(entry["data_offsets"]), name) for name, entry in entries.items())
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        what = str(error)[:200]
+        raise ModelError(f"{where}: its header is not of the safetensors format: {what}", hint=AGAIN) from None
+    end = 0
+    for (first, last), name in spans:
+        if first != end:
+            raise ModelError(f"{where}: {shown(name)} begins at byte {first:,} of the data, not at {end:,}", hint=AGAIN)
+        end = last
     if end > n_data:
         raise ModelError(f"{where}: cut short: its tensors need {end:,} bytes, {n_data:,} are there", hint=AGAIN)
     return tensors
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON in which no key stands twice."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"{shown(Counter(name for name, _ in pairs).most_common(1)[0][0])} appears twice")
+    return found
+
+
 def _tensor(name: str, entry: Mapping[str, Any]) -> StoredTensor:
-    first, last = entry["data_offsets"]
-    shape = tuple(int(n) for n in entry["shape"])
-    n_bytes, item = last - first, DTYPES.get(entry["dtype"])
-    if first < 0 or n_bytes < 0 or (item is not None and n_bytes != item * math.prod(shape)):
-        raise ValueError(f"{name} has {n_bytes} bytes for {list(shape)} of {entry['dtype']}")
-    return StoredTensor(name=name, dtype=str(entry["dtype"]), shape=shape, n_bytes=n_bytes)
+    (first, last), shape, dtype = entry["data_offsets"], tuple(entry["shape"]), entry["dtype"]
+    if not name or not name.isprintable() or not isinstance(dtype, str):
+        raise ValueError(f"{shown(name)} of {shown(dtype)} is no name of a tensor and its dtype")
+    if any(type(n) is not int or not 0 <= n < _MOST_ITEMS for n in (first, last, *shape)):
+        raise ValueError(f"{shown(name)} has a shape or a place that no tensor has: {shown((first, last, *shape))}")
+    n_bytes, item = last - first, DTYPES.get(dtype)
+    if n_bytes < 0 or (item is not None and n_bytes != item * math.prod(shape)):
+        raise ValueError(f"{shown(name)} has {n_bytes} bytes for {shown(shape)} of {shown(dtype)}")
+    return StoredTensor(name=name, dtype=dtype, shape=shape, n_bytes=n_bytes)

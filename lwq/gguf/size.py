@@ -11,7 +11,7 @@ from typing import Final
 
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_array
-from lwq.gguf.parse import BigArray, MetaEntry, Scalar
+from lwq.gguf.reader import BigArray, MetaEntry, Scalar
 from lwq.gguf.types import GGUF_ALIGNMENT, TensorInfo, padded, renumber, split_name
 
 QUANTIZATION_VERSION: Final = 2

@@ -12,6 +12,7 @@ from typing import Final
 
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_array
+from lwq.gguf.sound import check_sound
 
 _KINDS: Final = {
     "adapter": ("a LoRA adapter", "merge it into its base model first, and name the merged model"),
@@ -63,6 +64,7 @@ def check_usable(header: GgufHeader) -> None:
             f"{path}: reads a text in both directions ({architecture}.attention.causal is false), so it is {_ENCODER}",
             hint=_WHAT_LWQ_DOES,
         )
+    check_sound(header)
     if not header.n_layer_all or not header.tensors:
         lack = "tensors" if header.n_layer_all else f"{architecture or 'general.architecture'}.block_count"
         raise ModelError(f"{path}: a GGUF, but not of a model (no {lack})", hint="name the model's own .gguf file")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lwq.errors import ModelError
 from lwq.gguf.data import DTYPES, RawTensor
-from lwq.gguf.parse import ARRAY, SCALARS, STRING, BigArray, MetaEntry, MetaValue, Scalar
+from lwq.gguf.reader import ARRAY, SCALARS, STRING, BigArray, MetaEntry, MetaValue, Scalar
 from lwq.gguf.types import GGML_TYPES, GGUF_ALIGNMENT, TensorInfo, padded, tensor_bytes
 from lwq.metrics.arrays import Floats
 from lwq.store.files import os_errors

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from lwq.gguf.header import GgufHeader
-from lwq.gguf.parse import BigArray
+from lwq.gguf.reader import BigArray
 from lwq.gguf.types import TensorInfo
 
 _KV_ITEM_BYTES: Final = 2

@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lwq.errors import ModelError
 from lwq.gguf.header import GgufHeader, read_array, read_header
-from lwq.gguf.parse import BigArray
+from lwq.gguf.reader import BigArray
 from lwq.plan.hub import Source
 
 Render: TypeAlias = Callable[[Any], str]

@@ -14,7 +14,7 @@ from lwq.gguf.allocation import Allocation
 from lwq.gguf.data import check_against
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.imatrix import read_imatrix
-from lwq.gguf.parse import Scalar
+from lwq.gguf.reader import Scalar
 from lwq.gguf.rewrite import fitting_label, overwrite
 from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
 from lwq.gguf.types import FTYPES, UNQUANTIZED, TensorInfo

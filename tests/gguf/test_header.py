@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lwq.errors import ModelError
 from lwq.gguf import data as gguf_io
 from lwq.gguf.header import read_array, read_header
-from lwq.gguf.parse import BigArray
+from lwq.gguf.reader import BigArray
 from lwq.gguf.write import write_gguf
 from tests import tiny_models
 

@@ -144,6 +144,28 @@ def test_damaged_shards_are_told(folder: Path, raw: bytes, said: str) -> None:
         read_safetensors(folder / "model.safetensors")
 
 
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "sub/model.safetensors", "..", ""])
+def test_a_shard_outside_of_the_folder_is_refused(folder: Path, name: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert "which is no file of this folder" in told(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("content", ["[" * 200_000, "5", "[]", '{"weight_map": 5}', '{"weight_map": {"a": 5}}', "\x00"])
+def test_json_that_nobody_writes_is_refused(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    if name == "config.json" and content.startswith("{"):
+        assert read_folder(folder).architecture == ""
+    else:
+        assert name in told(folder)
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, "LlamaForCausalLM", {"a": 1}, [5], None])
+def test_an_architecture_that_is_no_name_is_none(folder: Path, value: object) -> None:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "architectures": value, "num_hidden_layers": -1}))
+    assert (read_folder(folder).architecture, read_folder(folder).n_layer) == ("", 0)
+
+
 def test_an_architecture_that_the_converter_does_not_list_is_refused(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "llama.cpp"
     check_known(read_folder(folder), source)  # its sources are not here yet: the converter itself will tell

@@ -12,7 +12,7 @@ import pytest
 from lwq.errors import ModelError
 from lwq.gguf import data as gguf_io
 from lwq.gguf.header import GgufHeader, read_array, read_header
-from lwq.gguf.parse import BigArray, Scalar
+from lwq.gguf.reader import BigArray, Scalar
 from lwq.gguf.size import imatrix_kv, planned_tensors, predicted_file_bytes
 from lwq.gguf.write import write_gguf
 from lwq.llama.process import run_tool

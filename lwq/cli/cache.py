@@ -12,12 +12,14 @@ import click
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
+from lwq.errors import UsageError
 from lwq.llama.converter_env import current, environments, is_whole
 from lwq.llama.toolchain import home
 from lwq.llama.twin import twins
 from lwq.plan.stand_ins import stand_ins
 from lwq.store.files import human_bytes, lock_if_free, os_errors
 from lwq.store.garbage import Garbage, garbage, remove
+from lwq.store.verify import harmed, repair
 
 if TYPE_CHECKING:
     from lwq.store.cache import Cache
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group("cache")
 def cache_command() -> None:
-    """List finished steps; remove what no recipe needs."""
+    """List finished steps; compare them with their hashes; remove what no recipe needs."""
 
 
 @cache_command.command("list")
@@ -80,6 +82,32 @@ def collect(settings: Settings, yes: bool) -> None:
     click.echo(f"{n} entries, {human_bytes(n_bytes)} {what}")
     if not found.is_quiet:
         click.echo("a run is at work: what it needs stays, and so does what plans and other versions made")
+
+
+@cache_command.command("verify")
+@click.option("--repair", "mend", is_flag=True, help="Remove what is damaged; the next run makes that alone again.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def verify_entries(settings: Settings, mend: bool, as_json: bool) -> int:
+    """Read all that is kept and compare it with the hashes of when it was made.
+
+    Exit code 1 where something is damaged and stays.
+    """
+    cache = settings.cache()
+    harms = list(harmed(cache))
+    with garbage(cache) as found:
+        if mend and harms and not found.is_quiet:
+            raise UsageError("a run is at work", hint="repair when it has ended")
+        mended = [mend and repair(cache, harm) for harm in harms]
+    if as_json:
+        print_json([{"path": str(h.path), "what": h.what, "removed": m} for h, m in zip(harms, mended, strict=True)])
+    else:
+        for harm, is_mended in zip(harms, mended, strict=True):
+            then = f" (removed; the next run makes {harm.label} again)" if is_mended else ""
+            click.echo(f"{harm.path}: {harm.what}{then}")
+        hint = "; `--repair` removes it" if not all(mended) else ""
+        click.echo(f"{len(list(cache.entries()))} steps whole, {len(harms)} damaged{hint}")
+    return 0 if all(mended) else 1
 
 
 def _is_removed(cache: Cache, found: Garbage, path: Path) -> bool:

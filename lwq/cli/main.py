@@ -40,7 +40,7 @@ COMMANDS = {
     "diff": ("publish", "Say what differs between two runs, and whether by more than noise."),
     "recipe": ("recipe", "Check a recipe; print the schema."),
     "toolchain": ("toolchain", "Build, show or examine the pinned llama.cpp."),
-    "cache": ("cache", "List finished steps; remove what no recipe needs."),
+    "cache": ("cache", "List finished steps; compare them with their hashes; remove what no recipe needs."),
 }
 
 

@@ -22,6 +22,9 @@ from lwq.store.files import lock, os_errors, sha256_file, write_json
 from lwq.store.leases import Lease
 
 SCHEMA = 1
+HASHES = "hashes.sqlite"
+"""In a cache's root: hashes of files by their stat."""
+_SEAL = "seal"
 _SMALL_BYTES = 1 << 20
 """What is kept of a failed step's own files."""
 
@@ -89,7 +92,7 @@ class Cache:
 
     def lookup(self, step: str, key: str) -> Entry | None:
         """The complete entry of that key, or None where it is absent, damaged or half-written."""
-        entry = _read(self.folder(step, key))
+        entry = read_entry(self.folder(step, key))
         return entry if entry is not None and entry.key == key else None
 
     def build(
@@ -134,7 +137,7 @@ class Cache:
         gone = sorted({*entry.released, *names})
         with os_errors("remove an output from the cache", entry.folder):
             stored = json.loads((entry.folder / "step.json").read_text(encoding="utf-8"))
-            write_json(entry.folder / "step.json", {**stored, "released": gone})
+            write_json(entry.folder / "step.json", _sealed({**stored, "released": gone}))
             for name in gone:
                 entry.path(name).unlink(missing_ok=True)
 
@@ -151,10 +154,8 @@ class Cache:
             for link in [p for p in temporary.iterdir() if p.is_symlink() and p.name not in keep]:
                 link.unlink()
             outputs = {p.relative_to(temporary).as_posix(): _seal(p) for p in _files(temporary)}
-            write_json(
-                temporary / "step.json",
-                {"schema": SCHEMA, "step": step, "key": key, "key_value": value, "outputs": outputs, **facts},
-            )
+            stored = {"schema": SCHEMA, "step": step, "key": key, "key_value": value, "outputs": outputs, **facts}
+            write_json(temporary / "step.json", _sealed(stored))
             os.replace(temporary, self.folder(step, key))
             _sync_folder(self.steps)
 
@@ -178,7 +179,7 @@ class Cache:
     def entries(self) -> Iterator[Entry]:
         """All complete entries, by name."""
         for folder in sorted(self.steps.glob("[!.]*")):
-            if entry := _read(folder):
+            if entry := read_entry(folder):
                 yield entry
 
 
@@ -194,13 +195,20 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
+def _sealed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``step.json`` holds, with the hash of all the rest of it."""
+    plain = {k: v for k, v in json.loads(json.dumps(stored)).items() if k != _SEAL}
+    return {**plain, _SEAL: key_of(plain)}
+
+
 def _seal(path: Path) -> dict[str, Any]:
-    """Size and sha256 of an output, which is flushed to disk and made read-only (a link stays as it is)."""
+    """Size, sha256 and time of an output, which is flushed to disk and made read-only (a link stays as it is)."""
     if not path.is_symlink():
         with path.open("rb") as file:
             os.fsync(file.fileno())
         path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
-    return {"sha256": sha256_file(path), "n_bytes": path.stat().st_size}
+    facts = path.stat()
+    return {"sha256": sha256_file(path), "n_bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
 
 
 def _sync_folder(folder: Path) -> None:
@@ -211,14 +219,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _read(folder: Path) -> Entry | None:
+def read_entry(folder: Path) -> Entry | None:
+    """The complete entry in a folder, or None where it is absent, damaged or half-written."""
     try:
         stored = json.loads((folder / "step.json").read_text(encoding="utf-8"))
-        if stored["schema"] != SCHEMA:
+        if stored["schema"] != SCHEMA or stored.get(_SEAL, "") not in ("", _sealed(stored)[_SEAL]):
             return None
         released = tuple(stored.get("released", ()))
-        kept = ((folder / n, f["n_bytes"]) for n, f in stored["outputs"].items() if n not in released)
-        if any(path.stat().st_size != n_bytes for path, n_bytes in kept):
+        kept = ((folder / n, f) for n, f in stored["outputs"].items() if n not in released)
+        if not all(_is_as_made(path, facts, folder.parents[1] / HASHES) for path, facts in kept):
             return None
         return Entry(
             folder=folder,
@@ -235,5 +244,13 @@ def _read(folder: Path) -> Entry | None:
             peak_bytes=stored.get("peak_bytes", 0),
             released=released,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, FileError):
         return None
+
+
+def _is_as_made(path: Path, facts: Mapping[str, Any], memo: Path) -> bool:
+    """Whether an output has its size, and its content where somebody wrote to it since it was made."""
+    now = path.stat()
+    if now.st_size != facts["n_bytes"]:
+        return False
+    return now.st_mtime_ns == facts.get("mtime_ns", now.st_mtime_ns) or sha256_file(path, memo=memo) == facts["sha256"]

@@ -9,9 +9,11 @@ SPREAD := --numprocesses auto --dist worksteal
 STAMP := $(VENV)/.complete
 WEB := tests/web/node_modules/.complete
 RECIPE ?= quickstart
+SECONDS ?= 600
+SEED ?= 0
 NAME ?= overhead
 
-.PHONY: help architectures demo run test test-device lowest toolchain lint types bench lock clean
+.PHONY: help fuzz architectures demo run test test-device lowest toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -31,6 +33,9 @@ test-device: $(STAMP) ## the engine's tests on a device whose memory is not the 
 	$(BIN)/lwq toolchain build --backend rpc
 	$(BIN)/python -m pytest -q $(SPREAD) --device rpc -m tools $(DEVICE_TESTS)
 	$(BIN)/python -m pytest -q $(SPREAD) --device rpc2 -m tools tests/test_device.py tests/engine/test_session.py
+
+fuzz: $(STAMP) ## inputs that are nearly right, for every reader of files: make fuzz SECONDS=600 SEED=1
+	$(BIN)/python -W ignore -m tests.fuzzing $(SECONDS) $(SEED)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

@@ -66,8 +66,11 @@ class LayerStatistics:
 
 def tensor_statistics(entries: Iterable[ImatrixEntry]) -> tuple[TensorStatistics, ...]:
     """One row for each tensor that has data, in the tool's order: by class, then by falling Σ(Act²)."""
+    import numpy as np
+
     by_name = {entry.name: entry for entry in entries if (entry.counts > 0).any()}
-    rows = [_row(entry, by_name) for entry in by_name.values()]
+    with np.errstate(over="ignore", invalid="ignore"):  # sums near the end of float32: the tool prints inf and nan
+        rows = [_row(entry, by_name) for entry in by_name.values()]
     return tuple(sorted(rows, key=lambda row: (_tool_class(row.tensor), -row.sum_sq, row.tensor)))
 
 
@@ -154,10 +157,11 @@ def layer_statistics(rows: Iterable[TensorStatistics]) -> tuple[LayerStatistics,
             continue
         n = f32(row.n)
         cossim = f32("nan") if row.cossim is None else f32(row.cossim)
-        added = (n * f32(row.sum_sq), n * f32(row.zd), n * cossim)
-        have = sums.setdefault(row.layer, [f32(0), f32(0), f32(0), 0])
-        for i, value in enumerate(added):
-            have[i] = have[i] + value
+        with np.errstate(over="ignore", invalid="ignore"):
+            added = (n * f32(row.sum_sq), n * f32(row.zd), n * cossim)
+            have = sums.setdefault(row.layer, [f32(0), f32(0), f32(0), 0])
+            for i, value in enumerate(added):
+                have[i] = have[i] + value
         have[3] += row.n
     return tuple(_layer(layer, totals) for layer, totals in sorted(sums.items()))
 

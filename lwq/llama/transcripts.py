@@ -193,7 +193,7 @@ def parse_speed(text: str) -> tuple[Speed, ...]:
         if not isinstance(tests, list) or not tests:
             raise ValueError("no list of tests")
         return tuple(_speed(test) for test in tests)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise _fail(f"llama-bench printed no JSON of the known shape ({type(error).__name__}: {error})", text) from None
 
 

@@ -96,11 +96,13 @@ def _of_gguf(header: GgufHeader) -> tuple[str, str, str]:
 def _of_folder(folder: Path) -> tuple[str, str, str]:
     try:
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}
+    except (OSError, ValueError, RecursionError):
+        config = None
+    config = config if isinstance(config, dict) else {}
     stated = config.get("chat_template") or ""
     if isinstance(stated, list):
-        stated = next((t.get("template", "") for t in stated if t.get("name") == "default"), "")
+        named = (t for t in stated if isinstance(t, dict) and t.get("name") == "default")
+        stated = next((t.get("template", "") for t in named), "")
     file = folder / "chat_template.jinja"
     text = file.read_text(encoding="utf-8") if file.is_file() else str(stated)
 

@@ -137,7 +137,7 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise FileError(
                     f"{path} line {number}: is not JSON: {error}",
                     hint="a part with a column is JSON lines or\

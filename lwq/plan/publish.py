@@ -62,5 +62,5 @@ def _rows_before(folder: Path) -> set[str]:
         rows = json.loads((folder / "record.json").read_text(encoding="utf-8"))["rows"]
         mine = [row for row in rows if row["origin"] == "ours"]
         return {Path(str(name)).name for row in mine for name in (row["file"], row["tensor_types_file"]) if name}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()

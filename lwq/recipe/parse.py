@@ -40,7 +40,7 @@ def values_in(toml: str, source: str) -> dict[str, Any]:
     """What a TOML text states, whatever it is; raises RecipeError where it is no TOML."""
     try:
         return tomllib.loads(toml)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         hint = "TOML is described at https://toml.io; strings with backslashes go in 'single quotes'"
         raise RecipeError(source, (f"not TOML: {error}",), hint=hint) from None
 

@@ -44,7 +44,7 @@ def record_from_json(text: str, source: str = "record.json") -> Record:
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{source}: is not JSON: {error}", hint="`lwq run` writes it anew") from None
     schema = values.get("schema") if isinstance(values, dict) else None
     if type(schema) is not int or not 1 <= schema <= SCHEMA:

@@ -168,7 +168,7 @@ class Cache:
         """Label → key value of a recipe's last run; empty where there was none."""
         try:
             notes = json.loads(self._ledger_path(recipe).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return {k: v for k, v in notes.items() if isinstance(v, dict)} if isinstance(notes, dict) else {}
 
@@ -253,4 +253,5 @@ def _is_as_made(path: Path, facts: Mapping[str, Any], memo: Path) -> bool:
     now = path.stat()
     if now.st_size != facts["n_bytes"]:
         return False
-    return now.st_mtime_ns == facts.get("mtime_ns", now.st_mtime_ns) or sha256_file(path, memo=memo) == facts["sha256"]
+    is_untouched: bool = now.st_mtime_ns == facts.get("mtime_ns", now.st_mtime_ns)
+    return is_untouched or sha256_file(path, memo=memo) == facts["sha256"]

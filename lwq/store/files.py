@@ -122,7 +122,7 @@ def read_json(path: Path) -> Any:
         raw = path.read_bytes()
     try:
         return json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path}: is not JSON: {error}", hint="it was cut short or edited; delete it") from error
 
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -137,8 +138,8 @@ def of_json(chance: random.Random, data: bytes) -> bytes:
         n = chance.choice((3, 900, 100_000))
         return json.dumps(whole).encode().replace(json.dumps(marker).encode(), b"[" * n + b"]" * n)
     else:
-        owner[key] = chance.choice(_ODD)
-    with suppress(ValueError):  # more digits than are written
+        owner[key] = deepcopy(chance.choice(_ODD))
+    with suppress(ValueError, RecursionError):  # more digits, or deeper, than is written
         return json.dumps(whole, ensure_ascii=chance.random() < 0.8).encode("utf-8", "surrogatepass")
     return data
 

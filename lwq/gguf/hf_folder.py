@@ -187,7 +187,7 @@ def _check_index(path: Path, names: set[str]) -> None:
     try:
         stated = _json(file)["weight_map"]
         shards = sorted(set(stated.values()))
-        if outside := [name for name in shards if Path(name).name != name or name in ("", "..")]:
+        if outside := [name for name in shards if Path(name).name != name or name in ("", "..") or len(name) > 200]:
             raise ValueError(f"it names {shown(outside[0])}, which is no file of this folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file}: cannot be read as an index: {error}", hint="fetch it again") from None

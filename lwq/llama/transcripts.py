@@ -171,15 +171,12 @@ def parse_dry_run(stderr: str) -> DryRun:
     n_fallback = int(fallbacks[1]) if fallbacks else 0
     if n_fallback != (n_listed := stderr.count(_FALLING_BACK)):
         raise _fail(f"{n_listed} tensors fell back one by one, {n_fallback} in all", stderr)
+    try:
+        types = [(name, known_type(source), known_type(target or source)) for _, _, name, source, _, _, target in lines]
+    except ValueError as error:
+        raise _fail(str(error), stderr) from None
     return DryRun(
-        tensors=tuple(
-            PlannedTensor(
-                name=name,
-                source_type=known_type(source),
-                target_type=known_type(target) if target else known_type(source),
-            )
-            for _, _, name, source, _, _, target in lines
-        ),
+        tensors=tuple(PlannedTensor(name=n, source_type=source, target_type=to) for n, source, to in types),
         total_mib=float(total[1]),
         n_fallback=n_fallback,
         needs_imatrix="will require an imatrix" in stderr,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +64,11 @@ def remove(cache: Cache, path: Path) -> bool:
 
 def _used(cache: Cache) -> frozenset[str]:
     """Names of the entries of all recipes' last runs."""
-    values = (v for path in cache.ledger.glob("*.json") for v in cache.remembered(path.stem).values())
-    return frozenset(cache.folder(str(value.get("step")), key_of(value)).name for value in values)
+    names = set()
+    for value in (v for path in cache.ledger.glob("*.json") for v in cache.remembered(path.stem).values()):
+        with suppress(ValueError):  # not a key that any lwq wrote
+            names.add(cache.folder(str(value.get("step")), key_of(value)).name)
+    return frozenset(names)
 
 
 def _entry_of(leftover: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from lwq.errors import FileError
 from lwq.store.files import lock, lock_if_free, os_errors, read_json, write_json
 
 _FOLDER = "at-work"
@@ -29,7 +30,10 @@ class Lease:
         self._owner = os.getpid()
 
     def hold(self, names: Iterable[str]) -> None:
-        """Needs these entries too, from now on."""
+        """Needs these entries too, from now on; nothing is noted in a cache that this user can only read."""
+        root = self.folder.parent
+        if root.exists() and not os.access(root, os.W_OK):
+            return
         more = self.names.union(names)
         with os_errors("note what is at work", self.path), lock(_of_removal(self.folder)):
             if not self._is_held:
@@ -42,7 +46,7 @@ class Lease:
         """Needs nothing any more."""
         if self._is_held and self._owner == os.getpid():
             self._is_held = False
-            with suppress(OSError):
+            with suppress(FileError):
                 _forget(self.path)
             self._held.close()
 

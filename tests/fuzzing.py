@@ -287,7 +287,7 @@ def _record(path: Path) -> object:
 
 
 def _recipe(path: Path) -> object:
-    from lwq.plan.job import read_recipe
+    from lwq.plan.reading import read_recipe
 
     return read_recipe(path)
 

@@ -214,12 +214,12 @@ def shard_paths(path: Path) -> tuple[Path, ...]:
     match = _SHARD_NAME.match(path.name)
     if match is None:
         return (path,)
-    stem, n = match[1], int(match[3])
-    return tuple(path.with_name(f"{stem}-{i:05}-of-{n:05}.gguf") for i in range(1, n + 1))
+    stem, n, folder = match[1], int(match[3]), path.parent
+    return tuple(folder / f"{stem}-{i:05}-of-{n:05}.gguf" for i in range(1, n + 1))
 
 
 def _with_all_shards(first: GgufHeader, n_shards: int) -> GgufHeader:
-    path, paths = first.path, shard_paths(first.path)
+    path = first.path
     if first.number("split.tensors.count") == len(first.tensors):  # keys left over in a file that was merged
         return first
     if at := _second_file(first):
@@ -227,21 +227,24 @@ def _with_all_shards(first: GgufHeader, n_shards: int) -> GgufHeader:
             f"{path}: a second GGUF follows at byte {at:,}: its shards were joined by `cat`",
             hint="take the shards themselves, or merge them with `llama-gguf-split --merge FIRST-SHARD OUT.gguf`",
         )
-    if len(paths) != n_shards:
+    match = _SHARD_NAME.match(path.name)
+    if match is None or int(match[3]) != n_shards:
         raise ModelError(
             f"{path}: has split.count = {n_shards}, expected a name that ends in -00001-of-{n_shards:05}.gguf",
             hint="give all shards the names they were published under",
         )
-    if first.number("split.no") != 0 or path != paths[0]:
+    if first.number("split.no") != 0 or int(match[2]) != 1:
         raise ModelError(
             f"{path}: shard {(first.number('split.no') or 0) + 1} of {n_shards}, expected the first",
-            hint=f"give {paths[0].name}",
+            hint=f"give {match[1]}-00001-of-{n_shards:05}.gguf",
         )
-    if missing := list(islice((p.name for p in paths if not p.is_file()), 4)):
+    names = (f"{match[1]}-{i:05}-of-{n_shards:05}.gguf" for i in range(1, n_shards + 1))
+    if missing := list(islice((name for name in names if not (path.parent / name).is_file()), 4)):
         more = ", …" if missing[3:] else ""
         raise ModelError(
             f"{path}: missing shard {', '.join(missing[:3])}{more}", hint=f"fetch what is missing into {path.parent}"
         )
+    paths = shard_paths(path)
     headers = (first, *(read_one(p) for p in paths[1:]))
     for i, header in enumerate(headers):
         place = (header.number("split.no"), header.number("split.count"))

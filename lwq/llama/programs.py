@@ -21,7 +21,9 @@ T = TypeVar("T")
 _ATTEMPTS: Final = 12
 _FAILED_ATTEMPTS: Final = 4
 _LONG_SECONDS: Final = 10.0
-"""Longer runs are made again once at most, and not at all where they failed."""
+"""Runs that failed after longer are not made again."""
+_LOST_SECONDS: Final = 60.0
+"""Runs whose words were lost after longer are made again once; on a busy machine a short one takes long."""
 
 
 def run_program(
@@ -50,7 +52,8 @@ def run_program(
         if known := complaint(output):
             kind = ModelError if "model" in known[0] or "architecture" in known[0] else ToolError
             raise kind(f"{argv[0]}: {known[0]}", hint=known[1])
-        most = _ATTEMPTS if done.seconds < _LONG_SECONDS else 1 if done.returncode else 2
+        is_long = done.seconds >= (_LONG_SECONDS if done.returncode else _LOST_SECONDS)
+        most = _ATTEMPTS if not is_long else 1 if done.returncode else 2
         again = done.returncode >= 0 and attempt < most
         if again and (not output.strip() or (done.returncode and attempt < _FAILED_ATTEMPTS)):
             continue

@@ -149,7 +149,7 @@ def test_a_plan_warns_and_fails_where_the_disk_lacks_what_it_predicts(
     folder: Path, tools_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("lwq.cli.planned.free_bytes", lambda _: 1 << 10)
+    monkeypatch.setattr("lwq.cli.ahead.free_bytes", lambda _: 1 << 10)
     with pytest.raises(SystemExit) as ended:
         cli.main(["plan", "tiny.toml"], prog_name="lwq", standalone_mode=False)
     assert ended.value.code == 1

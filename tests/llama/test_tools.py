@@ -109,6 +109,7 @@ def test_long_run_that_failed_is_not_repeated_and_one_that_lost_its_words_only_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs, "_LONG_SECONDS", 0.0)
+    monkeypatch.setattr(programs, "_LOST_SECONDS", 0.0)
     for act, said, n in (
         (Replay(stderr="a word\n", exit_code=1), "exit status 1", 1),
         (Replay(), "printed nothing", 2),

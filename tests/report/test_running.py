@@ -54,7 +54,7 @@ def test_no_context_is_larger_than_the_model_was_trained_for() -> None:
 
 def test_the_prompt_is_shown_as_it_is_where_the_model_has_a_template() -> None:
     record = sample_record()
-    assert "```\n<|im_start|>system\n{system}<|im_end|>" in card_body(record)
+    assert "```text\n<|im_start|>system\n{system}<|im_end|>" in card_body(record)
     assert "chat template:" not in card_body(replace(record, model=replace(record.model, prompt="")))
 
 

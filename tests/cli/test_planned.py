@@ -221,7 +221,8 @@ steps = tuple(s for s in job.plan.steps if s.module.NAME in wanted)
 entries = execute(steps, job.surroundings(Progress(-1)))
 for step in steps:
     entry = entries[step.key]
-    said = json.dumps([entry.result, entry.outputs], sort_keys=True)
+    hashes = {name: output["sha256"] for name, output in entry.outputs.items()}  # not when it was written
+    said = json.dumps([entry.result, hashes], sort_keys=True)
     print(step.label, hashlib.sha256(said.encode()).hexdigest())
 """
 

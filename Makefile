@@ -13,7 +13,7 @@ SECONDS ?= 600
 SEED ?= 0
 NAME ?= overhead
 
-.PHONY: help fuzz architectures demo run test test-device lowest toolchain lint types bench lock clean
+.PHONY: help fuzz architectures demo run test slow test-device lowest toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -25,9 +25,13 @@ demo: run ## measure, quantize and write up a small real model
 run: toolchain ## carry out a recipe: make run RECIPE=quickstart
 	$(BIN)/lwq run recipes/$(RECIPE).toml
 
-test: toolchain lint types $(WEB) ## lint, types and all tests
+test: toolchain lint types $(WEB) ## lint, types and all tests but the slow tier
 	$(BIN)/lwq toolchain converter
-	$(BIN)/python -m pytest -q $(SPREAD)
+	$(BIN)/python -m pytest -q $(SPREAD) -m "not slow"
+
+slow: toolchain ## the slow tier: whole runs, killed and resumed; real models, many architectures
+	$(BIN)/lwq toolchain converter
+	$(BIN)/python -m pytest -q $(SPREAD) -m slow
 
 test-device: $(STAMP) ## the engine's tests on a device whose memory is not the process's: llama.cpp's RPC server
 	$(BIN)/lwq toolchain build --backend rpc

@@ -25,7 +25,10 @@ settings.register_profile("lwq", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("lwq")  # how busy a machine is fails no test
 REAL_HOME = home()
 COMPILED = current()
-REGISTERED = ("git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi", "node")
+REGISTERED = (
+    "git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi", "node",
+    "unshare", "setpriv",
+)  # fmt: skip
 
 
 class Guard:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
+from lwq.llama.confinement import Limits
 from lwq.llama.machine import Hardware, cpu_features, find_program, look, n_cpus, need_programs
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import OnProgress, copy_commit, fill_source, quiet
@@ -176,7 +177,7 @@ def _configure(plan: BuildPlan) -> None:
     cached = ("-DGGML_CCACHE=ON",) if find_program("ccache") else ("-DGGML_CCACHE=OFF",)
     argv = (str(cmake), "-S", str(plan.source), "-B", str(folder), *generator, *plan.flags, *cached)
     try:
-        run_tool(argv, cwd=folder, stall_seconds=600)
+        run_tool(argv, cwd=folder, limits=Limits(stall_seconds=600, network=True))
     except ToolError as error:
         raise ToolchainError(error.message, hint=f"remove {folder} to start afresh") from None
 
@@ -202,7 +203,7 @@ def _compile(plan: BuildPlan, jobs: int, on_progress: OnProgress) -> None:
 
     argv = (str(builder), "-C", str(plan.build_dir), f"-j{jobs}", *plan.programs)
     try:
-        run_tool(argv, cwd=plan.build_dir, on_output=listen, stall_seconds=1800)
+        run_tool(argv, cwd=plan.build_dir, on_output=listen, limits=Limits(stall_seconds=1800, network=True))
     except ToolError as error:
         raise ToolchainError(error.message, hint="what was compiled is kept; run the same command again") from None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ModelError, ToolError
+from lwq.llama.confinement import Limits, most_memory_bytes
 from lwq.llama.converter_env import converter_environ, converter_python
 from lwq.llama.process import run_tool
 from lwq.llama.requests import Ran
@@ -84,7 +85,7 @@ def hf_to_gguf(folder: str, output: str, *, outtype: str, cwd: Path, projector: 
     arguments = (folder, "--outfile", output, "--outtype", outtype, *(("--mmproj",) if projector else ()))
     try:
         command = (str(converter_python()), str(script()), *arguments)
-        done = run_tool(command, cwd=cwd, env=converter_environ())
+        done = run_tool(command, cwd=cwd, env=converter_environ(), limits=Limits(memory_bytes=most_memory_bytes()))
     except ToolError as error:
         said, hint = complaint_of(error)
         raise ModelError(f"{folder}: {said}\n{error.message}", hint=hint) from None

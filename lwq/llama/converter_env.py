@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import DownloadError, FileError, LwqError, SpaceError, ToolError
+from lwq.llama.confinement import Limits
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import OnProgress, quiet
 from lwq.llama.toolchain import home
@@ -35,6 +36,7 @@ MODULES: Final = (
     "yaml",
     "tqdm",
 )
+_DOWNLOADING: Final = Limits(network=True)
 _INDEX_SECONDS: Final = 5.0
 _CPU_BYTES, _CUDA_BYTES = 1_300_000_000, 8_000_000_000
 _WHAT: Final = "making the converter's environment"
@@ -170,7 +172,9 @@ def _answers(address: str) -> bool:
 def _is_for_cuda(folder: Path) -> bool:
     """Whether what pip would take for PyTorch brings NVIDIA's libraries."""
     options = ("--dry-run", "--quiet", "--report", "-")
-    done = run_tool((str(_python_of(folder)), *_PIP, *options, f"torch=={TORCH}"), cwd=folder, check=False)
+    done = run_tool(
+        (str(_python_of(folder)), *_PIP, *options, f"torch=={TORCH}"), cwd=folder, limits=_DOWNLOADING, check=False
+    )
     try:
         names = [item["metadata"]["name"] for item in json.loads(done.stdout)["install"]]
     except (ValueError, KeyError, TypeError):
@@ -212,7 +216,9 @@ _UNITS: Final = {"kB": 1e-3, "MB": 1.0, "GB": 1e3}
 
 
 def _install(folder: Path, what: tuple[str, ...], heard: _Heard) -> None:
-    done = run_tool((str(_python_of(folder)), *_PIP, *what), cwd=folder, on_output=heard, check=False)
+    done = run_tool(
+        (str(_python_of(folder)), *_PIP, *what), cwd=folder, on_output=heard, limits=_DOWNLOADING, check=False
+    )
     if done.returncode == 0:
         return
     said = (done.stdout + done.stderr).strip()

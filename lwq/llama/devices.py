@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ToolchainError, ToolError, UsageError
+from lwq.llama.confinement import Limits
 from lwq.llama.process import run_tool
 from lwq.llama.transcripts import Listed, parse_devices
 
@@ -132,9 +133,10 @@ def find_device(program: Path, asked: str, backend: str) -> Device:
 
 def _listed(program: Path, servers: tuple[str, ...]) -> tuple[Listed, ...]:
     remote = ("--rpc", ",".join(servers)) if servers else ()
+    limits = Limits(stall_seconds=_LIST_STALL_SECONDS, network=bool(servers))
     try:
         done = run_tool(
-            (str(program), *remote, "--list-devices"), cwd=Path("/"), stall_seconds=_LIST_STALL_SECONDS, check=False,
+            (str(program), *remote, "--list-devices"), cwd=Path("/"), limits=limits, check=False,
             env={"GGML_NO_BACKTRACE": "1"},
         )  # fmt: skip
     except ToolError as error:

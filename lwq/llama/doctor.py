@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lwq.errors import LwqError
+from lwq.llama.confinement import Limits
 from lwq.llama.converter_env import converter_python, current, is_whole
 from lwq.llama.machine import find_program, how_to_install, look, python_child
 from lwq.llama.process import run_tool
@@ -18,6 +19,7 @@ from lwq.store.files import free_bytes, human_bytes
 
 Status = Literal["PASS", "WARN", "FAIL"]
 _ROOM = 10 * 2**30
+_LOOK = Limits(stall_seconds=60)
 _LOAD = (
     "import sys; from pathlib import Path; from lwq.engine.bindings import load_bindings; "
     "from lwq.llama.toolchain import find; load_bindings(find(Path(sys.argv[1]) if sys.argv[1] else None))"
@@ -99,7 +101,7 @@ def _toolchain(toolchain: Toolchain) -> Check:
 
 def _runs(toolchain: Toolchain, name: str) -> Check:
     try:
-        done = run_tool((str(toolchain.program(name)), "--help"), cwd=Path("/"), check=False, stall_seconds=60)
+        done = run_tool((str(toolchain.program(name)), "--help"), cwd=Path("/"), limits=_LOOK, check=False)
     except LwqError as error:
         return Check(name=name, status="FAIL", detail=error.message, fix="`lwq toolchain build`")
     usage = "usage" in (done.stdout + done.stderr).lower()
@@ -110,7 +112,7 @@ def _runs(toolchain: Toolchain, name: str) -> Check:
 def _libraries(toolchain: Toolchain, llama_dir: Path | None) -> Check:
     """Whether a process of ours can load llama.cpp's libraries beside numpy's."""
     command, environ = python_child(_LOAD, str(llama_dir or ""), lib_dir=toolchain.lib_dir)
-    done = run_tool(command, cwd=Path("/"), env=environ, check=False, stall_seconds=60)
+    done = run_tool(command, cwd=Path("/"), env=environ, limits=_LOOK, check=False)
     if done.returncode == 0:
         return Check(name="libraries", status="PASS", detail="load in process")
     last = (done.stderr.strip().splitlines() or [ending(done.returncode)])[-1]

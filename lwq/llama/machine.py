@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ToolchainError, ToolError
+from lwq.llama.confinement import Limits
 from lwq.llama.limits import memory_limits
 from lwq.llama.process import run_tool
 
@@ -31,7 +32,7 @@ _BREW_PACKAGES: Final = {"cmake": "cmake", "ninja": "ninja", "ccache": "ccache"}
 _COMPILER_VARIABLES: Final = {"cc": "CC", "c++": "CXX", "nvcc": "CUDACXX"}
 _ALSO_NAMED: Final = {"cc": ("gcc", "clang"), "c++": ("g++", "clang++"), "ninja": ("ninja-build",), "make": ("gmake",)}
 _ISA_PREFIXES: Final = ("sse", "ssse", "avx", "amx", "bmi", "fma", "f16c", "gfni", "vaes", "sha", "popcnt", "movbe")
-_PROBE_STALL_SECONDS: Final = 15.0
+_PROBING: Final = Limits(stall_seconds=15.0)
 _LOOK_SECONDS: Final = 0.5
 
 
@@ -151,7 +152,7 @@ def nvidia_gpus() -> tuple[Gpu, ...]:
         return ()
     query = (str(smi), "--query-gpu=name,compute_cap", "--format=csv,noheader")
     try:
-        done = run_tool(query, cwd=Path("/"), stall_seconds=_PROBE_STALL_SECONDS, check=False)
+        done = run_tool(query, cwd=Path("/"), limits=_PROBING, check=False)
     except (ToolError, ToolchainError):
         return ()
     return parse_gpus(done.stdout) if done.returncode == 0 else ()

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
+from lwq.llama.confinement import Limits, child_setup
 from lwq.llama.process_group import (
     StallWatch,
-    child_setup,
     ending,
     peak_bytes,
     signal_group,
@@ -33,7 +33,7 @@ from lwq.llama.process_group import (
 
 OnOutput = Callable[[str, str], None]
 
-DEFAULT_STALL_SECONDS: Final = 900.0
+DEFAULT_LIMITS: Final = Limits()
 INTERRUPT_GRACE_SECONDS: Final = 10.0
 TERMINATE_GRACE_SECONDS: Final = 2.0
 N_TAIL_LINES: Final = 40
@@ -118,7 +118,7 @@ def run_tool(
     cwd: Path,
     env: Mapping[str, str] | None = None,
     on_output: OnOutput | None = None,
-    stall_seconds: float = DEFAULT_STALL_SECONDS,
+    limits: Limits = DEFAULT_LIMITS,
     check: bool = True,
 ) -> Completed:
     """The output and exit status of a program that ran to its end in ``cwd``.
@@ -127,7 +127,7 @@ def run_tool(
         argv: absolute path of the program, then its arguments.
         env: added to :func:`tool_environment`.
         on_output: gets ("stdout" or "stderr", piece of text) as it comes, whole lines or not.
-        stall_seconds: a program that neither prints nor uses CPU for so long is killed.
+        limits: what it may do; it reaches no network unless they say so.
         check: raise on any exit status but 0.
 
     Raises:
@@ -137,12 +137,12 @@ def run_tool(
     command = tuple(argv)
     start = time.monotonic()
     transcript = _Transcript(on_output)
-    with _started(command, cwd, tool_environment(env)) as child:
+    with _started(command, cwd, tool_environment(env), limits) as child:
         try:
-            peak = _follow(child, transcript, stall_seconds)
+            peak = _follow(child, transcript, limits.stall_seconds)
         except _Hung:
             _stop(child, transcript, grace_seconds=0.0)
-            how = f"hung: it printed nothing and used no CPU for {stall_seconds:g} s"
+            how = f"hung: it printed nothing and used no CPU for {limits.stall_seconds:g} s"
             raise _failure(command, cwd, how, transcript.all()) from None
         except BaseException:
             _stop(child, transcript, grace_seconds=INTERRUPT_GRACE_SECONDS)
@@ -160,7 +160,9 @@ def run_tool(
 
 
 @contextmanager
-def _started(argv: tuple[str, ...], cwd: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    argv: tuple[str, ...], cwd: Path, env: dict[str, str], limits: Limits
+) -> Iterator[subprocess.Popen[bytes]]:
     """A child in a session of its own, with stdin closed, that dies when lwq dies."""
     program = _runnable(argv, cwd)
     try:
@@ -174,7 +176,7 @@ def _started(argv: tuple[str, ...], cwd: Path, env: dict[str, str]) -> Iterator[
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=child_setup(),
+                preexec_fn=child_setup(limits),
             )
     except OSError as error:
         why = "its interpreter is missing" if isinstance(error, FileNotFoundError) else error.strerror
@@ -193,7 +195,7 @@ def _runnable(argv: tuple[str, ...], cwd: Path) -> Path:
     if not argv or not os.path.isabs(argv[0]):
         raise ToolchainError(f"{echo(argv)}: a program must be named by its absolute path")
     program = Path(argv[0])
-    if not program.is_file():
+    if not os.path.isfile(program):
         raise ToolchainError(f"{program}: no such program", hint="`lwq doctor` shows what is missing")
     if not os.access(program, os.X_OK):
         raise ToolchainError(f"{program}: is not executable", hint=f"chmod +x {shlex.quote(str(program))}")

@@ -11,13 +11,12 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
 _LOOK_SECONDS: Final = 5.0
 _PEAK: Final = re.compile(r"^VmHWM:\s*(\d+) kB", re.MULTILINE)
 _WORDS: Final = {
@@ -27,42 +26,17 @@ _WORDS: Final = {
     signal.SIGILL: "SIGILL: built for another CPU?",
     signal.SIGBUS: "SIGBUS: a file shrank while it was mapped, or the disk is full?",
 }
-
-
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
     """Stopping signals wait until a child is fully started, so that none of it is left half-made."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def child_setup() -> Callable[[], None]:
-    """A function for the child, between fork and exec: it hears signals again, and on Linux dies with us.
-
-    SIGTERM, not SIGKILL: ninja and make then stop their compilers and remove half-written outputs.
-    """
-    prctl: Any = None
-    if sys.platform == "linux":
-        import ctypes
-
-        prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def set_up() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-        if prctl is None:
-            return
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call above
-            os._exit(1)
-
-    return set_up
 
 
 def members(leader: int) -> tuple[int, ...]:

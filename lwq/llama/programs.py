@@ -72,7 +72,9 @@ def run_program(
 def _once(toolchain: Toolchain, argv: tuple[str, ...], cwd: Path, on_output: OnOutput) -> Completed:
     addresses = toolchain.device.addresses
     command = (str(toolchain.program(argv[0])), *(addresses.get(a, a) for a in argv[1:]))
-    return run_tool(command, cwd=cwd, env=own_libraries(toolchain), on_output=on_output, check=False)
+    return run_tool(
+        command, cwd=cwd, env=own_libraries(toolchain), on_output=on_output, limits=toolchain.limits, check=False
+    )
 
 
 def placed(toolchain: Toolchain, model: Path, *, of_bench: bool = False) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import UsageError
+from lwq.llama.confinement import Limits
 from lwq.llama.process import OnOutput, failure, run_tool
 from lwq.llama.programs import own_libraries
 from lwq.llama.toolchain import RPC_SERVER, Toolchain
@@ -39,9 +40,10 @@ def serve(
     check_address(host, port)
     program = toolchain.program(RPC_SERVER)
     argv = (str(program), "-H", host, "-p", str(port), "-t", str(n_threads))
+    limits = Limits(stall_seconds=math.inf, network=True)
     while True:
         done = run_tool(
-            argv, cwd=Path("/"), env=own_libraries(toolchain), on_output=on_output, stall_seconds=math.inf, check=False
+            argv, cwd=Path("/"), env=own_libraries(toolchain), on_output=on_output, limits=limits, check=False
         )
         if done.returncode > 0 and done.seconds < _LEAST_SECONDS:
             raise failure(done, Path("/"))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import DownloadError, ToolchainError, ToolError
+from lwq.llama.confinement import Limits
 from lwq.llama.machine import need_programs
 from lwq.llama.process import Completed, run_tool
 from lwq.store.files import lock, os_errors
@@ -25,8 +26,8 @@ from lwq.store.files import lock, os_errors
 OnProgress = Callable[[str, int, int], None]
 """Gets what is being done, units done, units in all (0: not known)."""
 
-PROBE_SECONDS: Final = 12.0
-_FETCH_STALL_SECONDS: Final = 120.0
+_PROBING: Final = Limits(stall_seconds=12.0, network=True)
+_FETCHING: Final = Limits(stall_seconds=120.0, network=True)
 _TEMPORARY: Final = ".source-"
 _SDIST_GIT: Final = ".git/modules/vendor/llama.cpp/"
 _SDIST_PARTS: Final = ("HEAD", "packed-refs", "shallow", "objects/", "refs/")
@@ -182,7 +183,7 @@ def _fill_clone(target: Path, commit: str, url: str) -> None:
 def _network(pin: Pin) -> Iterator[str]:
     """The public address, once it has answered; a silent network is given up after a few seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        _git(Path(folder), "ls-remote", "--exit-code", pin.url, "HEAD", stall_seconds=PROBE_SECONDS)
+        _git(Path(folder), "ls-remote", "--exit-code", pin.url, "HEAD", limits=_PROBING)
     yield pin.url
 
 
@@ -192,7 +193,7 @@ def _sdist_objects(pin: Pin, scratch: Path) -> Iterator[str]:
     with os_errors("unpack llama.cpp", scratch), _folder_in(scratch) as folder:
         package = pin.sdist.partition("==")[0]
         pip = (sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", package, "--dest", ".", pin.sdist)
-        run_tool(pip, cwd=folder, env={"CMAKE_ARGS": "-DLLAMA_BUILD=OFF"}, stall_seconds=_FETCH_STALL_SECONDS)
+        run_tool(pip, cwd=folder, env={"CMAKE_ARGS": "-DLLAMA_BUILD=OFF"}, limits=_FETCHING)
         archives = tuple(folder.glob("*.tar.gz"))
         if len(archives) != 1:
             raise DownloadError(f"{pin.sdist}: pip brought {len(archives)} sdists, not one")
@@ -231,7 +232,7 @@ def _folder_in(parent: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _git(folder: Path, *arguments: str, check: bool = True, stall_seconds: float = _FETCH_STALL_SECONDS) -> Completed:
+def _git(folder: Path, *arguments: str, check: bool = True, limits: Limits = _FETCHING) -> Completed:
     (git,) = need_programs("git")
     argv: Sequence[str] = (str(git), *arguments)
-    return run_tool(argv, cwd=folder, env=_GIT_ENVIRONMENT, stall_seconds=stall_seconds, check=check)
+    return run_tool(argv, cwd=folder, env=_GIT_ENVIRONMENT, limits=limits, check=check)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lwq.errors import FileError, ToolchainError
+from lwq.llama.confinement import Limits, most_memory_bytes
 from lwq.llama.devices import CPU, RPC, Device, check_form, find_device
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import Pin
@@ -82,6 +83,12 @@ class Toolchain:
             **self.device.facts,
         }
         return known if self.stock else {**known, "programs": self.manifest_sha256}
+
+    @property
+    def limits(self) -> Limits:
+        """What a program of it, or a process that loads its libraries, may do: it reads files that somebody made."""
+        on_cpu = self.device.is_cpu
+        return Limits(network=bool(self.device.servers), memory_bytes=most_memory_bytes() if on_cpu else None)
 
     @property
     def facts(self) -> ToolchainFacts:
@@ -258,7 +265,7 @@ def _given(folder: Path) -> Toolchain:
 
 def _check_options(bin_dir: Path) -> None:
     for name, options in _NEEDED_OPTIONS.items():
-        done = run_tool((str(bin_dir / name), "--help"), cwd=bin_dir, check=False, stall_seconds=60)
+        done = run_tool((str(bin_dir / name), "--help"), cwd=bin_dir, check=False, limits=Limits(stall_seconds=60))
         usage = done.stdout + done.stderr
         if lacking := [option for option in options if option not in usage]:
             raise ToolchainError(
@@ -273,7 +280,7 @@ def _commit_of(lib_dir: Path) -> str:
     if not libraries:
         return "unknown"
     command = (sys.executable, "-c", _COMMIT_OF_LIBRARY, str(libraries[0]))
-    done = run_tool(command, cwd=lib_dir, check=False, stall_seconds=60)
+    done = run_tool(command, cwd=lib_dir, check=False, limits=Limits(stall_seconds=60))
     return done.stdout.strip() or "unknown"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ModelError, ToolError
+from lwq.llama.confinement import Limits, most_memory_bytes
 from lwq.llama.converter import complaint_of, script
 from lwq.llama.converter_env import converter_environ, converter_python, current, is_whole
 from lwq.llama.process import run_tool
@@ -85,9 +86,10 @@ def _make(program: Path, folder: Path, outtype: str, name: str, twin: Path) -> N
         link.symlink_to(folder.resolve())
         arguments = (str(link), "--outfile", str(unfinished), "--outtype", outtype)
         command = (str(program), "-c", _WITHOUT_DATA, str(script()), *arguments)
+        limits = Limits(memory_bytes=most_memory_bytes())
         for lean in (_LEAN, {}):  # some tokenizers may want all of transformers
             try:
-                run_tool(command, cwd=twin.parent, env={**converter_environ(), **lean})
+                run_tool(command, cwd=twin.parent, env={**converter_environ(), **lean}, limits=limits)
             except ToolError as error:
                 said, hint = complaint_of(error)
             else:

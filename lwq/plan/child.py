@@ -94,7 +94,7 @@ def here(module: StepModule[Any, Any], inputs: Any, ctx: Context) -> Done:
 def _run(folder: Path, ctx: Context) -> Completed:
     hear = _Hearing(on_progress=ctx.progress)
     command, environ = python_child(_CHILD, str(folder), lib_dir=ctx.toolchain.lib_dir)
-    return run_tool(command, cwd=ctx.folder, env=environ, on_output=hear, check=False)
+    return run_tool(command, cwd=ctx.folder, env=environ, on_output=hear, limits=ctx.toolchain.limits, check=False)
 
 
 @dataclass(slots=True)

@@ -16,10 +16,12 @@ from typing import Any, Final
 
 from lwq.errors import DownloadError, ModelError, ToolError
 from lwq.gguf.header import is_named_gguf
+from lwq.llama.confinement import Limits
 from lwq.llama.process import run_tool
 from lwq.store.files import lock, os_errors, read_json, sha256_file, write_json
 
 OnNote = Callable[[str], None]
+_DOWNLOADING: Final = Limits(stall_seconds=300, network=True)
 INDEX: Final = "https://pypi.org/pypi"
 _REFERENCE: Final = re.compile(r"pypi://(?P<package>[A-Za-z0-9._-]+)(?:==(?P<version>[A-Za-z0-9.+!]+))?")
 _SPDX: Final = {"apache": "apache-2.0", "mit": "mit", "bsd": "bsd-3-clause"}
@@ -79,7 +81,7 @@ def _by_pip(wanted: str, scratch: Path) -> Path:
     """The wheel as pip downloads it, so that the user's own index and proxy settings are obeyed."""
     options = ("--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--dest", ".")
     try:
-        run_tool((sys.executable, "-m", "pip", "download", *options, wanted), cwd=scratch, stall_seconds=300)
+        run_tool((sys.executable, "-m", "pip", "download", *options, wanted), cwd=scratch, limits=_DOWNLOADING)
     except ToolError as error:
         raise DownloadError(
             f"pypi://{wanted}: {error.message}", hint="check the network and the spelling, or give a local path"

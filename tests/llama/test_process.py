@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from lwq.errors import FileError, Interrupted, ToolchainError, ToolError
+from lwq.llama.confinement import Limits
 from lwq.llama.process import echo, run_tool, tool_environment
 
 SHELL = shutil.which("bash") or "/bin/bash"
@@ -38,7 +39,7 @@ def wait_until_gone(pid: int, seconds: float = 5) -> bool:
 
 def test_flood_on_stderr_does_not_block_stdout(tmp_path: Path) -> None:
     flood = script("import sys; sys.stderr.write('x' * 3_000_000); print('done'); sys.stderr.write('y' * 1_000_000)")
-    done = run_tool(flood, cwd=tmp_path, stall_seconds=20)
+    done = run_tool(flood, cwd=tmp_path, limits=Limits(stall_seconds=20))
     assert done.stdout == "done\n"
     assert (done.stderr.count("x"), done.stderr.count("y")) == (3_000_000, 1_000_000)
 
@@ -91,20 +92,20 @@ def test_grandchild_that_holds_the_pipe_does_not_hold_us(tmp_path: Path) -> None
 def test_child_that_sleeps_in_silence_is_killed_as_hung(tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(ToolError, match="hung") as caught:
-        run_tool((SHELL, "-c", "echo $$; exec sleep 60"), cwd=tmp_path, stall_seconds=1)
+        run_tool((SHELL, "-c", "echo $$; exec sleep 60"), cwd=tmp_path, limits=Limits(stall_seconds=1))
     assert time.monotonic() - start < 15
     assert wait_until_gone(int(caught.value.message.splitlines()[-1]))
 
 
 def test_child_that_works_in_silence_is_not_hung(tmp_path: Path) -> None:
     work = script("import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass\nprint('ready')")
-    assert run_tool(work, cwd=tmp_path, stall_seconds=1).stdout == "ready\n"
+    assert run_tool(work, cwd=tmp_path, limits=Limits(stall_seconds=1)).stdout == "ready\n"
 
 
 def test_work_of_a_grandchild_counts_as_life(tmp_path: Path) -> None:
     busy = "import time; end = time.monotonic() + 3\nwhile time.monotonic() < end: pass"
     parent = script(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); print('ready')")
-    assert run_tool(parent, cwd=tmp_path, stall_seconds=1).stdout == "ready\n"
+    assert run_tool(parent, cwd=tmp_path, limits=Limits(stall_seconds=1)).stdout == "ready\n"
 
 
 def test_interrupted_child_may_save_before_it_ends(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_environment_drops_what_steers_llama_cpp_and_git(tmp_path: Path, monkeyp
 
 
 def test_stdin_is_closed(tmp_path: Path) -> None:
-    assert run_tool((SHELL, "-c", "cat; echo end"), cwd=tmp_path, stall_seconds=5).stdout == "end\n"
+    assert run_tool((SHELL, "-c", "cat; echo end"), cwd=tmp_path, limits=Limits(stall_seconds=5)).stdout == "end\n"
 
 
 def test_what_cannot_run_is_told_before_it_runs(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ class Limits:
     """Of its own (RLIMIT_DATA): what it allocates, not the files that it maps."""
 
 
+def computing(*, on_cpu: bool, elsewhere: bool) -> Limits:
+    """What a process may do that computes with llama.cpp: it reads files that somebody made."""
+    return Limits(network=elsewhere, memory_bytes=most_memory_bytes() if on_cpu else None)
+
+
 def most_memory_bytes() -> int:
     """More than any step that can succeed here asks for: twice what this machine or the control group has.
 

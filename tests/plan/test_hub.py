@@ -13,6 +13,7 @@ import pytest
 
 from lwq.errors import FileError, ModelError
 from lwq.gguf.header import read_header
+from lwq.llama.confinement import Limits
 from lwq.llama.process import run_tool
 from lwq.plan import stand_ins as module
 from lwq.plan.hub import Source, fetch_model, fetch_text
@@ -74,7 +75,7 @@ def ask(hub: Hub, folder: Path, reference: str, *, look: bool = False, **extra: 
     env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "hf"), "NO_PROXY": "127.0.0.1", **extra}
     python_path = os.pathsep.join(p for p in sys.path if p)
     argv = (sys.executable, "-c", ASK, reference, str(folder), "look" if look else "fetch")
-    done = run_tool(argv, cwd=folder, env={"PYTHONPATH": python_path, **env})
+    done = run_tool(argv, cwd=folder, env={"PYTHONPATH": python_path, **env}, limits=Limits(network=True))
     assert not done.stderr, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+RELEASE := .venv-release
 DEVICE_TESTS := $(patsubst %,tests/engine/test_%.py,engine judge session) tests/test_device.py tests/llama/test_server.py tests/layers tests/bits/test_curves.py \
 	tests/bits/test_output_importance.py
 SPREAD := --numprocesses auto --dist worksteal
@@ -13,7 +14,7 @@ SECONDS ?= 600
 SEED ?= 0
 NAME ?= overhead
 
-.PHONY: help fuzz architectures demo run test slow test-device lowest toolchain lint types bench lock clean
+.PHONY: help fuzz architectures demo run test slow test-device lowest release toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -48,6 +49,10 @@ lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml 
 		pytest pytest-xdist hypothesis pyyaml
 	$(LOWEST)/bin/python -m pytest -q $(SPREAD) -m "not tools and not slow and not web" -W ignore::DeprecationWarning
 
+release: $(RELEASE)/.complete ## make and check all of a release in dist/, upload nothing: make release AUDIT="-s osv"
+	$(BIN)/lwq toolchain converter
+	$(RELEASE)/bin/python -m release dist "$$($(BIN)/lwq -q toolchain converter | sed 's/.*: //')" $(AUDIT)
+
 architectures: toolchain ## docs/architectures.md anew: every stage on tiny models of many architectures (an hour)
 	$(BIN)/python -m tests.architectures .architectures
 
@@ -64,14 +69,16 @@ types: $(STAMP) ## mypy --strict
 bench: toolchain ## one benchmark: make bench NAME=overhead
 	$(BIN)/python benchmarks/$(NAME).py
 
-lock: ## write requirements.lock anew
+lock: ## write requirements.lock and the other locks anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links -o lwq/llama/converter.lock lwq/llama/converter.in
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links -o release/tools.lock release/tools.in
 
 clean: ## remove .venv and caches of this checkout (not the user's cache of toolchains and steps)
-	rm -rf $(VENV) $(LOWEST) $(dir $(WEB)) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(RELEASE) dist $(dir $(WEB)) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find lwq tests benchmarks recipes -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so a broken-off installation never counts.
@@ -89,3 +96,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 $(WEB): $(STAMP) tests/web/package-lock.json tests/web/unpack.mjs tests/browser.py
 	$(BIN)/python -m tests.browser
+
+$(RELEASE)/.complete: $(STAMP) release/tools.lock
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r release/tools.lock
+	touch $@

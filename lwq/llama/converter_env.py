@@ -73,11 +73,13 @@ def converter_python(on_progress: OnProgress = quiet) -> Path:
 
 
 def converter_environ() -> dict[str, str]:
-    """Variables that the converter is started with: in an environment of our own modules stay compiled.
+    """Variables that the converter is started with: it asks no hub; in an environment of our own modules stay compiled.
 
+    It loads tokenizers with ``trust_remote_code``, and a folder may name code that lies on the Hub: that must not come.
     To compile PyTorch and transformers each time takes longer than all else, and pip is told to leave it out.
     """
-    return {} if os.environ.get("LWQ_CONVERT_PYTHON") else {"PYTHONDONTWRITEBYTECODE": ""}
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return offline if os.environ.get("LWQ_CONVERT_PYTHON") else {**offline, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def current() -> Path:

@@ -33,13 +33,13 @@ def chat_template(source: Source) -> Render:
         raise ModelError(f"{source.name}: has no chat template", hint="leave parts with chat = true out")
     try:
         template = _environment().from_string(text)
-    except TemplateError as error:
+    except (TemplateError, RecursionError, ValueError) as error:
         raise ModelError(f"{source.name}: its chat template cannot be read: {error}", hint="leave chats out") from None
 
     def render(messages: Any) -> str:
         try:
             shown = template.render(messages=messages, bos_token=bos, eos_token=eos, add_generation_prompt=False)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program of the model's publisher
             hint = "leave that row out of the file"
             raise ModelError(f"{source.name}: its chat template refuses a conversation: {error}", hint=hint) from None
         return shown.removeprefix(bos) if bos else shown

@@ -27,7 +27,7 @@ REAL_HOME = home()
 COMPILED = current()
 REGISTERED = (
     "git", "cmake", "ninja", "make", "cc", "c++", "gcc", "g++", "sh", "bash", "cp", "nvidia-smi", "node",
-    "unshare", "setpriv",
+    "unshare", "setpriv", "localedef",
 )  # fmt: skip
 
 

@@ -41,7 +41,8 @@ WHOLE = {
     "test_architecture.py", "test_architectures.py", "test_browser.py", "test_crafted_ggufs.py", "test_device.py",
     "test_domains.py", "test_fuzz.py",
     "test_guard.py", "test_hostile.py", "test_hub_labels.py", "test_kill.py", "test_markdown_lint.py",
-    "test_page_in_browser.py", "test_real_folder.py", "test_tiny_models.py",
+    "test_homes.py", "test_page_in_browser.py", "test_real_folder.py", "test_release.py", "test_threat_model.py",
+    "test_tiny_models.py",
 }  # fmt: skip
 """Tests of no one module."""
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import sys
 import traceback
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
+from typing import Final
 
 from lwq import __version__
 from lwq.errors import LwqError, SpaceError, without_tokens
 from lwq.llama.toolchain import home
-from lwq.store.files import is_of_room, write_atomic
+from lwq.store.files import is_of_room, os_errors, write_atomic
+
+_OF_THE_MACHINE: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO, errno.ELOOP, errno.ESTALE}
+)
+"""What no program can help; a file that is not there may be a fault of lwq."""
 
 
 def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
@@ -34,9 +43,15 @@ def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
 
 
 def in_words(error: Exception, arguments: list[str]) -> LwqError:
-    """What no part of lwq foresaw, as an error to show: a full disk, or a fault of lwq, which is logged."""
+    """What no part of lwq foresaw, as an error to show: what the machine refuses, or a fault of lwq (logged)."""
     if isinstance(error, OSError) and is_of_room(error):
         return SpaceError(f"no room left on the disk: {error}", hint="free some; finished steps are kept")
+    if isinstance(error, OSError) and error.filename and error.errno in _OF_THE_MACHINE:
+        try:
+            with os_errors("use it", Path(os.fsdecode(error.filename))):
+                raise error
+        except LwqError as told:
+            return told
     return write_crash_log(error, arguments)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import signal
 import sys
 from types import FrameType
@@ -98,11 +99,21 @@ def cli(ctx: click.Context, quiet: int, verbose: int, llama_dir: str | None, thr
 
 def main() -> NoReturn:
     """Entry point: runs a command and turns what went wrong into a message and an exit code."""
+    _in_utf8()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be UTF-8
     sys.exit(_run(sys.argv[1:]))
+
+
+def _in_utf8() -> None:
+    """Begins anew where Python took the locale's word for it that names of files are of another encoding than UTF-8.
+
+    Names in recipes would not be found then, and a cache would look as if it lacked files.
+    """
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8") and not sys.flags.utf8_mode:
+        os.execv(sys.executable, [sys.orig_argv[0], "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _run(arguments: list[str]) -> int:

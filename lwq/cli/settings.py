@@ -25,6 +25,7 @@ class Settings:
         """The llama.cpp to use, on the device that was asked for."""
         from lwq.llama.toolchain import find_for
 
+        _open_home()
         return find_for(self.device, Path(self.llama_dir) if self.llama_dir else None)
 
     def machine(self) -> Machine:
@@ -48,10 +49,25 @@ class Settings:
         """Finished steps of this user; what a command needs of them it needs to its end."""
         import click
 
-        from lwq.llama.toolchain import home
         from lwq.store.cache import Cache
 
-        cache, context = Cache(home()), click.get_current_context(silent=True)
+        cache, context = Cache(_open_home()), click.get_current_context(silent=True)
         if context:
             context.call_on_close(cache.lease.end)
         return cache
+
+
+def _open_home() -> Path:
+    """The cache's folder, there or not; raises FileError for one that this user may not look into."""
+    import os
+
+    from lwq.errors import FileError
+    from lwq.llama.toolchain import home
+    from lwq.store.files import os_errors
+
+    folder = home()
+    with os_errors("look into the cache", folder):
+        if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+            why = "this user may not look into it" if folder.is_dir() else "is no folder"
+            raise FileError(f"{folder}: the cache cannot be used: {why}", hint="LWQ_HOME names another folder")
+    return folder

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lwq.errors import FileError, ToolchainError
-from lwq.llama.confinement import Limits, most_memory_bytes
+from lwq.errors import FileError, ToolchainError, UsageError
+from lwq.llama.confinement import Limits, computing
 from lwq.llama.devices import CPU, RPC, Device, check_form, find_device
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import Pin
@@ -86,9 +86,8 @@ class Toolchain:
 
     @property
     def limits(self) -> Limits:
-        """What a program of it, or a process that loads its libraries, may do: it reads files that somebody made."""
-        on_cpu = self.device.is_cpu
-        return Limits(network=bool(self.device.servers), memory_bytes=most_memory_bytes() if on_cpu else None)
+        """What its programs, and processes that load its libraries, may do."""
+        return computing(on_cpu=self.device.is_cpu, elsewhere=bool(self.device.servers))
 
     @property
     def facts(self) -> ToolchainFacts:
@@ -104,12 +103,16 @@ class Toolchain:
 
 
 def home() -> Path:
-    """The folder of everything that lwq keeps: ``LWQ_HOME``, else the user's cache."""
-    if given := os.environ.get("LWQ_HOME"):
-        return Path(given).expanduser().absolute()
+    """The folder of all that lwq keeps: ``LWQ_HOME``, else the user's cache; UsageError where a user has no home."""
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("lwq"))
+    try:
+        folder = os.path.expanduser(os.environ.get("LWQ_HOME") or platformdirs.user_cache_dir("lwq"))
+    except RuntimeError:
+        folder = "~"
+    if folder.startswith("~"):
+        raise UsageError(f"{folder}: whose home is that?", hint="set LWQ_HOME to a folder for the cache")
+    return Path(folder).absolute()
 
 
 def source_folder() -> Path:

@@ -18,7 +18,7 @@ from lwq.llama.requests import QuantizeRequest
 from lwq.metrics.values import Speed
 from lwq.outlook.effort import Effort
 from lwq.plan.plan import Machine
-from lwq.store.files import read_json, sha256_file, write_atomic, write_json
+from lwq.store.files import os_errors, read_json, sha256_file, write_atomic, write_json
 
 _FILE: Final = "calibration.json"
 _N_LAYER, _N_EMBD, _N_FF, _N_VOCAB, _HEAD_DIM = 4, 1024, 2816, 256, 64
@@ -53,7 +53,8 @@ class MachinePace:
 def calibrated(machine: Machine, home: Path) -> MachinePace:
     """This machine's pace; measured when it never was, or with another build, other threads or on another processor.
 
-    What was measured beside other work is kept until the machine has less to do.
+    What was measured beside other work is kept until the machine has less to do; nothing is in a cache that this user
+    can only read.
 
     Raises:
         LwqError: the small model could not be written, quantized or timed.
@@ -61,10 +62,13 @@ def calibrated(machine: Machine, home: Path) -> MachinePace:
     facts, path, busy = _facts(machine), home / _FILE, _is_busy()
     if path.is_file() and (kept := read_json(path)).get("facts") == facts and (busy or not kept.get("busy", True)):
         return MachinePace(**kept["pace"])
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home, prefix=".calibration-") as folder:
+    with os_errors("make the cache", home):
+        home.mkdir(parents=True, exist_ok=True)
+    is_ours = os.access(home, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=home if is_ours else None, prefix=".calibration-") as folder:
         pace = _measured(machine, Path(folder))
-    write_json(path, {"facts": facts, "busy": busy, "pace": asdict(pace)})
+    if is_ours:
+        write_json(path, {"facts": facts, "busy": busy, "pace": asdict(pace)})
     return pace
 
 

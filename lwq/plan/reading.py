@@ -10,6 +10,7 @@ from lwq.errors import FileError, LwqError, UsageError
 from lwq.plan.job import Asked
 from lwq.recipe.family import parse_family, recipes_of
 from lwq.recipe.parse import checked, is_family, parse_recipe, values_in
+from lwq.store.names import folded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def read_all(paths: Sequence[Path]) -> tuple[ReadRecipe, ...]:
             faults.append(error)
     by_name: dict[str, list[str]] = {}
     for one in found:
-        by_name.setdefault(one.asked.recipe.name.casefold(), []).append(str(one.path))
+        by_name.setdefault(folded(one.asked.recipe.name), []).append(str(one.path))
     for name, files in by_name.items():
         if len(files) > 1:
             told = f"{', '.join(dict.fromkeys(files))}: {len(files)} recipes are named {name!r}"

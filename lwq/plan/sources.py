@@ -23,6 +23,7 @@ from lwq.recipe.schema import Recipe, Task, ThirdParty, split_cloze
 from lwq.recipe.text import Text
 from lwq.steps.step import Given
 from lwq.store.files import known_sha256, os_errors, sha256_file
+from lwq.store.names import folded
 from lwq.tasks.files import kind_of, usable_items
 from lwq.tasks.items import Kind
 
@@ -241,7 +242,8 @@ def _task(task: Task, text_of: TextOf) -> tuple[Fetched, ...]:
 def _unlike(name: str, others: tuple[str, ...], taken: Collection[str]) -> str:
     """The name, or the first of the others that is not taken yet, or one with a number."""
     numbered = (f"{n}-{name}" for n in count(2))
-    return next(free for free in chain((name, *others), numbered) if free not in taken)
+    files = set(map(folded, taken))
+    return next(free for free in chain((name, *others), numbered) if folded(free) not in files)
 
 
 def _n_items(path: Path, task: Task, kind: Kind) -> int:

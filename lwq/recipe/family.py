@@ -17,6 +17,7 @@ from lwq.recipe.parse import SCHEMA_HINT, checked, is_family, told, values_in
 from lwq.recipe.schema import Recipe
 from lwq.recipe.target import NAME, Strict, fault
 from lwq.recipe.toml import to_toml
+from lwq.store.names import folded
 
 _MOST: Final = 96
 _OWN: Final = ("model_name", "base_type", "mtp")
@@ -141,7 +142,7 @@ def _told(fault: str, of: list[int], family: Family) -> str:
 
 def _clashes(found: list[OfFamily]) -> Iterator[str]:
     """Names that two models have; a file system may not tell capitals from small letters."""
-    names = [one.recipe.name.casefold() for one in found]
+    names = [folded(one.recipe.name) for one in found]
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield f"models: {names.count(name)} of them are named {name!r}; give each a `name` of its own"
 

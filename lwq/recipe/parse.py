@@ -19,6 +19,7 @@ from lwq.recipe.card import Card
 from lwq.recipe.schema import ROLES, Bench, Pruning, Recipe, Select, SensitivityOptions, Task, ThirdParty
 from lwq.recipe.target import Target
 from lwq.recipe.text import Calibration, Evaluation, Text
+from lwq.store.names import alike, folded
 
 SCHEMA_HINT: Final = "`lwq recipe schema` lists all keys; docs/recipe.md explains them"
 
@@ -79,15 +80,13 @@ def _clashes(values: dict[str, Any]) -> Iterator[str]:
     """Faults between keys, found in the raw values so that they are told beside all others."""
     rows = [row for key in ("targets", "third_party") for row in _tables(values.get(key))]
     names = [name for row in rows if (name := _written_name(row))]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
+    yield from _alike("targets, third_party", "rows are named", names)
     if not rows and not any(key in values for key in ("targets", "third_party")):
         yield "targets: missing; name the files to make, or in third_party those of others to compare"
     sets = [str(row.get("name")) for row in _tables(values.get("tasks"))]
-    for name in sorted({n for n in sets if sets.count(n) > 1}):
-        yield f"tasks: {sets.count(name)} sets are named {name!r}; give each a name of its own"
+    yield from _alike("tasks", "sets are named", sets)
     base = str(values.get("base_type", "f16")).upper()
-    if base in names:
+    if base.casefold() in map(folded, names):
         yield f"targets: {base!r} is the name of the base's own row, which every card has"
     for (first, text), (second, other) in itertools.combinations(_texts(values), 2):
         if text is not None and text == other:
@@ -113,11 +112,17 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if "tasks" in recipe.select.over and not recipe.tasks:
         yield "select.over: 'tasks' chooses by task scores; the recipe has no [[tasks]]"
     domains = [recipe.evaluation.domain, *(text.domain for text in recipe.domains)]
-    for domain in sorted({d for d in domains if domains.count(d) > 1}):
-        yield f"evaluation: {domains.count(domain)} texts are of the domain {domain!r}; give each a domain of its own"
+    yield from _alike("evaluation", "texts are of the domain", domains, "domain")
     names = [*(t.name for t in recipe.targets), *(t.name for t in recipe.third_party)]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        yield f"targets, third_party: {names.count(name)} rows are named {name!r}; give each a name of its own"
+    yield from _alike("targets, third_party", "rows are named", names)
+
+
+def _alike(where: str, what: str, names: list[str], own: str = "name") -> Iterator[str]:
+    """Names of files that are one file, here or on a file system that takes capitals for small letters."""
+    for same in alike(names):
+        told, *others = dict.fromkeys(same)
+        apart = f", or {' or '.join(map(repr, others))}: one file where capitals do not count" if others else ""
+        yield f"{where}: {len(same)} {what} {told!r}{apart}; give each a {own} of its own"
 
 
 def _tables(value: Any) -> list[dict[str, Any]]:

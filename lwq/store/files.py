@@ -24,11 +24,14 @@ _LOCK_POLL_SECONDS: Final = 0.2
 _MEMO_TIMEOUT_SECONDS: Final = 30.0
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_LOCAL: Final = "set LWQ_HOME to a folder on a local disk"
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+_OF_WHOM: Final = "see whose it is (`ls -ld` on it and on its folder); LWQ_HOME moves the cache"
 _WORDS: Final = {
     errno.ENOENT: ("no such file or folder", "check the spelling of the path"),
-    errno.EACCES: ("permission denied", "check who owns it: `ls -ld` on it and on its folder"),
-    errno.EPERM: ("not permitted", "check who owns it: `ls -ld` on it and on its folder"),
-    errno.EROFS: ("the file system is read-only", "name a folder that can be written to"),
+    errno.EACCES: ("permission denied", _OF_WHOM),
+    errno.EPERM: ("not permitted", _OF_WHOM),
+    errno.EROFS: ("the file system is read-only", "name a folder that can be written to; LWQ_HOME moves the cache"),
     errno.EISDIR: ("is a folder, not a file", "name a file in it"),
     errno.ENOTDIR: ("a part of this path is a file, not a folder", "check the path"),
     errno.EEXIST: ("exists already", "move it away or name another"),
@@ -134,7 +137,7 @@ def lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[N
     """
     from filelock import FileLock, Timeout
 
-    with os_errors("make the lock", path):
+    with _locking(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(path)
         try:
@@ -143,10 +146,6 @@ def lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[N
             if on_wait is not None:
                 on_wait()
             held.acquire(poll_interval=_LOCK_POLL_SECONDS)
-        except NotImplementedError as error:
-            raise FileError(
-                f"{path}: this file system has no locks", hint="set LWQ_HOME to a folder on a local disk"
-            ) from error
     try:
         yield
     finally:
@@ -159,12 +158,24 @@ def lock_if_free(path: Path) -> Iterator[bool]:
     from filelock import FileLock, Timeout
 
     held = FileLock(path)
-    with os_errors("make the lock", path), suppress(Timeout):
+    with _locking(path), suppress(Timeout):
         held.acquire(blocking=False)
     try:
         yield held.is_locked
     finally:
         held.release()
+
+
+@contextmanager
+def _locking(path: Path) -> Iterator[None]:
+    """What the system refuses is told; where there are no locks (NFS without its daemon), with the way out."""
+    with os_errors("make the lock", path):
+        try:
+            yield
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            raise FileError(f"{path}: this file system has no locks", hint=_LOCAL) from error
 
 
 def free_bytes(path: Path) -> int:
@@ -229,10 +240,8 @@ def _beside(path: Path) -> Iterator[Path]:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
+    except OSError as error:  # another user's runs too
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
@@ -283,10 +292,8 @@ def _in_memo(memo: Path, statement: str, *values: str) -> tuple[str, ...]:
                 return tuple(row[0] for row in database.execute(statement, values))
         finally:
             database.close()
-    except sqlite3.OperationalError:
+    except (sqlite3.OperationalError, OSError):
         return ()
     except sqlite3.DatabaseError:  # not a database any more: it is ours, begin a new one
         memo.unlink(missing_ok=True)
-        return ()
-    except OSError:
         return ()

@@ -260,7 +260,7 @@ def _in_words(path: Path, error: sqlite3.Error) -> FileError | SpaceError:
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL:
         return SpaceError(f"{path}: no room left to note what runs", hint="free some, or set LWQ_HOME to a larger disk")
-    hint = "check the disk and who owns the file"
+    hint = "check the disk and who owns the file and its folder; LWQ_HOME moves the cache"
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         hint = "move it away: nothing but the list of runs is in it, and finished steps stay"
     return FileError(f"{path}: the list of runs cannot be used: {error}", hint=hint)

@@ -1,17 +1,24 @@
-"""The unexpected: one line for the user, a log file for the report."""
+"""The unexpected: one line for the user, a log file for the report; of what the system refuses no more than words."""
 
 from __future__ import annotations
 
+import errno
 import platform
 import sys
 import traceback
 from datetime import UTC, datetime
 from importlib import metadata
+from typing import Final
 
 from lwq import __version__
-from lwq.errors import LwqError, SpaceError, without_tokens
+from lwq.errors import FileError, LwqError, SpaceError, without_tokens
 from lwq.llama.toolchain import home
 from lwq.store.files import is_of_room, write_atomic
+
+_OF_THE_SYSTEM: Final = frozenset(
+    {errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
+)
+"""Refusals that say nothing of lwq."""
 
 
 def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
@@ -35,8 +42,13 @@ def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
 
 def in_words(error: Exception, arguments: list[str]) -> LwqError:
     """What no part of lwq foresaw, as an error to show: a full disk, or a fault of lwq, which is logged."""
+    kept = "finished steps are kept, and the same command goes on from there"
+    if isinstance(error, MemoryError):
+        return SpaceError("there is not enough memory", hint=f"`lwq plan` says how much is needed; {kept}")
     if isinstance(error, OSError) and is_of_room(error):
-        return SpaceError(f"no room left on the disk: {error}", hint="free some; finished steps are kept")
+        return SpaceError(f"no room left on the disk: {error}", hint=f"free some; {kept}")
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+        return FileError(f"the system refuses: {error}", hint=f"check the disk, limits and who owns it; {kept}")
     return write_crash_log(error, arguments)
 
 

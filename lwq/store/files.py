@@ -22,6 +22,9 @@ _HASH_PIECE_BYTES: Final = 8 << 20
 _RACY_SECONDS: Final = 0.1
 _LOCK_POLL_SECONDS: Final = 0.2
 _MEMO_TIMEOUT_SECONDS: Final = 30.0
+_MEMO_TABLE: Final = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stat TEXT, sha256 TEXT, seal TEXT)"
+_DAMAGED: Final = (1, 11, 26)
+"""SQLITE_ERROR (a table with other columns), SQLITE_CORRUPT, SQLITE_NOTADB."""
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _WORDS: Final = {
@@ -262,16 +265,22 @@ def _fingerprint(stat: os.stat_result) -> str:
 
 
 def _recall(memo: Path, path: Path, stat: os.stat_result) -> str | None:
-    rows = _in_memo(memo, "SELECT sha256 FROM hashes WHERE path = ? AND stat = ?", str(path), _fingerprint(stat))
-    return rows[0] if rows else None
+    rows = _in_memo(memo, "SELECT sha256, seal FROM files WHERE path = ? AND stat = ?", str(path), _fingerprint(stat))
+    return rows[0][0] if rows and rows[0][1] == _seal(path, stat, rows[0][0]) else None
 
 
 def _remember(memo: Path, path: Path, stat: os.stat_result, digest: str) -> None:
-    _in_memo(memo, "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", str(path), _fingerprint(stat), digest)
+    row = (str(path), _fingerprint(stat), digest, _seal(path, stat, digest))
+    _in_memo(memo, "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", *row)
 
 
-def _in_memo(memo: Path, statement: str, *values: str) -> tuple[str, ...]:
-    """First column of the rows; a memo that cannot be used is no reason to fail, only to hash again."""
+def _seal(path: Path, stat: os.stat_result, digest: object) -> str:
+    """By which a row that the disk changed is known."""
+    return hashlib.sha256(f"{path}\0{_fingerprint(stat)}\0{digest}".encode(errors="surrogateescape")).hexdigest()
+
+
+def _in_memo(memo: Path, statement: str, *values: str) -> tuple[tuple[Any, ...], ...]:
+    """The rows; a memo that cannot be used is no reason to fail, only to hash again."""
     import sqlite3
 
     try:
@@ -279,14 +288,13 @@ def _in_memo(memo: Path, statement: str, *values: str) -> tuple[str, ...]:
         database = sqlite3.connect(memo, timeout=_MEMO_TIMEOUT_SECONDS)
         try:
             with database:
-                database.execute("CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stat TEXT, sha256 TEXT)")
-                return tuple(row[0] for row in database.execute(statement, values))
+                database.execute(_MEMO_TABLE)
+                return tuple(database.execute(statement, values))
         finally:
             database.close()
-    except sqlite3.OperationalError:
-        return ()
-    except sqlite3.DatabaseError:  # not a database any more: it is ours, begin a new one
-        memo.unlink(missing_ok=True)
-        return ()
-    except OSError:
+    except (sqlite3.Error, OSError) as error:
+        is_damaged = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF in _DAMAGED
+        for path in (memo, memo.with_name(f"{memo.name}-journal")) if is_damaged else ():  # it is ours: begin anew
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         return ()

@@ -140,7 +140,7 @@ def test_notes_of_steps_are_kept_and_a_ledger_that_cannot_be_written_ends_no_run
     ledger.note(a, note)
     with pytest.raises(FileError, match=r"orders\.sqlite: the list of runs cannot be used") as caught:
         ledger.orders()
-    assert "move it away" in caught.value.hint
+    assert "`lwq cache verify --repair` moves it away" in caught.value.hint
 
 
 def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:

@@ -1,19 +1,28 @@
-"""Faults injected into runs of lwq; what it does not survive is listed with how to try it again.
+"""Faults injected into runs of lwq; what it does not survive is listed, with how to try it again.
 
-.venv/bin/python -m tests.faults SEED CASES [CASE]      (`make faults SEED=7 CASES=3000`, `make faults CASE=12`)
+.venv/bin/python -m tests.faults SEED CASES [CASE]      (`make faults SEED=7 CASES=3000`, `make faults CASE=disk-17`)
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
-from lwq.llama.toolchain import find
+from lwq.llama.toolchain import find, read_manifest
+from tests.faults.cases import Case, all_cases, try_one
+from tests.faults.flips import beside, try_flip
+from tests.faults.machine import try_sequence
 from tests.faults.stage import Stage, preload, warm
+
+SAMPLE: Final = 30
+"""So few cases are a look only: no flips, no sequences."""
 
 
 def begin() -> None:
@@ -23,8 +32,9 @@ def begin() -> None:
     if "FAULTS_ROOT" in os.environ:
         return
     root = Path(tempfile.mkdtemp(prefix="lwq-faults-", dir=_fast()))
-    root.chmod(0o755)
-    more = {**preload(root), "FAULTS_ROOT": str(root), "FAULTS_TOOLS": str(find().bin_dir.parent / "manifest.json")}
+    root.chmod(0o755)  # other users play too
+    tools = find().bin_dir.parent / "manifest.json"
+    more = {**preload(root), "FAULTS_ROOT": str(root), "FAULTS_TOOLS": str(tools)}
     os.execve(sys.executable, [sys.executable, "-m", "tests.faults", *sys.argv[1:]], {**os.environ, **more})
 
 
@@ -35,34 +45,58 @@ def _fast() -> str | None:
     return str(shm) if is_good and shutil.disk_usage(shm).free > 2 << 30 else None
 
 
-def main(seed: int, n_cases: int, only: str) -> int:
-    """Exit status: 1 where something was lost."""
-    from lwq.llama.toolchain import read_manifest
-    from tests.faults import cases
+def cpu_seconds() -> float:
+    """Of this process and all that it started and waited for."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
+
+def tell(what: str, seed: int, tried: Iterable[Case]) -> int:
+    """How many were lost; each as it comes, and the sum."""
+    n, lost, began, used = 0, 0, time.monotonic(), cpu_seconds()
+    for case in tried:
+        n += max(1, case.times)
+        if case.faults:
+            lost += 1
+            print(f"lost: {case.name}: {'; '.join(case.story)}", *case.faults, sep="\n    ", flush=True)
+            print(f"    again: make faults SEED={seed} CASE={case.name}", flush=True)
+        shutil.rmtree(case.stage.root / "worlds" / case.name, ignore_errors=True)
+        shutil.rmtree(case.stage.root / "worlds" / f"{case.name}-look", ignore_errors=True)
+        shutil.rmtree(case.stage.root / "said", ignore_errors=True)
+    seconds, cpu = time.monotonic() - began, cpu_seconds() - used
+    took = f"{seconds:.0f} s, {cpu:.0f} s of a core"
+    print(f"{what}: tried={n} survived={n - lost} lost={lost} seed={seed} ({took})", flush=True)
+    return lost
+
+
+def one(stage: Stage, seed: int, name: str) -> int:
+    """A case by its name, with its story."""
+    kind, _, number = name.rpartition("-")
+    if kind == "gc":
+        return tell("gc beside a run", seed, beside(stage, seed, 10))
+    tried = {"flip": try_flip, "machine": try_sequence}.get(kind, try_one)(stage, seed, int(number))
+    print("\n".join(tried.story))
+    return tell("faults", seed, [tried])
+
+
+def main(seed: int, n_cases: int, name: str) -> int:
+    """Exit status: 1 where something was lost."""
     root = Path(os.environ["FAULTS_ROOT"])
     try:
         warm()
         stage = Stage(root, read_manifest(Path(os.environ["FAULTS_TOOLS"])))
         stage.build()
-        stage.prepare("basic")
-        lost, began = [], time.monotonic()
-        numbers = [int(only)] if only else range(n_cases)
-        for number in numbers:
-            case = cases.try_one(stage, seed, number)
-            if case.faults:
-                lost.append(case)
-                print(f"lost: {case.name}: {'; '.join(case.story)}", *case.faults, sep="\n    ", flush=True)
-            elif only:
-                print(f"{case.name}: {'; '.join(case.story)}")
-            if not only:
-                shutil.rmtree(root / "worlds" / case.name, ignore_errors=True)
-            elif sys.stdout.isatty():
-                input(f"{root / 'worlds' / case.name}: Enter removes it ")
-        n = len(numbers)
-        print(
-            f"faults: tried={n} survived={n - len(lost)} lost={len(lost)} seed={seed} ({time.monotonic() - began:.0f} s)"
-        )
+        is_sample = n_cases <= SAMPLE
+        for recipe in ("basic",) if is_sample else ("basic", "edited", "rich"):
+            stage.prepare(recipe)
+        if name:
+            return bool(one(stage, seed, name))
+        n = max(1, n_cases * 2 // 3)
+        lost = tell("faults", seed, all_cases(stage, seed, n_cases))
+        if is_sample:
+            return bool(lost)
+        lost += tell("flips", seed, (try_flip(stage, seed, number) for number in range(n)))
+        lost += tell("gc beside a run", seed, beside(stage, seed, n))
+        lost += tell("machine", seed, (try_sequence(stage, seed, number) for number in range(n_cases // 20)))
         return bool(lost)
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -70,5 +104,5 @@ def main(seed: int, n_cases: int, only: str) -> int:
 
 if __name__ == "__main__":
     begin()
-    seed, n_cases, only = (*sys.argv[1:], *("0", "300", "")[len(sys.argv) - 1 :])
-    sys.exit(main(int(seed), int(n_cases), only))
+    seed, n_cases, name = (*sys.argv[1:], *("0", "300", "")[len(sys.argv) - 1 :])
+    sys.exit(main(int(seed), int(n_cases), name))

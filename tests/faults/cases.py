@@ -36,6 +36,8 @@ class Case:
     chance: random.Random
     real: bool = False
     recipe: str = "basic"
+    times: int = 0
+    could_tidy: bool = True
     story: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -67,7 +69,7 @@ class Case:
         """Notes what is wrong with how a broken run ended, and with what it made where it ended well."""
         self.say(f"ended {ended.code}")
         self.faults += told(ended, codes=codes)
-        if ended.code >= 0:
+        if ended.code >= 0 and self.could_tidy:
             self.faults += temporary(world)
         if not ended.code:
             self.faults += same(world, self.recipe, "the broken run")
@@ -78,6 +80,7 @@ class Case:
     def broken(self, world: World, faults: Faults, *, codes: tuple[int, ...] = (0, 1, 130)) -> None:
         """A run with faults, and what must hold afterwards."""
         mine = belongings(world)
+        self.could_tidy = not faults.rules
         self.say(str([*faults.rules, faults.clock, faults.replay, faults.limits]))
         self.check(world.lwq("run", "tiny.toml", faults=faults, real=self.real), world, codes=codes)
         self.finish(world, mine)

@@ -28,6 +28,8 @@ from typing import Any, Final
 
 from lwq.engine.bindings import load_bindings
 from lwq.llama.toolchain import COMMIT, PROGRAMS, Toolchain, manifest_of, read_manifest
+from lwq.report.record_json import record_from_json, record_to_json
+from lwq.report.write import write_report
 from lwq.store.files import write_json
 from lwq.values.compiled import current
 from tests.tiny_models import write_tiny_llama, write_tiny_text
@@ -252,7 +254,6 @@ class Stage:
         write_inputs(self.root / "user")
         self.recording = {"RECORD": str(HERE / "record.py"), "RECORD_PYTHON": sys.executable}
         load_bindings(read_manifest(folder / "manifest.json"))
-        gc.freeze()
 
     def prepare(self, recipe: str) -> None:
         """An unbroken run of a recipe, whose home others are copied from."""
@@ -265,6 +266,11 @@ class Stage:
                 del os.environ[name]
         assert ended.code == 0, ended.err
         self.homes[recipe], self.whole[recipe] = world.root, outcome(world.report)
+        text = (world.report / "record.json").read_text(encoding="utf-8")
+        write_report(
+            record_from_json(text, "record.json"), self.root / "drawn before"
+        )  # its templates are compiled now
+        gc.freeze()
         if recipe == "basic":
             world, began = self.world("timed", recipe), time.monotonic()
             world.lwq("run", "tiny.toml")
@@ -455,7 +461,6 @@ def warm() -> None:
     import lwq
     from lwq.llama import process
     from lwq.report import plots
-    from lwq.report.record_json import record_to_json
 
     for module in pkgutil.walk_packages(lwq.__path__, "lwq."):
         if not module.name.endswith("__main__"):

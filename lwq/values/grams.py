@@ -146,6 +146,8 @@ class Grams:
 def _read(path: Path, place: str) -> Gathered:
     grams, held = {}, {}
     with np.load(path, allow_pickle=False) as file:
+        for entry in file.zip.infolist():  # a name that changed in the directory is not the one beside the data
+            file.zip.open(entry).close()
         for key in file.files:
             where, expert, what = key.rsplit("/", 2)
             if where == place and what == "diagonal":

@@ -85,15 +85,17 @@ def main(seed: int, n_cases: int, name: str) -> int:
         warm()
         stage = Stage(root, read_manifest(Path(os.environ["FAULTS_TOOLS"])))
         stage.build()
-        is_sample = n_cases <= SAMPLE
-        for recipe in ("basic",) if is_sample else ("basic", "edited", "rich"):
-            stage.prepare(recipe)
+        stage.prepare("basic")
         if name:
+            for recipe in ("edited", "rich") if name.startswith(("flip", "machine")) else ():
+                stage.prepare(recipe)
             return bool(one(stage, seed, name))
         n = max(1, n_cases * 2 // 3)
         lost = tell("faults", seed, all_cases(stage, seed, n_cases))
-        if is_sample:
+        if n_cases <= SAMPLE:
             return bool(lost)
+        stage.prepare("edited")
+        stage.prepare("rich")
         lost += tell("flips", seed, (try_flip(stage, seed, number) for number in range(n)))
         lost += tell("gc beside a run", seed, beside(stage, seed, n))
         lost += tell("machine", seed, (try_sequence(stage, seed, number) for number in range(n_cases // 20)))

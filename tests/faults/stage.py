@@ -37,6 +37,7 @@ from tests.tiny_models import write_tiny_llama, write_tiny_text
 HERE: Final = Path(__file__).parent
 LIBRARY: Final = "faults.so"
 MOST_SECONDS: Final = 120.0
+_RECORDING_SECONDS: Final = 1200.0
 _CHILD: Final = "lwq.plan.child"
 _SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LWQ_THREADS": "1"}
 BASIC: Final = """name = "tiny"
@@ -260,7 +261,7 @@ class Stage:
         world = self.world(f"whole-{recipe}", recipe)
         os.environ |= self.recording
         try:
-            ended = world.lwq("run", "tiny.toml")
+            ended = world.start("run", "tiny.toml").wait(_RECORDING_SECONDS)
         finally:
             for name in self.recording:
                 del os.environ[name]

@@ -102,7 +102,13 @@ def main() -> NoReturn:
         signal.signal(number, _interrupted)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be UTF-8
-    sys.exit(_run(sys.argv[1:]))
+    try:
+        code = _run(sys.argv[1:])
+        _hear_no_more()
+    except Interrupted as error:  # once more, while the first was told
+        _hear_no_more()
+        code = _fail(error)
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
@@ -128,6 +134,12 @@ def _fail(error: LwqError) -> int:
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
     return error.exit_code
+
+
+def _hear_no_more() -> None:
+    """What is left is to end: a signal would only leave a traceback, and temporary files."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupted(signum: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import sys
 import traceback
@@ -49,6 +50,9 @@ def in_words(error: Exception, arguments: list[str]) -> LwqError:
         return SpaceError(f"no room left on the disk: {error}", hint=f"free some; {kept}")
     if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
         return FileError(f"the system refuses: {error}", hint=f"check the disk, limits and who owns it; {kept}")
+    if isinstance(error, FileNotFoundError) and str(error.filename).startswith(f"{home()}{os.sep}"):
+        hint = "something else removes files there; the same command makes again what is lacking"
+        return FileError(f"{error.filename}: vanished while lwq worked", hint=hint)
     return write_crash_log(error, arguments)
 
 

@@ -41,3 +41,11 @@ def test_memory_that_is_not_there_is_told_as_that(guarded: Path) -> None:
     assert "lwq plan" in told.hint
     assert not (guarded / "log").exists()
     assert in_words(OSError(errno.ENOENT, "gone"), ["run"]).hint.startswith("a fault of lwq")
+
+
+def test_what_vanishes_from_the_cache_is_told_as_that(guarded: Path) -> None:
+    told = in_words(FileNotFoundError(errno.ENOENT, "No such file", str(guarded / "toolchains" / "x.so")), ["run"])
+    assert isinstance(told, FileError)
+    assert "x.so: vanished while lwq worked" in told.message
+    assert told.hint
+    assert not (guarded / "log").exists()

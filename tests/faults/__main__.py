@@ -22,7 +22,7 @@ from tests.faults.machine import try_sequence
 from tests.faults.stage import Stage, preload, warm
 
 SAMPLE: Final = 30
-"""So few cases are a look only: no flips, no sequences."""
+"""So few cases are a look only: nothing but them."""
 
 
 def begin() -> None:
@@ -68,38 +68,47 @@ def tell(what: str, seed: int, tried: Iterable[Case]) -> int:
     return lost
 
 
+def parts(stage: Stage, seed: int, n_cases: int, wanted: str) -> int:
+    """How many were lost of all parts, or of the one that is wanted."""
+    n, lost = max(1, n_cases * 2 // 3), 0
+    if wanted in ("", "faults"):
+        lost += tell("faults", seed, all_cases(stage, seed, n_cases))
+    if wanted in ("", "gc"):
+        lost += tell("gc beside a run", seed, beside(stage, seed, n))
+    if wanted in ("", "machine"):
+        stage.prepare("edited")
+        lost += tell("machine", seed, (try_sequence(stage, seed, number) for number in range(n_cases // 20)))
+    if wanted in ("", "flip"):
+        stage.prepare("rich")
+        lost += tell("flips", seed, (try_flip(stage, seed, number) for number in range(n)))
+    return lost
+
+
 def one(stage: Stage, seed: int, name: str) -> int:
     """A case by its name, with its story."""
     kind, _, number = name.rpartition("-")
-    if kind == "gc":
-        return tell("gc beside a run", seed, beside(stage, seed, 10))
+    for recipe in {"machine": ("edited",), "flip": ("rich",)}.get(kind, ()):
+        stage.prepare(recipe)
     tried = {"flip": try_flip, "machine": try_sequence}.get(kind, try_one)(stage, seed, int(number))
     print("\n".join(tried.story))
     return tell("faults", seed, [tried])
 
 
 def main(seed: int, n_cases: int, name: str) -> int:
-    """Exit status: 1 where something was lost."""
+    """Exit status: 1 where something was lost.
+
+    Args:
+        name: of a part (faults, gc, machine, flip), or of a case; all when empty.
+    """
     root = Path(os.environ["FAULTS_ROOT"])
     try:
         warm()
         stage = Stage(root, read_manifest(Path(os.environ["FAULTS_TOOLS"])))
         stage.build()
         stage.prepare("basic")
-        if name:
-            for recipe in ("edited", "rich") if name.startswith(("flip", "machine")) else ():
-                stage.prepare(recipe)
+        if "-" in name:
             return bool(one(stage, seed, name))
-        n = max(1, n_cases * 2 // 3)
-        lost = tell("faults", seed, all_cases(stage, seed, n_cases))
-        if n_cases <= SAMPLE:
-            return bool(lost)
-        stage.prepare("edited")
-        stage.prepare("rich")
-        lost += tell("flips", seed, (try_flip(stage, seed, number) for number in range(n)))
-        lost += tell("gc beside a run", seed, beside(stage, seed, n))
-        lost += tell("machine", seed, (try_sequence(stage, seed, number) for number in range(n_cases // 20)))
-        return bool(lost)
+        return bool(parts(stage, seed, n_cases, "faults" if n_cases <= SAMPLE and not name else name))
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

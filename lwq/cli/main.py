@@ -139,7 +139,7 @@ def _fail(error: LwqError) -> int:
 def _hear_no_more() -> None:
     """What is left is to end: a signal would only leave a traceback, and temporary files."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda signum, frame: None)  # SIG_IGN would tell of one that is under way
 
 
 def _interrupted(signum: int, frame: FrameType | None) -> None:

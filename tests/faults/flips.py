@@ -18,6 +18,8 @@ from tests.faults.whole import belongings, half_made, left_over, same, told
 RICH_EVERY: Final = 10
 """One flip of so many is among pieces and values of measurements in process, with the steps that use them undone."""
 _MEASURED: Final = ("grams", "sensitivity", "search", "quantize")
+_LATE: Final = ("baseline", "imatrix", "quantize", "evaluate", "contexts", "continuations", "select")
+"""What may be undone, so that what it reads is used."""
 _OF_TOOLS: Final = 0.06
 _OF_NOTES: Final = 0.15
 
@@ -30,10 +32,12 @@ def try_flip(stage: Stage, seed: int, number: int) -> Case:
     case = Case(stage, f"flip-{number}", chance, recipe=recipe)
     of_tools = not is_rich and chance.random() < _OF_TOOLS
     world = stage.world(case.name, recipe, filled=recipe, own_tools=of_tools)
-    if is_rich:
-        for folder in world.home.glob("steps/[!.]*"):
-            if folder.name.split("-")[0] in _MEASURED:
-                shutil.rmtree(folder)
+    undone = _MEASURED if is_rich else chance.sample(_LATE, chance.randint(0, len(_LATE)))
+    for folder in world.home.glob("steps/[!.]*"):
+        if folder.name.split("-")[0] in undone:
+            shutil.rmtree(folder)
+    for path in world.report.glob("*.gguf"):
+        path.unlink()
     path = _chosen(world, chance, of_tools=of_tools, is_rich=is_rich)
     before = times(world)
     keep_time = chance.random() < 0.6

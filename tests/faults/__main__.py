@@ -98,7 +98,7 @@ def main(seed: int, n_cases: int, name: str) -> int:
     """Exit status: 1 where something was lost.
 
     Args:
-        name: of a part (faults, gc, machine, flip), or of a case; all when empty.
+        name: of a part (faults, gc, machine, flip), or of cases, commas between them; all when empty.
     """
     root = Path(os.environ["FAULTS_ROOT"])
     try:
@@ -107,7 +107,7 @@ def main(seed: int, n_cases: int, name: str) -> int:
         stage.build()
         stage.prepare("basic")
         if "-" in name:
-            return bool(one(stage, seed, name))
+            return sum(one(stage, seed, each) for each in name.split(",")) > 0
         return bool(parts(stage, seed, n_cases, "faults" if n_cases <= SAMPLE and not name else name))
     finally:
         shutil.rmtree(root, ignore_errors=True)

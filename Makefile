@@ -13,8 +13,9 @@ RECIPE ?= quickstart
 SECONDS ?= 600
 SEED ?= 0
 NAME ?= overhead
+CASES ?= 300
 
-.PHONY: help fuzz architectures demo run test slow test-device lowest release toolchain lint types bench lock clean
+.PHONY: help fuzz architectures demo run test slow test-device lowest release faults toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -41,6 +42,9 @@ test-device: $(STAMP) ## the engine's tests on a device whose memory is not the 
 
 fuzz: $(STAMP) ## inputs that are nearly right, for every reader of files: make fuzz SECONDS=600 SEED=1
 	$(BIN)/python -W ignore -m tests.fuzzing $(SECONDS) $(SEED)
+
+faults: toolchain ## runs of lwq under faults of disk, memory, signals, tools: make faults SEED=7 CASES=3000, or CASE=disk-17
+	$(BIN)/python -m tests.faults $(SEED) $(CASES) $(CASE)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from lwq.recipe.constraints import Constraints
 from lwq.recipe.target import Target
 from lwq.record.search import stock_name
 from lwq.store.files import write_atomic
+from lwq.store.temporary import temporary_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +89,7 @@ def _allocator(measured: MeasuredModel, constraints: Constraints) -> Iterator[Al
     header, toolchain = measured.header, measured.job.machine.toolchain
     problem = Problem(header=header, tensors=measured.sensitivity.tensors, constraints=constraints)
     problem.check()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         (folder / "base.gguf").symlink_to(measured.base)
         (folder / "imatrix.gguf").symlink_to(measured.imatrix)
 

@@ -1,4 +1,4 @@
-"""The unexpected: one line for the user, a log file for the report."""
+"""The unexpected: one line for the user, a log file for the report; of what the system refuses no more than words."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from lwq import __version__
-from lwq.errors import LwqError, SpaceError, without_tokens
+from lwq.errors import FileError, LwqError, SpaceError, without_tokens
 from lwq.llama.toolchain import home
 from lwq.store.files import is_of_room, os_errors, write_atomic
 
 _OF_THE_MACHINE: Final = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO, errno.ELOOP, errno.ESTALE}
-)
+    {
+        errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE,
+        errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM,
+    }
+)  # fmt: skip
 """What no program can help; a file that is not there may be a fault of lwq."""
 
 
@@ -44,9 +47,14 @@ def write_crash_log(error: BaseException, arguments: list[str]) -> LwqError:
 
 def in_words(error: Exception, arguments: list[str]) -> LwqError:
     """What no part of lwq foresaw, as an error to show: what the machine refuses, or a fault of lwq (logged)."""
+    kept = "finished steps are kept, and the same command goes on from there"
+    if isinstance(error, MemoryError):
+        return SpaceError("there is not enough memory", hint=f"`lwq plan` says how much is needed; {kept}")
     if isinstance(error, OSError) and is_of_room(error):
-        return SpaceError(f"no room left on the disk: {error}", hint="free some; finished steps are kept")
-    if isinstance(error, OSError) and error.filename and error.errno in _OF_THE_MACHINE:
+        return SpaceError(f"no room left on the disk: {error}", hint=f"free some; {kept}")
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        if not error.filename:
+            return FileError(f"the system refuses: {error}", hint=f"check the disk, limits and who owns it; {kept}")
         try:
             with os_errors("use it", Path(os.fsdecode(error.filename))):
                 raise error

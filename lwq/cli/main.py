@@ -104,7 +104,13 @@ def main() -> NoReturn:
         signal.signal(number, _interrupted)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be UTF-8
-    sys.exit(_run(sys.argv[1:]))
+    try:
+        code = _run(sys.argv[1:])
+        _hear_no_more()
+    except Interrupted as error:  # once more, while the first was told
+        _hear_no_more()
+        code = _fail(error)
+    sys.exit(code)
 
 
 def _in_utf8() -> None:
@@ -139,6 +145,12 @@ def _fail(error: LwqError) -> int:
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
     return error.exit_code
+
+
+def _hear_no_more() -> None:
+    """What is left is to end: a signal would only leave a traceback, and temporary files."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda signum, frame: None)  # SIG_IGN would tell of one that is under way
 
 
 def _interrupted(signum: int, frame: FrameType | None) -> None:

@@ -21,6 +21,7 @@ _STEERING: Final = ("GGML_", "LLAMA_")
 LAST_WORD: Final = "llama.cpp: "
 """Begins the line on stderr that says why ggml gave up."""
 _LEVEL_ERROR: Final = 4
+SHORT_OF_MEMORY: Final = "is memory short? `lwq plan` says how much is needed; `lwq inspect` shows what the file is"
 _servers: Final = set[str]()
 _errors: Final = deque[str](maxlen=1)
 _listeners: Final[list[list[str]]] = []
@@ -52,7 +53,11 @@ def load_bindings(toolchain: Toolchain) -> ModuleType:
     if first:
         _steer()
         os.environ["LLAMA_CPP_LIB_PATH"] = str(toolchain.lib_dir)
-    import llama_cpp
+    try:
+        import llama_cpp
+    except (RuntimeError, OSError, AttributeError) as error:  # a library that is cut short, lacks something, or is gone
+        hint = "it is not as it was built; `lwq toolchain build` makes it again"
+        raise ToolchainError(f"{toolchain.lib_dir}: its libraries cannot be loaded: {error}", hint=hint) from None
 
     _check_libraries(llama_cpp, toolchain)
     if first:

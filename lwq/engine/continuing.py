@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lwq.engine.bindings import load_bindings, model_parameters, said
+from lwq.engine.bindings import SHORT_OF_MEMORY, load_bindings, model_parameters, said
 from lwq.engine.vocabulary import Vocabulary
 from lwq.errors import ModelError
 from lwq.gguf.header import read_header
@@ -93,7 +93,8 @@ def _context(
     try:
         context = lib.llama_init_from_model(model, options)
         if not context:
-            raise ModelError(f"{path.name}: llama.cpp cannot run it with {len(prompts)} sequences{said()}")
+            told = f"{path.name}: llama.cpp cannot run it with {len(prompts)} sequences{said()}"
+            raise ModelError(told, hint=SHORT_OF_MEMORY)
         batch = lib.llama_batch_init(n_given, 0, 1)
         try:
             yield context, batch, lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from lwq.engine.bindings import load_bindings, model_parameters, said
+from lwq.engine.bindings import SHORT_OF_MEMORY, load_bindings, model_parameters, said
 from lwq.engine.ggml import Ggml, in_order
 from lwq.engine.vocabulary import tokens_of
 from lwq.errors import ModelError
@@ -87,7 +87,8 @@ class Session:
         self.context = llama.llama_init_from_model(self.model, options)
         if not self.context:
             llama.llama_model_free(self.model)
-            raise ModelError(f"{self.path.name}: llama.cpp cannot run it with windows of {self.n_ctx} tokens{said()}")
+            told = f"{self.path.name}: llama.cpp cannot run it with windows of {self.n_ctx} tokens{said()}"
+            raise ModelError(told, hint=SHORT_OF_MEMORY)
         self.vocab = llama.llama_model_get_vocab(self.model)
         self.n_vocab = llama.llama_vocab_n_tokens(self.vocab)
         self.batch = llama.llama_batch_init(self.n_ctx, 0, 1)
@@ -162,7 +163,8 @@ class Session:
         if self._failure:
             raise self._failure
         if status:
-            raise ModelError(f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens{said()}")
+            told = f"{self.path.name}: llama.cpp cannot compute a window of {self.n_ctx} tokens{said()}"
+            raise ModelError(told, hint=SHORT_OF_MEMORY)
 
     def _decoded(self) -> Floats:
         rows = (self.llama.llama_get_logits_ith(self.context, i) for i in self.scored)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import sys
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from lwq.llama.confinement import Limits
 from lwq.llama.machine import need_programs
 from lwq.llama.process import Completed, run_tool
 from lwq.store.files import lock, os_errors
+from lwq.store.temporary import temporary_folder
 
 OnProgress = Callable[[str, int, int], None]
 """Gets what is being done, units done, units in all (0: not known)."""
@@ -182,8 +182,8 @@ def _fill_clone(target: Path, commit: str, url: str) -> None:
 @contextmanager
 def _network(pin: Pin) -> Iterator[str]:
     """The public address, once it has answered; a silent network is given up after a few seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        _git(Path(folder), "ls-remote", "--exit-code", pin.url, "HEAD", limits=_PROBING)
+    with temporary_folder() as folder:
+        _git(folder, "ls-remote", "--exit-code", pin.url, "HEAD", limits=_PROBING)
     yield pin.url
 
 
@@ -228,8 +228,8 @@ def _unpack_objects(archive: Path, repository: Path) -> None:
 @contextmanager
 def _folder_in(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=_TEMPORARY) as folder:
-        yield Path(folder)
+    with temporary_folder(parent, prefix=_TEMPORARY) as folder:
+        yield folder
 
 
 def _git(folder: Path, *arguments: str, check: bool = True, limits: Limits = _FETCHING) -> Completed:

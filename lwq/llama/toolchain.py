@@ -17,20 +17,16 @@ from lwq.llama.devices import CPU, RPC, Device, check_form, find_device
 from lwq.llama.process import run_tool
 from lwq.llama.source_tree import Pin
 from lwq.record.provenance import ToolchainFacts
-from lwq.store.files import read_json, sha256_file, write_json
+from lwq.store.cache import is_sealed_or_older, read_sealed, sealed, write_sealed
+from lwq.store.files import os_errors, read_json, sha256_file
 
 COMMIT: Final = "0c1e57098bba43ac29e6e3b677cdceebdd22334f"
 BINDINGS_VERSION: Final = "0.3.36"
 SDIST: Final = f"llama-cpp-python=={BINDINGS_VERSION}"
 PIN: Final = Pin(commit=COMMIT, url="https://github.com/ggml-org/llama.cpp", sdist=SDIST)
 PROGRAMS: Final = (
-    "llama-imatrix",
-    "llama-quantize",
-    "llama-perplexity",
-    "llama-bench",
-    "llama-gguf-split",
-    "llama-tokenize",
-)
+    "llama-imatrix", "llama-quantize", "llama-perplexity", "llama-bench", "llama-gguf-split", "llama-tokenize",
+)  # fmt: skip
 _GPU_BACKENDS: Final = ("cuda", "metal", "vulkan")
 REMOTE: Final = "rpc"
 """The backend that computes on devices of other processes; used only where it is asked for."""
@@ -195,6 +191,8 @@ def read_manifest(manifest: Path) -> Toolchain:
     stored = read_json(manifest)
     if not isinstance(stored, dict) or stored.get("schema") != SCHEMA or stored.get("cpu") != cpu_digest():
         raise ToolchainError(f"{manifest}: was built for another machine or by another lwq", hint=_BUILD_HINT)
+    if not is_sealed_or_older(stored):
+        raise ToolchainError(f"{manifest}: changed since it was written", hint=_BUILD_HINT)
     if lacking := _MANIFEST_KEYS - stored.keys():
         raise ToolchainError(f"{manifest}: lacks {', '.join(sorted(lacking))}", hint=_BUILD_HINT)
     folder = manifest.parent / "bin"
@@ -249,15 +247,17 @@ def _given(folder: Path) -> Toolchain:
     parts = (*(bin_dir / name for name in PROGRAMS), *sorted(libraries))
     hashes = {path.name: sha256_file(path, memo=home() / "hashes.sqlite") for path in parts}
     memo = home() / "given" / f"{_digest([str(folder), hashes])[:24]}.json"
-    if not memo.exists():
+    known = read_sealed(memo)
+    if known is None:
         _check_options(bin_dir)
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        write_json(memo, {"commit": _commit_of(lib_dir)})
-    commit = str(read_json(memo)["commit"])
+        known = {"commit": _commit_of(lib_dir)}
+        with os_errors("note what was checked", memo):
+            memo.parent.mkdir(parents=True, exist_ok=True)
+        write_sealed(memo, known)
     return Toolchain(
         bin_dir=bin_dir,
         lib_dir=lib_dir,
-        commit=commit,
+        commit=str(known["commit"]),
         backend="given",
         flags=(),
         compiler="unknown",
@@ -296,4 +296,4 @@ def manifest_of(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         for p in paths
         if p.is_file() and not p.is_symlink()
     }
-    return {"schema": SCHEMA, "commit": COMMIT, "cpu": cpu_digest(), "files": files, "links": links, **facts}
+    return sealed({"schema": SCHEMA, "commit": COMMIT, "cpu": cpu_digest(), "files": files, "links": links, **facts})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from lwq.llama.converter_env import converter_environ, converter_python, current
 from lwq.llama.process import run_tool
 from lwq.llama.toolchain import COMMIT, home
 from lwq.store.files import lock, os_errors
+from lwq.store.temporary import temporary_folder
 
 _WITHOUT_DATA: Final = """
 import os, runpy, sys
@@ -81,8 +81,8 @@ def twin_of(folder: Path, outtype: str, name: str) -> Path | None:
 
 def _make(program: Path, folder: Path, outtype: str, name: str, twin: Path) -> None:
     said = hint = ""
-    with tempfile.TemporaryDirectory(dir=twin.parent) as scratch:
-        link, unfinished = Path(scratch) / name, Path(scratch) / "unfinished"
+    with temporary_folder(twin.parent) as scratch:
+        link, unfinished = scratch / name, scratch / "unfinished"
         link.symlink_to(folder.resolve())
         arguments = (str(link), "--outfile", str(unfinished), "--outtype", outtype)
         command = (str(program), "-c", _WITHOUT_DATA, str(script()), *arguments)

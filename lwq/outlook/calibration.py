@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +17,9 @@ from lwq.llama.requests import QuantizeRequest
 from lwq.metrics.values import Speed
 from lwq.outlook.effort import Effort
 from lwq.plan.plan import Machine
-from lwq.store.files import os_errors, read_json, sha256_file, write_atomic, write_json
+from lwq.store.cache import read_sealed, write_sealed
+from lwq.store.files import os_errors, sha256_file, write_atomic
+from lwq.store.temporary import temporary_folder
 
 _FILE: Final = "calibration.json"
 _N_LAYER, _N_EMBD, _N_FF, _N_VOCAB, _HEAD_DIM = 4, 1024, 2816, 256, 64
@@ -60,15 +61,17 @@ def calibrated(machine: Machine, home: Path) -> MachinePace:
         LwqError: the small model could not be written, quantized or timed.
     """
     facts, path, busy = _facts(machine), home / _FILE, _is_busy()
-    if path.is_file() and (kept := read_json(path)).get("facts") == facts and (busy or not kept.get("busy", True)):
+    kept = read_sealed(path)
+    if kept and kept["facts"] == facts and (busy or not kept["busy"]):
         return MachinePace(**kept["pace"])
     with os_errors("make the cache", home):
         home.mkdir(parents=True, exist_ok=True)
     is_ours = os.access(home, os.W_OK)
-    with tempfile.TemporaryDirectory(dir=home if is_ours else None, prefix=".calibration-") as folder:
-        pace = _measured(machine, Path(folder))
+    made = temporary_folder(home if is_ours else None, prefix=".calibration-")
+    with made as folder, os_errors("time this machine", folder):
+        pace = _measured(machine, folder)
     if is_ours:
-        write_json(path, {"facts": facts, "busy": busy, "pace": asdict(pace)})
+        write_sealed(path, {"facts": facts, "busy": busy, "pace": asdict(pace)})
     return pace
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 
 from lwq.bits.options import check_ties
 from lwq.errors import ModelError, UsageError
@@ -19,6 +17,8 @@ from lwq.llama.requests import DryRunRequest
 from lwq.llama.toolchain import Toolchain
 from lwq.recipe.constraints import Constraints
 from lwq.recipe.schema import Recipe
+from lwq.store.files import os_errors
+from lwq.store.temporary import temporary_folder
 
 
 def check_asked(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> None:
@@ -83,11 +83,11 @@ def check_patterns(asked: Mapping[str, Constraints], header: GgufHeader, toolcha
 def _convertible(header: GgufHeader, toolchain: Toolchain) -> tuple[str, ...]:
     """The tensors that llama-quantize may convert: of two types one is not their own."""
     names: set[str] = set()
-    with tempfile.TemporaryDirectory() as name:
+    with temporary_folder() as folder, os_errors("try a dry run", folder):
         for shard in header.shards:
-            (Path(name) / shard.path.name).symlink_to(shard.path.resolve())
+            (folder / shard.path.name).symlink_to(shard.path.resolve())
         for ftype in ("Q8_0", "Q4_0"):
-            plan = tools.dry_run(toolchain, DryRunRequest(model=header.path.name, ftype=ftype), cwd=Path(name)).plan
+            plan = tools.dry_run(toolchain, DryRunRequest(model=header.path.name, ftype=ftype), cwd=folder).plan
             names |= {t.name for t in plan.tensors if t.target_type != t.source_type}
     return tuple(t.name for t in header.tensors if t.name in names)
 

@@ -10,7 +10,6 @@ import json
 import pickle
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from lwq.llama.process import Completed, run_tool
 from lwq.llama.process_group import ending
 from lwq.steps.step import Context, Step, StepModule, to_json
 from lwq.store.files import os_errors, write_atomic
+from lwq.store.temporary import temporary_folder
 
 _ERRAND: Final = "step.pickle"
 _ANSWER: Final = "answer.pickle"
@@ -67,8 +67,7 @@ def carry_out(step: Step[Any, Any], ctx: Context) -> Done:
     """
     if not step.module.IN_PROCESS:
         return here(step.module, step.inputs, ctx)
-    with tempfile.TemporaryDirectory(prefix=".child-", dir=ctx.folder) as name:
-        folder = Path(name)
+    with temporary_folder(ctx.folder, prefix=".child-") as folder:
         errand = _Errand(module=step.module.__name__, inputs=step.inputs, ctx=replace(ctx, progress=_tell))
         write_atomic(folder / _ERRAND, pickle.dumps(errand))
         ended = _run(folder, ctx)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from lwq.llama.toolchain import Toolchain
 from lwq.recipe.budget import Budget
 from lwq.recipe.schema import Recipe
 from lwq.recipe.target import Target
+from lwq.store.files import os_errors
+from lwq.store.temporary import temporary_folder
 
 _REPACKED: Final = ("q4_0", "q4_K", "q2_K", "iq4_nl")
 """Source: ggml/src/ggml-cpu/repack.cpp ``ggml_repack_get_optimal_repack_type``, on x86."""
@@ -60,8 +61,7 @@ def planned_files(recipe: Recipe, header: GgufHeader, toolchain: Toolchain) -> t
     With an imatrix a few mixtures choose other types; that there is one is all that matters, so a
     one-entry matrix stands for the real one here.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder, os_errors("try a dry run", folder):
         for shard in header.shards:
             (folder / shard.path.name).symlink_to(shard.path.resolve())
         first = next(t for t in header.tensors if len(t.ne) > 1)

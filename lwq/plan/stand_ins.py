@@ -7,7 +7,6 @@ are fetched by ranges: of a safetensors file to the byte, of a GGUF in pieces th
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from typing import Any, Final
 from lwq.errors import DownloadError, LwqError, ModelError
 from lwq.gguf.header import read_one
 from lwq.store.files import lock, os_errors
+from lwq.store.temporary import temporary_folder
 
 _SAFETENSORS: Final = ".safetensors"
 _MOST_BYTES: Final = 100_000_000
@@ -122,8 +122,8 @@ def _scratch(place: Path) -> Iterator[Path]:
     with lock(place.with_name(f"{place.name}.lock")):
         with os_errors("write what stands in for a model", place):
             place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place, prefix=".unfinished-") as name:
-            yield Path(name)
+        with temporary_folder(place, prefix=".unfinished-") as folder:
+            yield folder
 
 
 def _each(what: Callable[[str], None], files: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from lwq.metrics.arrays import Tokens
 from lwq.recipe.constraints import legal_types
 from lwq.steps.step import Context, Given, Made, Origin
 from lwq.store.files import link_or_copy, replacing
+from lwq.store.pieces import is_sound_archive
 from lwq.values.collecting import Collector, segments
 from lwq.values.compensated import Compensated
 from lwq.values.grams import Gain, Grams, Reader, write_gathered
@@ -75,7 +76,7 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         folder, files = ctx.values_folder(ctx.key), tuple(f"grams-{i:04}.npz" for i in range(len(parts)))
         for i, (part, file) in enumerate(zip(parts, files, strict=True)):
             path = folder / file
-            if not path.exists():
+            if not (path.exists() and is_sound_archive(path)):
                 then = parts[i + 1] if i + 1 < len(parts) else ()
                 with replacing(path) as whole:
                     write_gathered(whole, collector.collect(part, then, on_done))

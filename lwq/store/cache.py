@@ -114,7 +114,8 @@ class Cache:
             if (entry := self.lookup(step, key)) and not (whole and entry.released):
                 return entry, False
             self._clear(step, key)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{step}-{key[:24]}.", dir=self.steps))
+            with os_errors("make room for a step in the cache", self.steps):
+                temporary = Path(tempfile.mkdtemp(prefix=f".{step}-{key[:24]}.", dir=self.steps))
             try:
                 facts = dict(work(temporary))
                 self._publish(temporary, step, key, value, facts)
@@ -137,7 +138,7 @@ class Cache:
         gone = sorted({*entry.released, *names})
         with os_errors("remove an output from the cache", entry.folder):
             stored = json.loads((entry.folder / "step.json").read_text(encoding="utf-8"))
-            write_json(entry.folder / "step.json", _sealed({**stored, "released": gone}))
+            write_sealed(entry.folder / "step.json", {**stored, "released": gone})
             for name in gone:
                 entry.path(name).unlink(missing_ok=True)
 
@@ -155,7 +156,7 @@ class Cache:
                 link.unlink()
             outputs = {p.relative_to(temporary).as_posix(): _seal(p) for p in _files(temporary)}
             stored = {"schema": SCHEMA, "step": step, "key": key, "key_value": value, "outputs": outputs, **facts}
-            write_json(temporary / "step.json", _sealed(stored))
+            write_sealed(temporary / "step.json", stored)
             os.replace(temporary, self.folder(step, key))
             _sync_folder(self.steps)
 
@@ -195,8 +196,27 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
-def _sealed(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``step.json`` holds, with the hash of all the rest of it."""
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes JSON with the hash of itself."""
+    write_json(path, sealed(value))
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What ``write_sealed`` wrote; None where that is not there, or not what was written."""
+    try:
+        stored = json.loads(path.read_bytes())
+        return stored if stored[_SEAL] == sealed(stored)[_SEAL] else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def is_sealed_or_older(stored: Mapping[str, Any]) -> bool:
+    """Whether it is what was written; what was written before there were seals has none."""
+    return stored.get(_SEAL, "") in ("", sealed(stored)[_SEAL])
+
+
+def sealed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with the hash of all the rest of them."""
     plain = {k: v for k, v in json.loads(json.dumps(stored)).items() if k != _SEAL}
     return {**plain, _SEAL: key_of(plain)}
 
@@ -223,7 +243,7 @@ def read_entry(folder: Path) -> Entry | None:
     """The complete entry in a folder, or None where it is absent, damaged or half-written."""
     try:
         stored = json.loads((folder / "step.json").read_text(encoding="utf-8"))
-        if stored["schema"] != SCHEMA or stored.get(_SEAL, "") not in ("", _sealed(stored)[_SEAL]):
+        if stored["schema"] != SCHEMA or not is_sealed_or_older(stored):
             return None
         released = tuple(stored.get("released", ()))
         kept = ((folder / n, f) for n, f in stored["outputs"].items() if n not in released)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from lwq.errors import FileError, SpaceError
+from lwq.store.memo import fingerprint, recall, remember
 
 OnBytes = Callable[[int, int], None]
 
 _HASH_PIECE_BYTES: Final = 8 << 20
 _RACY_SECONDS: Final = 0.1
 _LOCK_POLL_SECONDS: Final = 0.2
-_MEMO_TIMEOUT_SECONDS: Final = 30.0
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOCAL: Final = "set LWQ_HOME to a folder on a local disk"
@@ -77,15 +77,15 @@ def sha256_file(path: Path, *, memo: Path | None = None, on_progress: OnBytes | 
     with os_errors("read it", path):
         path = path.resolve(strict=True)
         stat = path.stat()
-        known = _recall(memo, path, stat) if memo else None
+        known = recall(memo, path, stat) if memo else None
         if known is not None:
             return known
         started = time.time()
         digest = _sha256(path, stat.st_size, on_progress)
         after = path.stat()
     # A file that changed while it was read, or just before (within the file system's clock tick), is not remembered.
-    if memo and _fingerprint(after) == _fingerprint(stat) and started - stat.st_mtime > _RACY_SECONDS:
-        _remember(memo, path, stat, digest)
+    if memo and fingerprint(after) == fingerprint(stat) and started - stat.st_mtime > _RACY_SECONDS:
+        remember(memo, path, stat, digest)
     return digest
 
 
@@ -93,7 +93,7 @@ def known_sha256(path: Path, memo: Path) -> str | None:
     """What ``sha256_file`` remembers of a file as it is now, or None; nothing of the file is read."""
     with os_errors("look at it", path):
         path = path.resolve(strict=True)
-        return _recall(memo, path, path.stat()) if memo.exists() else None
+        return recall(memo, path, path.stat()) if memo.exists() else None
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -264,36 +264,3 @@ def _sha256(path: Path, n_bytes: int, on_progress: OnBytes | None) -> str:
             if on_progress is not None:
                 on_progress(done, n_bytes)
     return digest.hexdigest()
-
-
-def _fingerprint(stat: os.stat_result) -> str:
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
-
-
-def _recall(memo: Path, path: Path, stat: os.stat_result) -> str | None:
-    rows = _in_memo(memo, "SELECT sha256 FROM hashes WHERE path = ? AND stat = ?", str(path), _fingerprint(stat))
-    return rows[0] if rows else None
-
-
-def _remember(memo: Path, path: Path, stat: os.stat_result, digest: str) -> None:
-    _in_memo(memo, "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", str(path), _fingerprint(stat), digest)
-
-
-def _in_memo(memo: Path, statement: str, *values: str) -> tuple[str, ...]:
-    """First column of the rows; a memo that cannot be used is no reason to fail, only to hash again."""
-    import sqlite3
-
-    try:
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(memo, timeout=_MEMO_TIMEOUT_SECONDS)
-        try:
-            with database:
-                database.execute("CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stat TEXT, sha256 TEXT)")
-                return tuple(row[0] for row in database.execute(statement, values))
-        finally:
-            database.close()
-    except (sqlite3.OperationalError, OSError):
-        return ()
-    except sqlite3.DatabaseError:  # not a database any more: it is ours, begin a new one
-        memo.unlink(missing_ok=True)
-        return ()

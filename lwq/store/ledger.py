@@ -1,37 +1,31 @@
 """Which recipes are to be carried out, which one is at which step, and what became of each: one sqlite file.
 
+Each row has the hash of itself: one that is not as it was written is no order.
+
 Any number of processes may read and write it; one that is killed at any moment leaves it whole.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from lwq.errors import FileError, SpaceError
 from lwq.store.files import lock, os_errors
 from lwq.store.living import Living
+from lwq.store.orders_table import in_words, prepare, seal_of
 
 State = Literal["queued", "running", "interrupted", "done", "failed", "stopped"]
 End = Literal["done", "failed", "stopped"]
-SCHEMA: Final = 1
 _BUSY_SECONDS: Final = 30.0
-_WAL_PAGES: Final = 16
-_TABLE: Final = """
-CREATE TABLE IF NOT EXISTS orders (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, folder TEXT NOT NULL, recipe TEXT NOT NULL,
-    cwd TEXT NOT NULL, arguments TEXT NOT NULL, state TEXT NOT NULL, pid INTEGER NOT NULL, born TEXT NOT NULL,
-    queued REAL NOT NULL, started REAL, finished REAL, step TEXT NOT NULL DEFAULT '', step_since REAL,
-    step_done INTEGER NOT NULL DEFAULT 0, step_total INTEGER NOT NULL DEFAULT 0,
-    n_done INTEGER NOT NULL DEFAULT 0, n_steps INTEGER NOT NULL DEFAULT 0, left_seconds REAL,
-    error TEXT NOT NULL DEFAULT '', hint TEXT NOT NULL DEFAULT '', stop_asked INTEGER NOT NULL DEFAULT 0)
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +135,7 @@ class Ledger:
                 names, marks = ", ".join(values), ", ".join("?" * len(values))
                 statement = f"INSERT INTO orders ({names}) VALUES ({marks})"
                 ids.append(database.execute(statement, tuple(values.values())).lastrowid or 0)
+                _change(database, ids[-1], {})
         return tuple(ids)
 
     def take(self, order: int) -> tuple[bool, Order | None]:
@@ -188,8 +183,9 @@ class Ledger:
     def take_out(self, order: int) -> None:
         """Notes a queued order as stopped; one that runs by now stays."""
         with self._open() as database:
-            statement = "UPDATE orders SET state = 'stopped', finished = ? WHERE id = ? AND state = 'queued'"
-            database.execute(statement, (time.time(), order))
+            found = database.execute("SELECT 1 FROM orders WHERE id = ? AND state = 'queued'", (order,)).fetchone()
+            if found:
+                _change(database, order, {"state": "stopped", "finished": time.time()})
 
     def ask_to_stop(self, order: int) -> Living | None:
         """The process that carries it out, which finds that it was asked; None where it does not run."""
@@ -204,6 +200,26 @@ class Ledger:
         with self._open() as database:
             database.executemany("DELETE FROM orders WHERE id = ?", [(order,) for order in orders])
 
+    def fault(self) -> str:
+        """What is wrong with the file and its rows; empty where nothing is."""
+        if not self.path.exists():
+            return ""
+        try:
+            with self._open("DEFERRED") as database:
+                said = str(database.execute("PRAGMA integrity_check(1)").fetchone()[0])
+                n_lost = database.execute("SELECT count(*) FROM orders").fetchone()[0] - len(tuple(_orders(database)))
+        except FileError as error:
+            return error.message
+        return said if said != "ok" else f"{n_lost} of its rows are not as they were written" if n_lost else ""
+
+    def mend(self) -> None:
+        """Moves the file aside, whole as it is; nothing but the list of runs was in it."""
+        with lock(self.path.with_suffix(".lock")), os_errors("move it aside", self.path):
+            for end in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + end)
+                if part.exists():
+                    os.replace(part, self.path.with_name(f"{self.path.stem}.damaged.sqlite{end}"))
+
     @contextmanager
     def _open(self, begin: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
         """The database within one transaction, which is kept whole or not at all."""
@@ -213,36 +229,22 @@ class Ledger:
             database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
                 database.row_factory = sqlite3.Row
-                self._prepare(database)
+                database.text_factory = partial(str, encoding="utf-8", errors="replace")
+                prepare(database, self.path)
                 with database:
                     database.execute(f"BEGIN {begin}")
                     yield database
             finally:
                 database.close()
         except sqlite3.Error as error:
-            raise _in_words(self.path, error) from error
-
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-        if not _version(database):
-            with lock(self.path.with_suffix(".lock")):  # two that begin it at once are not made to wait by sqlite
-                if not _version(database):
-                    database.execute("PRAGMA journal_mode = WAL")
-                    database.execute(_TABLE)
-                    database.execute(f"PRAGMA user_version = {SCHEMA}")
-        if _version(database) != SCHEMA:
-            hint = "use that version, or move the file away: nothing but the list of runs is in it"
-            raise FileError(f"{self.path}: was written by another version of lwq", hint=hint)
-
-
-def _version(database: sqlite3.Connection) -> int:
-    return int(database.execute("PRAGMA user_version").fetchone()[0])
+            raise in_words(self.path, error) from error
 
 
 def _orders(database: sqlite3.Connection) -> Iterator[Order]:
-    for row in database.execute(f"SELECT {', '.join(_STORED)} FROM orders ORDER BY id").fetchall():
+    for row in database.execute(f"SELECT {', '.join(_STORED)}, seal FROM orders ORDER BY id").fetchall():
         values = dict(row)
+        if values.pop("seal") not in ("", seal_of(values)):
+            continue
         values["arguments"] = json.loads(values["arguments"])
         is_active = values["state"] in ("queued", "running")
         is_attended = is_active and Living(pid=values["pid"], born=values["born"]).is_alive()
@@ -252,15 +254,9 @@ def _orders(database: sqlite3.Connection) -> Iterator[Order]:
 
 
 def _change(database: sqlite3.Connection, order: int, values: Mapping[str, Any]) -> None:
-    names = ", ".join(f"{name} = ?" for name in values)
-    database.execute(f"UPDATE orders SET {names} WHERE id = ?", (*values.values(), order))
-
-
-def _in_words(path: Path, error: sqlite3.Error) -> FileError | SpaceError:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_FULL:
-        return SpaceError(f"{path}: no room left to note what runs", hint="free some, or set LWQ_HOME to a larger disk")
-    hint = "check the disk and who owns the file and its folder; LWQ_HOME moves the cache"
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        hint = "move it away: nothing but the list of runs is in it, and finished steps stay"
-    return FileError(f"{path}: the list of runs cannot be used: {error}", hint=hint)
+    if values:
+        names = ", ".join(f"{name} = ?" for name in values)
+        database.execute(f"UPDATE orders SET {names} WHERE id = ?", (*values.values(), order))
+    row = database.execute(f"SELECT {', '.join(_STORED)} FROM orders WHERE id = ?", (order,)).fetchone()
+    if row is not None:  # as sqlite has it: a whole number comes back as a fraction where the column is of such
+        database.execute("UPDATE orders SET seal = ? WHERE id = ?", (seal_of(dict(row)), order))

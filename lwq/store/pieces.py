@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,15 @@ def sound_lines(path: Path) -> tuple[list[bytes], int]:
     lines = [line for line in path.read_bytes().split(b"\n") if line]
     sound = [line for line in lines if _read(line)]
     return sound, len(lines) - len(sound)
+
+
+def is_sound_archive(path: Path) -> bool:
+    """Whether a file of arrays is what was written, by the checksums in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
+        return False
 
 
 def _line(key: str, value: Any) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from lwq.errors import FileError
 from lwq.store.cache import Cache, Entry, read_entry
 from lwq.store.files import lock, os_errors, sha256_file, write_atomic
 from lwq.store.garbage import remove
-from lwq.store.pieces import Pieces, sound_lines
+from lwq.store.ledger import Ledger
+from lwq.store.pieces import Pieces, is_sound_archive, sound_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +37,18 @@ def harmed(cache: Cache) -> Iterator[Harm]:
             yield Harm(path=file, what=f"{n} of its lines were changed or are half-written", label="these measurements")
     for folder in sorted(cache.pieces.glob("*.values")):
         yield from _of_values(folder)
+    ledger = Ledger(cache.root)
+    if what := ledger.fault():
+        yield Harm(path=ledger.path, what=what, label="the list of runs")
 
 
 def repair(cache: Cache, harm: Harm) -> bool:
     """Whether what was harmed was removed, so that the next run makes that alone again; not one that is in use."""
     if harm.path.parent == cache.steps:
         return remove(cache, harm.path)
+    if harm.path == (ledger := Ledger(cache.root)).path:
+        ledger.mend()
+        return True
     with os_errors("repair it", harm.path):
         if harm.path.suffix != ".jsonl":
             harm.path.unlink(missing_ok=True)
@@ -71,10 +77,5 @@ def _of_values(folder: Path) -> Iterator[Harm]:
         if isinstance(verdict, dict) and path.exists() and sha256_file(path) != verdict["sha256"]:
             yield Harm(path=path, what="is not what was made", label=label)
     for path in sorted(folder.glob("*.npz")):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                is_sound = archive.testzip() is None
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-            is_sound = False
-        if not is_sound:
+        if not is_sound_archive(path):
             yield Harm(path=path, what="is not what was made", label=label)

@@ -6,6 +6,8 @@ pair of channels. The error of a correlation, 0.0005 at most, is far below what 
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ SHRINKAGE: Final = 0.25
 """Share of the correlations between channels that is not believed."""
 RIDGE: Final = 0.01
 """Added to the diagonal, as a share of its mean."""
+_AGAIN: Final = "`lwq cache verify --repair` removes what is damaged; the next run makes that alone again"
 DEAD: Final = 1e-9
 """Channels below this share of the largest are dead."""
 
@@ -128,21 +131,31 @@ class Grams:
         """What enters the multiplication by a tensor.
 
         Raises:
-            ModelError: nothing was collected for it.
+            ModelError: nothing was collected for it, or the file is not what was written.
         """
         if tensor not in self._readers:
             raise ModelError(f"{tensor}: no Gram matrix was collected for it", hint="its values stay the stock ones")
         reader = self._readers[tensor]
-        grams, held = {}, {}
-        with np.load(self._files[reader.file], allow_pickle=False) as file:
-            for key in file.files:
-                place, expert, what = key.rsplit("/", 2)
-                if place == reader.place and what == "diagonal":
-                    grams[int(expert)] = Gram(
-                        diagonal=file[key],
-                        correlations=file[f"{place}/{expert}/correlations"],
-                        n_tokens=int(file[f"{place}/{expert}/tokens"]),
-                    )
-                elif place == reader.place and what == "held":
-                    held[int(expert)] = file[key]
-        return Gathered(grams=grams, held=held)
+        path = self._files[reader.file]
+        try:
+            return _read(path, reader.place)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise ModelError(f"{path}: is not what was collected: {error}", hint=_AGAIN) from error
+
+
+def _read(path: Path, place: str) -> Gathered:
+    grams, held = {}, {}
+    with np.load(path, allow_pickle=False) as file:
+        for entry in file.zip.infolist():  # a name that changed in the directory is not the one beside the data
+            file.zip.open(entry).close()
+        for key in file.files:
+            where, expert, what = key.rsplit("/", 2)
+            if where == place and what == "diagonal":
+                grams[int(expert)] = Gram(
+                    diagonal=file[key],
+                    correlations=file[f"{place}/{expert}/correlations"],
+                    n_tokens=int(file[f"{place}/{expert}/tokens"]),
+                )
+            elif where == place and what == "held":
+                held[int(expert)] = file[key]
+    return Gathered(grams=grams, held=held)

@@ -223,3 +223,30 @@ def test_environment_sets_options_and_a_given_llama_cpp_is_checked(folder: Path,
     assert given["stock"] is False
     assert shown["commit"].startswith(given["commit"])
     assert lwq("toolchain", "doctor", cwd=folder).code == 0
+
+
+AT_THE_END = """
+import atexit, os, signal, time
+from lwq.cli import main as entry
+def again(*_, **__):
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.05)
+def stop(arguments):
+    return entry._fail(entry.Interrupted("interrupted", hint="go on"))
+entry._run = stop
+{when}
+entry.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "when",
+    ["atexit.register(again)", "say = entry.click.echo\nentry.click.echo = lambda *a, **k: (again(), say(*a, **k))"],
+)
+def test_a_signal_while_lwq_ends_changes_nothing(name: str, when: str, tmp_path: Path) -> None:
+    """Somebody holds ^C down: it is told once that this was heard, by message and exit code, without a traceback."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", AT_THE_END.format(name=name, when=when)]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr, done.stderr.count("lwq: interrupted")) == (130, False, 1)

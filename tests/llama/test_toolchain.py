@@ -23,6 +23,7 @@ from lwq.llama.toolchain import (
     read_manifest,
     source_folder,
 )
+from lwq.store.cache import sealed
 from lwq.store.files import write_json
 
 HELP = {
@@ -59,7 +60,7 @@ def refuse(*arguments: Any, **options: Any) -> NoReturn:
 
 
 def edit(manifest: Path, **changes: object) -> None:
-    write_json(manifest, {**json.loads(manifest.read_text(encoding="utf-8")), **changes})
+    write_json(manifest, sealed({**json.loads(manifest.read_text(encoding="utf-8")), **changes}))
 
 
 def test_nothing_built_is_told_with_the_command_that_builds(guarded: Path) -> None:
@@ -111,6 +112,25 @@ def test_manifest_that_does_not_fit_is_refused(changes: dict[str, object], words
         read_manifest(manifest)
 
 
+@pytest.mark.parametrize(("before", "after"), [("Release", "Releasf"), ("12.2.0", "12.2.1"), ('"cpu"', '"cqu"')])
+def test_manifest_of_which_a_byte_changed_is_refused(before: str, after: str) -> None:
+    """Flags, compiler and backend are in the keys of all steps and on the card."""
+    manifest = install_own()
+    text = manifest.read_text(encoding="utf-8")
+    assert before in text
+    manifest.write_text(text.replace(before, after), encoding="utf-8")
+    with pytest.raises(ToolchainError, match=r"changed since it was written|another machine"):
+        read_manifest(manifest)
+
+
+def test_manifest_of_before_there_were_seals_is_read() -> None:
+    manifest = install_own()
+    stored = json.loads(manifest.read_text(encoding="utf-8"))
+    del stored["seal"]
+    write_json(manifest, stored)
+    assert read_manifest(manifest).backend == "cpu"
+
+
 def test_program_of_same_size_with_other_bytes_is_refused() -> None:
     manifest = install_own()
     find()
@@ -141,6 +161,17 @@ def test_given_folder_is_examined_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert (first.bin_dir, first.stock, first.commit, n_started) == (bin_dir, False, "unknown", len(HELP))
     assert find() == first
     assert len(started.read_text().splitlines()) == n_started
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"commit": "abc", "seal": ""}', b"\xff", b"[]"])
+def test_note_of_a_given_folder_that_is_damaged_is_made_again(tmp_path: Path, damage: bytes) -> None:
+    given = write_programs(tmp_path / "llama" / "bin").parent
+    whole = find(given)
+    (note,) = (home() / "given").iterdir()
+    good = note.read_bytes()
+    note.write_bytes(damage)
+    assert find(given) == whole
+    assert note.read_bytes() == good
 
 
 def test_option_goes_before_variable_and_own_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from lwq.outlook import calibration
 from lwq.outlook.calibration import MachinePace, calibrated
 from lwq.outlook.effort import Effort
 from lwq.plan.plan import Machine
+from tests.fake_toolchain import make_fake_toolchain
 
 
 def test_time_is_the_sum_of_each_kind_of_work() -> None:
@@ -48,3 +49,19 @@ def test_a_pace_of_a_busy_machine_is_measured_again_when_it_has_less_to_do(
     assert calibrated(machine, tmp_path).passed == 1
     monkeypatch.setattr(calibration, "_is_busy", lambda: after)
     assert calibrated(machine, tmp_path).passed == (2 if again else 1)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"facts": 1}'])
+def test_a_note_of_the_pace_that_is_damaged_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    machine = Machine(toolchain=make_fake_toolchain(tmp_path / "tools", {}), n_threads=1, cpu="a test's CPU")
+    pace = MachinePace(passed=1, generated=1, quantized=1, written=1)
+    monkeypatch.setattr(calibration, "_measured", lambda machine, folder: pace)
+    assert calibrated(machine, tmp_path) == pace
+    path = tmp_path / "calibration.json"
+    good = path.read_bytes()
+    for data in (damage, good.replace(b'"passed": 1', b'"passed": 9')):
+        path.write_bytes(data)
+        assert calibrated(machine, tmp_path) == pace
+        assert path.read_bytes() == good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,24 @@ def test_another_cache_more_threads_and_more_passes_make_the_same_files(
     assert again.result("grams").gains == run.result("grams").gains
     for name in COMPENSATED:
         assert file_of(again, name).read_bytes() == file_of(run, name).read_bytes()
+
+
+def test_matrices_that_a_killed_run_left_damaged_are_collected_again(
+    finished, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    run, folder = finished
+    home = tmp_path / "home"
+    shutil.copytree(folder / "home", home, symlinks=True)
+    (entry,) = home.glob("steps/grams-*")
+    shutil.rmtree(entry)
+    (file,) = home.glob("pieces/*.values/grams-0000.npz")
+    good = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 4]) + good[len(good) // 2 + 1 :])
+    again, log = carry_out(folder, home, toolchain, RECIPE_OF_GRAMS + TARGETS)
+    assert log.fresh == ["grams"]
+    assert again.result("grams") == run.result("grams")
+    assert file.read_bytes() == good
 
 
 def test_experts_are_written_too(toolchain: Toolchain, tmp_path: Path) -> None:

@@ -222,3 +222,32 @@ def test_human_size_is_within_half_a_percent(n_bytes: int) -> None:
     figure, unit = files.human_bytes(n_bytes).split()
     scale = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
     assert abs(float(figure) * scale - n_bytes) <= 0.005 * n_bytes
+
+
+def test_a_flipped_bit_anywhere_in_the_memo_never_gives_another_hash(tmp_path: Path) -> None:
+    """Every byte that holds something, one bit of it each: the right hash is recalled, or the file is read again."""
+    memo, path = tmp_path / "memo", aged(tmp_path / "a")
+    right = files.sha256_file(path, memo=memo)
+    good = memo.read_bytes()
+    places = [i for i, byte in enumerate(good) if byte]
+    for place in places[:: max(1, len(places) // 150)]:
+        for bit in (0, 6):
+            data = bytearray(good)
+            data[place] ^= 1 << bit
+            memo.write_bytes(data)
+            assert files.known_sha256(path, memo) in (None, right)
+            assert files.sha256_file(path, memo=memo) == right
+            memo.unlink(missing_ok=True)
+
+
+def test_a_memo_that_is_damaged_and_cannot_be_removed_only_costs_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memo, path = tmp_path / "memo", aged(tmp_path / "a")
+    memo.write_bytes(b"no database " * 100)
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert files.sha256_file(path, memo=memo) == hashlib.sha256(b"content").hexdigest()

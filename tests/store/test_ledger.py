@@ -140,7 +140,7 @@ def test_notes_of_steps_are_kept_and_a_ledger_that_cannot_be_written_ends_no_run
     ledger.note(a, note)
     with pytest.raises(FileError, match=r"orders\.sqlite: the list of runs cannot be used") as caught:
         ledger.orders()
-    assert "move it away" in caught.value.hint
+    assert "`lwq cache verify --repair` moves it away" in caught.value.hint
 
 
 def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:
@@ -189,3 +189,44 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_it_whole(tmp_path: Path) -
         assert order.state == "interrupted"
         assert order.n_done >= n_notes - 1
         assert (order.step, order.left_seconds) == (f"s{order.n_done}", order.n_done)
+
+
+def test_a_row_that_the_disk_changed_is_no_order(tmp_path: Path) -> None:
+    """Else `lwq resume` would carry out what nobody asked for, in a folder that nobody named."""
+    ledger = Ledger(tmp_path)
+    a, b = ledger.post([asking("aaaa"), asking("bbbb")], ME)
+    assert ledger.take(a) == (True, None)
+    assert ledger.fault() == ""
+    for change in ("folder = '/reports/aaab'", "arguments = '{'", "state = 'runninf'", "pid = pid + 1", "queued = 0"):
+        with sqlite3.connect(ledger.path) as database:
+            database.execute(f"UPDATE orders SET {change} WHERE id = ?", (a,))
+        assert [order.name for order in ledger.orders()] == ["bbbb"]
+        assert ledger.fault() == "1 of its rows are not as they were written"
+    assert ledger.take(b) == (True, None)
+    assert ledger.finish(b, "done") is False
+    ledger.mend()
+    assert ledger.orders() == ()
+    assert (tmp_path / "orders.damaged.sqlite").exists()
+    ledger.post([asking("again")], ME)
+    assert states(ledger) == {"again": "queued"}
+
+
+def test_a_list_of_before_rows_had_hashes_is_gone_on_with(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    (a,) = ledger.post([asking("a")], ME)
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("ALTER TABLE orders DROP COLUMN seal")
+        database.execute("PRAGMA user_version = 1")
+    assert states(ledger) == {"a": "queued"}
+    assert ledger.take(a) == (True, None)
+    assert states(ledger) == {"a": "running"}
+    assert ledger.fault() == ""
+
+
+def test_a_file_that_is_no_list_is_found_and_moved_aside(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.path.write_bytes(b"something else " * 400)
+    assert "cannot be used" in ledger.fault()
+    ledger.mend()
+    assert ledger.fault() == ""
+    assert ledger.orders() == ()

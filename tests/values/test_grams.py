@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,21 @@ def test_tensor_of_which_nothing_was_collected_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"a\.weight: no Gram matrix was collected") as caught:
         grams.of("a.weight")
     assert caught.value.hint
+
+
+def test_no_flipped_bit_gives_another_matrix(tmp_path: Path) -> None:
+    """It is refused with the way out, or it is of something that is not read."""
+    place = gathered(0, held=(0,))
+    path = written(tmp_path / "a.npz", {"a.weight": place})
+    good = path.read_bytes()
+    reader = Reader(tensor="a.weight", file=0, place="a.weight")
+    n_refused = 0
+    for at in range(0, len(good), 3):
+        data = bytearray(good)
+        data[at] ^= 1 << (at % 8)
+        path.write_bytes(data)
+        with suppress(ModelError):
+            assert_same(Grams([path], [reader]).of("a.weight"), place)
+            continue
+        n_refused += 1
+    assert n_refused > len(good) // 6

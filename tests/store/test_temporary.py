@@ -1,0 +1,34 @@
+"""Folders for a while: what keeps one from being made or removed is told, or ends nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lwq.errors import FileError
+from lwq.store.temporary import temporary_folder
+
+
+def test_it_is_there_for_a_while(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path, prefix=".some-") as folder:
+        assert folder.parent == tmp_path
+        assert folder.name.startswith(".some-")
+        (folder / "file").touch()
+    assert not folder.exists()
+
+
+def test_one_that_cannot_be_made_is_told_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="TMPDIR") as caught, temporary_folder(tmp_path / "no" / "where"):
+        raise AssertionError("it was made")
+    assert caught.value.hint
+
+
+def test_one_that_vanished_or_stays_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with temporary_folder(tmp_path) as folder:
+        shutil.rmtree(folder)
+    with temporary_folder(tmp_path) as folder:
+        (folder / "held").mkdir()
+        monkeypatch.setattr("os.rmdir", lambda *a, **k: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    assert folder.exists()

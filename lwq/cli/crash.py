@@ -60,6 +60,9 @@ def in_words(error: Exception, arguments: list[str]) -> LwqError:
                 raise error
         except LwqError as told:
             return told
+    if isinstance(error, FileNotFoundError) and str(error.filename).startswith(f"{home()}{os.sep}"):
+        hint = "something else removes files there; the same command makes again what is lacking"
+        return FileError(f"{error.filename}: vanished while lwq worked", hint=hint)
     return write_crash_log(error, arguments)
 
 

@@ -37,6 +37,9 @@ _WORDS: Final = {
     errno.EEXIST: ("exists already", "move it away or name another"),
     errno.ENAMETOOLONG: ("the name is too long for this file system", "use a shorter name"),
     errno.EMFILE: ("too many open files", "raise the limit: `ulimit -n 4096`"),
+    errno.ENFILE: ("too many open files on this machine", "end what opens them, or raise `fs.file-max`"),
+    errno.EAGAIN: ("the system lacks what it takes at the moment", "`ulimit -a` shows the limits; try again"),
+    errno.ENOMEM: ("there is not enough memory", "end what else runs, or raise the limit that `ulimit -a` shows"),
     errno.EIO: ("the disk reports an input/output error", "check the disk: `dmesg | tail`"),
     errno.ELOOP: ("its symbolic links go round in a circle", "check it with `ls -l`"),
 }

@@ -32,7 +32,7 @@ class Progress:
         self.remaining: TimeLeft | None = None
         self.noting: Noting | None = None
 
-    def started(self, label: str) -> None:
+    def started(self, label: str, where: str = "") -> None:
         self.began = time.monotonic()
         self._note(label, is_new=True)
         self._line(f"{self._count()} {label} …", keep=False)

@@ -25,6 +25,7 @@ from lwq.llama.process_group import (
     StallWatch,
     child_setup,
     ending,
+    heed,
     peak_bytes,
     signal_group,
     signal_members,
@@ -211,6 +212,7 @@ def _follow(child: subprocess.Popen[bytes], transcript: _Transcript, stall_secon
     watch, ended_at, peak = StallWatch(child.pid, stall_seconds), 0.0, 0
     with _pipes(child) as pipes:
         while True:
+            heed()
             if not ended_at and child.poll() is not None:
                 ended_at = time.monotonic()
             if _read(child, pipes, transcript):

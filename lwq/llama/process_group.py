@@ -10,12 +10,15 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from lwq.errors import Interrupted
 
 _PR_SET_PDEATHSIG: Final = 1
 _LOOK_SECONDS: Final = 5.0
@@ -29,6 +32,7 @@ _WORDS: Final = {
 }
 
 
+_THREAD: Final = threading.local()
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -40,6 +44,22 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def stoppable(is_asked: Callable[[], bool]) -> Iterator[None]:
+    """Programs that this thread runs meanwhile are stopped, as by ^C, as soon as ``is_asked`` says so."""
+    _THREAD.is_asked = is_asked
+    try:
+        yield
+    finally:
+        del _THREAD.is_asked
+
+
+def heed() -> None:
+    """Raises Interrupted where this thread was asked to stop: signals reach a process's first thread only."""
+    if (is_asked := getattr(_THREAD, "is_asked", None)) and is_asked():
+        raise Interrupted("stopped", hint="finished steps are kept; the same command goes on from there")
 
 
 def child_setup() -> Callable[[], None]:

@@ -137,7 +137,7 @@ class Cache:
         gone = sorted({*entry.released, *names})
         with os_errors("remove an output from the cache", entry.folder):
             stored = json.loads((entry.folder / "step.json").read_text(encoding="utf-8"))
-            write_json(entry.folder / "step.json", _sealed({**stored, "released": gone}))
+            write_json(entry.folder / "step.json", sealed({**stored, "released": gone}))
             for name in gone:
                 entry.path(name).unlink(missing_ok=True)
 
@@ -155,7 +155,7 @@ class Cache:
                 link.unlink()
             outputs = {p.relative_to(temporary).as_posix(): _seal(p) for p in _files(temporary)}
             stored = {"schema": SCHEMA, "step": step, "key": key, "key_value": value, "outputs": outputs, **facts}
-            write_json(temporary / "step.json", _sealed(stored))
+            write_json(temporary / "step.json", sealed(stored))
             os.replace(temporary, self.folder(step, key))
             _sync_folder(self.steps)
 
@@ -195,7 +195,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
-def _sealed(stored: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(stored: Mapping[str, Any]) -> dict[str, Any]:
     """What ``step.json`` holds, with the hash of all the rest of it."""
     plain = {k: v for k, v in json.loads(json.dumps(stored)).items() if k != _SEAL}
     return {**plain, _SEAL: key_of(plain)}
@@ -223,7 +223,7 @@ def read_entry(folder: Path) -> Entry | None:
     """The complete entry in a folder, or None where it is absent, damaged or half-written."""
     try:
         stored = json.loads((folder / "step.json").read_text(encoding="utf-8"))
-        if stored["schema"] != SCHEMA or stored.get(_SEAL, "") not in ("", _sealed(stored)[_SEAL]):
+        if stored["schema"] != SCHEMA or stored.get(_SEAL, "") not in ("", sealed(stored)[_SEAL]):
             return None
         released = tuple(stored.get("released", ()))
         kept = ((folder / n, f) for n, f in stored["outputs"].items() if n not in released)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import Final
 
 from lwq.errors import ClusterError, Interrupted
@@ -15,6 +13,7 @@ from lwq.plan.cluster import Cluster
 from lwq.plan.dispatch import Dispatcher
 from lwq.plan.greeting import host, room_of
 from lwq.plan.plan import Machine
+from lwq.plan.shares import shares_of
 
 INSTALL: Final = "pip install 'lwq[cluster]'"
 _CONNECT_SECONDS: Final = 30
@@ -81,20 +80,3 @@ def _of_scheduler(address: str, machine: Machine, device: str) -> Cluster:
         hint = "`dask scheduler` starts one (docs/cluster.md); without --scheduler steps run on this machine"
         raise ClusterError(f"no dask scheduler answers at {address}: {error}", hint=hint) from error
     return Cluster(client, machine, device)
-
-
-def shares_of(n_workers: int) -> tuple[tuple[int, ...], ...]:
-    """The processors of each worker: all are used, none twice as long as there are enough; empty where unknown."""
-    if not hasattr(os, "sched_getaffinity"):
-        return ((),) * n_workers
-    cpus = sorted(os.sched_getaffinity(0))
-    if n_workers >= len(cpus):
-        return tuple((cpus[i % len(cpus)],) for i in range(n_workers))
-    each, more = divmod(len(cpus), n_workers)
-    ends = [i * each + min(i, more) for i in range(n_workers + 1)]
-    return tuple(tuple(cpus[a:b]) for a, b in pairwise(ends))
-
-
-def n_threads_of(n_workers: int, n_threads: int) -> int:
-    """Threads of the tools of each of so many workers of this machine."""
-    return max(1, min(n_threads, min((len(share) for share in shares_of(n_workers) if share), default=n_threads)))

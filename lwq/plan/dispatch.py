@@ -79,6 +79,10 @@ class Dispatcher:
         lineup = self._deciding.lineup
         return len(lineup.running) < max(1, len(lineup.places))
 
+    def n_places(self) -> int:
+        """How many steps may run at a time."""
+        return max(1, len(self._deciding.lineup.places))
+
     def interrupt(self, around: Surroundings | None = None) -> None:
         """Ends what was asked for with these surroundings, or everything, as ^C does."""
         error = Interrupted("interrupted", hint="finished steps are kept; the same command goes on from there")

@@ -20,7 +20,7 @@ from lwq.store.living import Living
 
 State = Literal["queued", "running", "interrupted", "done", "failed", "stopped"]
 End = Literal["done", "failed", "stopped"]
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _BUSY_SECONDS: Final = 30.0
 _WAL_PAGES: Final = 16
 _TABLE: Final = """
@@ -30,8 +30,10 @@ CREATE TABLE IF NOT EXISTS orders (
     queued REAL NOT NULL, started REAL, finished REAL, step TEXT NOT NULL DEFAULT '', step_since REAL,
     step_done INTEGER NOT NULL DEFAULT 0, step_total INTEGER NOT NULL DEFAULT 0,
     n_done INTEGER NOT NULL DEFAULT 0, n_steps INTEGER NOT NULL DEFAULT 0, left_seconds REAL,
-    error TEXT NOT NULL DEFAULT '', hint TEXT NOT NULL DEFAULT '', stop_asked INTEGER NOT NULL DEFAULT 0)
+    error TEXT NOT NULL DEFAULT '', hint TEXT NOT NULL DEFAULT '', stop_asked INTEGER NOT NULL DEFAULT 0,
+    at_work TEXT NOT NULL DEFAULT '[]')
 """
+_SINCE_SCHEMA_1: Final = "ALTER TABLE orders ADD COLUMN at_work TEXT NOT NULL DEFAULT '[]'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,19 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AtWork:
+    """A step that runs beside others; times in seconds since 1970, by the clock of who handed it out."""
+
+    step: str
+    where: str
+    since: float
+    done: int = 0
+    total: int = 0
+    left_seconds: float | None = None
+    """From ``since`` on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepNote:
     """How far a run is."""
 
@@ -61,6 +76,8 @@ class StepNote:
     n_steps: int
     left_seconds: float | None
     """From ``step_since`` on."""
+    at_work: tuple[AtWork, ...] = ()
+    """All steps that run now, where they run side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +108,7 @@ class Order:
     error: str
     hint: str
     stop_asked: int
+    at_work: tuple[AtWork, ...]
 
     @property
     def process(self) -> Living:
@@ -105,7 +123,7 @@ class Order:
 _STORED: Final = tuple(field.name for field in fields(Order) if field.name != "is_attended")
 _ANEW: Final = {
     "finished": None, "stop_asked": 0, "error": "", "hint": "", "step": "", "step_since": None, "step_done": 0,
-    "step_total": 0, "n_done": 0,
+    "step_total": 0, "n_done": 0, "at_work": "[]",
 }  # fmt: skip
 """What an order that begins has not got yet."""
 
@@ -163,7 +181,8 @@ class Ledger:
     def note(self, order: int, note: StepNote) -> None:
         """Notes how far it is; that it could not be noted is no reason to end a run."""
         with suppress(FileError, SpaceError), self._open() as database:
-            _change(database, order, asdict(note))
+            values = asdict(note)
+            _change(database, order, values | {"at_work": json.dumps(values["at_work"])})
 
     def finish(self, order: int, end: End, *, error: str = "", hint: str = "") -> bool:
         """Notes how an order that runs ended; whether somebody had asked it to stop."""
@@ -171,7 +190,7 @@ class Ledger:
             found = database.execute("SELECT stop_asked FROM orders WHERE id = ? AND state = 'running'", (order,))
             if (row := found.fetchone()) is None:
                 return False
-            values = {"state": end, "finished": time.time(), "error": error, "hint": hint}
+            values = {"state": end, "finished": time.time(), "error": error, "hint": hint, "at_work": "[]"}
             _change(database, order, values | ({"left_seconds": None} if end == "done" else {}))
         return bool(row[0])
 
@@ -225,11 +244,11 @@ class Ledger:
     def _prepare(self, database: sqlite3.Connection) -> None:
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-        if not _version(database):
+        if _version(database) < SCHEMA:
             with lock(self.path.with_suffix(".lock")):  # two that begin it at once are not made to wait by sqlite
-                if not _version(database):
+                if (found := _version(database)) < SCHEMA:
                     database.execute("PRAGMA journal_mode = WAL")
-                    database.execute(_TABLE)
+                    database.execute(_TABLE if not found else _SINCE_SCHEMA_1)
                     database.execute(f"PRAGMA user_version = {SCHEMA}")
         if _version(database) != SCHEMA:
             hint = "use that version, or move the file away: nothing but the list of runs is in it"
@@ -244,10 +263,11 @@ def _orders(database: sqlite3.Connection) -> Iterator[Order]:
     for row in database.execute(f"SELECT {', '.join(_STORED)} FROM orders ORDER BY id").fetchall():
         values = dict(row)
         values["arguments"] = json.loads(values["arguments"])
+        values["at_work"] = tuple(AtWork(**one) for one in json.loads(values["at_work"]))
         is_active = values["state"] in ("queued", "running")
         is_attended = is_active and Living(pid=values["pid"], born=values["born"]).is_alive()
         if values["state"] == "running" and not is_attended:
-            values["state"] = "interrupted"
+            values |= {"state": "interrupted", "at_work": ()}
         yield Order(**values, is_attended=is_attended)
 
 

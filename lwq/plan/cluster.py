@@ -166,8 +166,13 @@ class Cluster:
             raise ConnectionError(address)
         return found[address]
 
+    def over(self, attempt: _Attempt) -> None:
+        """An attempt that told its end is forgotten, unless there is another by now."""
+        if self._attempts.get(attempt.given.step.key) is attempt:
+            del self._attempts[attempt.given.step.key]
+
     def _forget_at(self, address: str) -> None:
-        for key in [key for key, attempt in self._attempts.items() if attempt.member.address == address]:
+        for key in [key for key, attempt in list(self._attempts.items()) if attempt.member.address == address]:
             self._attempts.pop(key).forget()
 
     def _heard(self, event: Any) -> None:
@@ -183,9 +188,13 @@ class _Attempt:
     cluster: Cluster
     given: Assignment
     member: _Member
-    tell: Tell
+    on_end: Tell
     future: Any = None
     is_off: bool = False
+
+    def tell(self, outcome: Outcome) -> None:
+        self.cluster.over(self)
+        self.on_end(outcome)
 
     def submit(self) -> None:
         if self.is_off:

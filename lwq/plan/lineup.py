@@ -8,12 +8,11 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from lwq.plan.graph import Needs, Task, ranks
 
-_ALL: Final = 1 << 62
 HERE: Final = ""
 """The name of the client's own process among the places."""
 
@@ -44,6 +43,7 @@ class Lineup:
         self._behind: dict[str, list[str]] = {}
         self._at: dict[str, set[str]] = {}
         """Host → keys of what runs there."""
+        self._solitary: set[str] = set()
         self._ranks: dict[str, float] = {}
         self._ready: list[tuple[float, int, str]] = []
         self._free: dict[str, Place] = {}
@@ -83,8 +83,7 @@ class Lineup:
 
     def again_alone(self, key: str) -> None:
         """The same, with nothing beside it on its machine."""
-        self.tasks[key] = replace(self.tasks[key], needs={**self.tasks[key].needs, "memory": _ALL})
-        self.rooms = {host: {"memory": _ALL - 1, **room} for host, room in self.rooms.items()}
+        self._solitary.add(key)
         self.again(key)
 
     def finished(self, key: str) -> None:
@@ -150,6 +149,8 @@ class Lineup:
         beside = [self.tasks[key] for key in self._at.get(host, ())]
         if not beside:
             return True
+        if self._solitary & {task.key, *self._at[host]}:
+            return False
         room = self.rooms.get(host, {})
         return all(n + sum(t.needs.get(what, 0) for t in beside) <= room.get(what, n) for what, n in task.needs.items())
 

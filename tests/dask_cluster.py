@@ -24,13 +24,14 @@ OTHER_VERSION = APART + "lwq.__version__ = '0.0.1'\n"
 DAMAGING = (
     APART
     + """
-receive, left = travel.receive, [1]
+left = [1]
+travel.as_it_is = getattr(travel, "as_it_is", travel.receive)  # it may be loaded twice
 def damaged(root, ticket, sha256, offset, piece):
     if piece and left[0]:
         left[0] -= 1
         open("damaged", "w").close()
         piece = piece[:-1] + bytes([piece[-1] ^ 1])
-    receive(root, ticket, sha256, offset, piece)
+    travel.as_it_is(root, ticket, sha256, offset, piece)
 travel.receive = damaged
 """
 )

@@ -21,7 +21,7 @@ from lwq.plan.greeting import Greeting, greeting, refusal
 from lwq.plan.lineup import Place
 from lwq.plan.parcels import fetched, sent
 from lwq.plan.plan import Machine
-from lwq.plan.worker import TOPIC, aside, carry, greet
+from lwq.plan.worker import TOPIC, Said, aside, carry, greet
 from lwq.plan.workers import Assignment, Joined, Outcome
 
 _ANSWER_SECONDS: Final = 30
@@ -161,10 +161,13 @@ class Cluster:
 
     def ask(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a worker answers beside its tasks; raises OSError where it is not there any more."""
-        found = self.client.run(function, *arguments, workers=[address])
-        if address not in found:
+        said = self.client.run(function, *arguments, workers=[address]).get(address)
+        if not isinstance(said, Said):
             raise ConnectionError(address)
-        return found[address]
+        if said.error:
+            said.error.message = f"{named(address)}: {said.error.message}"
+            raise said.error
+        return said.value
 
     def over(self, attempt: _Attempt) -> None:
         """An attempt that told its end is forgotten, unless there is another by now."""

@@ -6,12 +6,14 @@ import asyncio
 import pickle
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
+from lwq.errors import ClusterError, LwqError
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import errand
 from lwq.plan.errand import Answer
-from lwq.plan.greeting import Greeting, greeting, settle_in
+from lwq.plan.greeting import greeting, settle_in
 
 TOPIC: Final = "lwq-progress"
 """Of dask's events, under which (key, done, total) are told."""
@@ -32,12 +34,25 @@ def carry(pickled: bytes) -> Answer:
     return errand.carry(wanted, progress)
 
 
-async def aside(function: Callable[..., Any], *arguments: Any) -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a function came to that was called at a worker; errors travel as values, whatever is in them."""
+
+    value: Any = None
+    error: LwqError | None = None
+
+
+async def aside(function: Callable[..., Any], *arguments: Any) -> Said:
     """What a function says that is called beside the worker's tasks, and keeps it from nothing."""
-    return await asyncio.to_thread(function, *arguments)
+    try:
+        return Said(value=await asyncio.to_thread(function, *arguments))
+    except LwqError as error:
+        return Said(error=error.with_traceback(None))
+    except Exception as error:
+        return Said(error=ClusterError(f"{function.__name__}: {type(error).__name__}: {error}"))
 
 
-async def greet(device: str, toolchain: Toolchain | None, cpus: tuple[int, ...] | None) -> Greeting:
+async def greet(device: str, toolchain: Toolchain | None, cpus: tuple[int, ...] | None) -> Said:
     """Who this worker is.
 
     Args:
@@ -45,4 +60,4 @@ async def greet(device: str, toolchain: Toolchain | None, cpus: tuple[int, ...] 
     """
     if cpus is not None:
         settle_in(cpus)
-    return await asyncio.to_thread(greeting, device, toolchain)
+    return await aside(greeting, device, toolchain)

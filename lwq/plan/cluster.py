@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from lwq.errors import ClusterError, Interrupted
 from lwq.plan import errand, travel
-from lwq.plan.errand import Answer, Errand
+from lwq.plan.errand import Answer, Errand, Untold
 from lwq.plan.greeting import Greeting, greeting, refusal
 from lwq.plan.lineup import Place
 from lwq.plan.parcels import fetched, sent
@@ -47,11 +47,7 @@ class Cluster:
     """``Workers`` that a dask scheduler has."""
 
     def __init__(self, client: Any, machine: Machine, device: str, own: Any = None, cpus: tuple[Any, ...] = ()) -> None:
-        """
-        Args:
-            own: the LocalCluster, where it is ours to end.
-            cpus: of a LocalCluster's workers, each its processors.
-        """
+        """``own``: the LocalCluster, where it is ours to end; ``cpus``: of each of its workers."""
         from dask import config
 
         self.client, self.machine, self.device = client, machine, device
@@ -73,7 +69,7 @@ class Cluster:
             raise self._gone()
         try:
             found = self.client.sync(self.client.scheduler.identity, n_workers=-1, callback_timeout=_ANSWER_SECONDS)
-        except (OSError, TimeoutError):
+        except OSError:
             found = {"workers": {}}
         workers = found["workers"]
         left = [member for address, member in self._members.items() if address not in workers]
@@ -81,7 +77,7 @@ class Cluster:
             del self._members[member.address]
             self._forget_at(member.address)
         new = [a for a, facts in workers.items() if a not in self._members and a not in self.refused]
-        joined = [one for a in new if (one := self._join(a, workers[a], wanted))]
+        joined = [one for one in self.pool.map(lambda a: self._join(a, workers[a], wanted), new) if one]
         if self._members:
             self._seen = time.monotonic()
         return joined, [member.place.name for member in left]
@@ -129,7 +125,7 @@ class Cluster:
             own = (self.machine.toolchain, self.cpus[number]) if self.own else (None, None)
             theirs = self.ask(address, greet, self.device, *own)
             has = self.ask(address, aside, errand.held, wanted) if not self.own and wanted else frozenset()
-        except (OSError, TimeoutError):
+        except OSError:
             return None  # it is asked again with the next look, if it is still there
         except Exception as error:
             self.refused[address] = f"cannot be used: {type(error).__name__}: {error}"
@@ -238,6 +234,7 @@ class _Attempt:
             toolchain=self.cluster.machine.toolchain if own else None,
             n_threads=self.cluster.threads(self.member),
             told_threads=around.machine.n_threads,
+            is_shared=self.member.is_shared,
         )
 
     def _done(self, future: Any) -> None:
@@ -248,14 +245,24 @@ class _Attempt:
             if future.status in ("cancelled", "lost"):
                 self.tell(Outcome(is_counted=False))
                 return
-            answer: Answer = future.result(timeout=_ANSWER_SECONDS)
-        except (OSError, TimeoutError):
+            answer = self._answer(future)
+        except OSError:
             self.tell(Outcome(is_counted=False))
         except Exception as error:
             told = f"{self.given.step.label}: {named(self.member.address)}: {type(error).__name__}: {error}"
             self.tell(Outcome(error=ClusterError(told)))
         else:
             self._answered(answer)
+
+    def _answer(self, future: Any) -> Answer:
+        """What the worker says; of a cache that is shared nothing is asked for where all went well."""
+        if self.member.is_shared and future.status == "finished":
+            return Answer(fresh=True)
+        try:
+            answer: Answer = future.result(timeout=_ANSWER_SECONDS)
+        except Untold as told:
+            return told.answer
+        return answer
 
     def _answered(self, answer: Answer) -> None:
         if isinstance(answer.error, Interrupted):
@@ -278,7 +285,7 @@ class _Attempt:
             else:
                 entry = fetched(self.given, answer, home, self._ask)
                 self.tell(Outcome(entry=entry, fresh=answer.fresh))
-        except (OSError, TimeoutError):
+        except OSError:
             self.tell(Outcome())
         except Exception as error:
             self.tell(Outcome(error=error))

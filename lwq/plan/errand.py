@@ -45,6 +45,8 @@ class Errand:
     """The client's, where the worker runs on its machine; None: the worker's own."""
     n_threads: int
     told_threads: int
+    is_shared: bool
+    """The worker's cache is the client's: what is made needs no telling."""
 
     @property
     def step(self) -> AnyStep:
@@ -62,6 +64,14 @@ class Answer:
     lacking: tuple[Wanted, ...] = ()
     error: Exception | None = None
     was_killed: bool = False
+
+
+class Untold(Exception):
+    """An answer that is told as an exception, since the client waits for no other of a worker that shares its cache."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
 
 
 _AT_WORK: dict[str, threading.Event] = {}

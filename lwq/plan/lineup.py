@@ -48,6 +48,8 @@ class Lineup:
         self._ready: list[tuple[float, int, str]] = []
         self._free: dict[str, Place] = {}
         self._n = 0
+        self._n_here = 0
+        """Of those that are ready, how many need no place."""
 
     def join(self, place: Place, room: Needs | None = None, holds: Iterable[str] = ()) -> None:
         """A place that may be used from now on."""
@@ -99,11 +101,16 @@ class Lineup:
     def drop(self, key: str) -> None:
         """Takes a task away that nobody wants any more; what waits for it must go too."""
         self._release(key)
-        self._ready = [entry for entry in self._ready if entry[2] != key]
+        ready = [entry for entry in self._ready if entry[2] != key]
+        if len(ready) < len(self._ready):
+            self._ready = ready
+            self._n_here -= self.tasks[key].where != "anywhere"
         self._forget(key)
 
     def next(self) -> tuple[Task, Place | None] | None:
         """A task that starts now, and its place (None: in the client's process); None where nothing may start."""
+        if not self._free and not self._n_here:
+            return None
         timed = any(self.tasks[key].where == "alone" for key in self.running)
         shut = {place.host for place in self.places.values() if place.is_here} if timed else set[str]()
         is_shut_here = timed
@@ -126,6 +133,7 @@ class Lineup:
 
     def _start(self, i: int, task: Task, place: Place | None) -> tuple[Task, Place | None]:
         del self._ready[i]
+        self._n_here -= task.where != "anywhere"
         self.running[task.key] = place.name if place else HERE
         if place:
             del self._free[place.name]
@@ -167,6 +175,7 @@ class Lineup:
     def _make_ready(self, key: str) -> None:
         if key in self.tasks and not self._after[key] and key not in self.running:
             self._n += 1
+            self._n_here += self.tasks[key].where != "anywhere"
             insort(self._ready, (-self._ranks[key], self._n, key))
 
     def _release(self, key: str) -> str:

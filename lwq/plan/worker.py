@@ -12,7 +12,7 @@ from typing import Any, Final
 from lwq.errors import ClusterError, LwqError
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import errand
-from lwq.plan.errand import Answer
+from lwq.plan.errand import Answer, Untold
 from lwq.plan.greeting import greeting, settle_in
 
 TOPIC: Final = "lwq-progress"
@@ -31,7 +31,10 @@ def carry(pickled: bytes) -> Answer:
             told[0] = time.monotonic()
             worker.log_event(TOPIC, {"what": (wanted.key, done, total)})
 
-    return errand.carry(wanted, progress)
+    answer = errand.carry(wanted, progress)
+    if wanted.is_shared and (answer.error or answer.lacking):
+        raise Untold(answer)
+    return answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

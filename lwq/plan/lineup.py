@@ -59,9 +59,8 @@ class Lineup:
 
     def leave(self, name: str) -> tuple[str, ...]:
         """What ran at a place that is no more, and waits again."""
-        self.places.pop(name, None)
-        self._free.pop(name, None)
-        self.holds.pop(name, None)
+        for known in (self.places, self._free, self.holds):
+            known.pop(name, None)  # type: ignore[attr-defined]
         lost = tuple(key for key, place in self.running.items() if place == name)
         for key in lost:
             self.again(key)
@@ -164,8 +163,7 @@ class Lineup:
 
     def _shut_for(self, task: Task, shut: set[str]) -> None:
         """Keeps the machine that has most room for a task from those behind it, or it might wait for ever."""
-        hosts = {place.host for place in self._free.values()} - shut
-        if hosts:
+        if hosts := {place.host for place in self._free.values()} - shut:
             shut.add(min(hosts, key=lambda host: (len(self._at.get(host, ())), host)))
 
     def _is_busy_here(self) -> bool:
@@ -187,9 +185,8 @@ class Lineup:
         return name
 
     def _forget(self, key: str) -> None:
-        self.tasks.pop(key, None)
-        self._after.pop(key, None)
-        self._ranks.pop(key, None)
+        for known in (self.tasks, self._after, self._ranks):
+            known.pop(key, None)  # type: ignore[attr-defined]
 
 
 def wall_seconds(tasks: Iterable[Task], lineup: Lineup, seconds: Callable[[Task, Place | None], float]) -> float:

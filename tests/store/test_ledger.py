@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lwq.errors import FileError
-from lwq.store.ledger import Asking, Ledger, Order, StepNote
+from lwq.store.ledger import Asking, AtWork, Ledger, Order, StepNote
 from lwq.store.living import Living
 
 ME = Living.me()
@@ -150,6 +150,21 @@ def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:
         database.execute("PRAGMA user_version = 99")
     with pytest.raises(FileError, match="another version of lwq"):
         ledger.orders()
+
+
+def test_a_ledger_of_before_there_were_steps_side_by_side_goes_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    (a,) = ledger.post([asking("a")], ME, running=True)
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("ALTER TABLE orders DROP COLUMN at_work")
+        database.execute("PRAGMA user_version = 1")
+    (order,) = ledger.orders()
+    assert (order.name, order.at_work) == ("a", ())
+    one = AtWork(step="imatrix", where="worker 1", since=5.0, done=2, total=9, left_seconds=60.0)
+    ledger.note(a, StepNote(step="imatrix", step_since=5.0, n_done=3, n_steps=8, left_seconds=None, at_work=(one, one)))
+    assert ledger.orders()[0].at_work == (one, one)
+    ledger.finish(a, "stopped")
+    assert ledger.orders()[0].at_work == ()
 
 
 def test_many_that_begin_it_at_once_lose_nothing(tmp_path: Path) -> None:

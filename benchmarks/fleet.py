@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lwq.errors import ClusterError
 from lwq.plan.dispatch import Dispatcher
 from lwq.plan.execution import execute, work_of
-from lwq.plan.graph import Task, longest_chain
+from lwq.plan.graph import Pending, longest_chain
 from lwq.plan.lineup import Lineup, Place, wall_seconds
 from lwq.plan.plan import AnyStep
 from lwq.plan.workers import Assignment, Joined, Outcome
@@ -34,16 +34,16 @@ SECONDS = {"imatrix": 62.0, "baseline": 40.0, "sensitivity": 410.0, "search": 23
 """Of the quickstart's steps, as a run of it recorded them."""
 
 
-def fleet_tasks(n_steps: int, seed: int = 7) -> list[Task]:
+def fleet_tasks(n_steps: int, seed: int = 7) -> list[Pending]:
     """Models of the usual shape, each up to ten times as large: a base, what is measured of it, five targets."""
-    draw, tasks = random.Random(seed), list[Task]()
+    draw, tasks = random.Random(seed), list[Pending]()
     while len(tasks) < n_steps:
         scale, model = draw.uniform(0.5, 10.0), f"m{len(tasks)}"
 
         def add(kind: str, name: str, *after: str, scale: float = scale, model: str = model) -> str:
             key = f"{model}/{kind}/{name}"
             seconds = SECONDS.get(kind, 1.0) * scale * draw.uniform(0.7, 1.3)
-            tasks.append(Task(key=key, after=frozenset(after), seconds=seconds))
+            tasks.append(Pending(key=key, after=frozenset(after), seconds=seconds))
             return key
 
         base = add("convert", "")
@@ -57,7 +57,7 @@ def fleet_tasks(n_steps: int, seed: int = 7) -> list[Task]:
     return tasks[:n_steps]
 
 
-def on_a_clock(tasks: list[Task]) -> tuple[float, float]:
+def on_a_clock(tasks: list[Pending]) -> tuple[float, float]:
     """(wall time ÷ what no schedule beats, milliseconds of deciding a task)."""
     lineup = Lineup({})
     for i in range(N_WORKERS):

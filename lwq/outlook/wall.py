@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lwq.plan.graph import Needs, Task, longest_chain, tasks_of
+from lwq.plan.graph import Needs, Pending, longest_chain, pending_of
 from lwq.plan.lineup import Lineup, Place, wall_seconds
 from lwq.plan.plan import AnyStep
 from lwq.plan.twins import Alike
@@ -49,7 +49,7 @@ def wall_time(
     On one machine a tool with fewer threads is taken for as much slower: so it is at the worst.
     """
     known = {step.key: seconds.get(step.key, 0.0) for step in steps}
-    tasks = tasks_of(steps, alike, known, needs)
+    tasks = pending_of(steps, alike, known, needs)
     hosts = (_HERE if crew.is_one_machine else f"machine {i + 1}" for i in range(crew.n_workers))
     lineup = Lineup({_HERE: crew.room})
     for i, host in enumerate(hosts):
@@ -57,7 +57,7 @@ def wall_time(
         lineup.join(Place(name=f"worker {i + 1}", host=host, is_here=is_here), crew.room)
     slower = crew.n_threads / crew.n_threads_each
 
-    def lasts(task: Task, place: Place | None) -> float:
+    def lasts(task: Pending, place: Place | None) -> float:
         return task.seconds * (slower if place else 1.0)
 
     return WallTime(

@@ -14,7 +14,7 @@ from typing import Final
 
 from lwq.errors import ClusterError, Interrupted
 from lwq.plan.execution import Surroundings, to_make_again, work_of
-from lwq.plan.graph import Needs, made_of, tasks_of
+from lwq.plan.graph import Needs, made_of, pending_of
 from lwq.plan.lineup import HERE, Lineup
 from lwq.plan.plan import AnyStep
 from lwq.plan.workers import Assignment, Outcome, ThisProcess, Workers
@@ -134,7 +134,7 @@ class _Deciding:
         self.shares.append(share)
         around = share.around
         steps = [same[0] for key, same in share.steps.items() if key in share.left]
-        self.lineup.add(tasks_of(steps, around.alike, around.seconds, around.needs))
+        self.lineup.add(pending_of(steps, around.alike, around.seconds, around.needs))
 
     def end(self, share: _Share, error: BaseException) -> None:
         """Ends what one caller wants, and stops what nobody else does."""

@@ -19,7 +19,7 @@ _UNKNOWN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Pending:
     """A step as something to be done some time, somewhere."""
 
     key: str
@@ -32,12 +32,12 @@ class Task:
     machine, since it measures time."""
 
 
-def tasks_of(
+def pending_of(
     steps: Iterable[AnyStep],
     alike: Mapping[str, Alike],
     seconds: Mapping[str, float] | None = None,
     needs: Mapping[str, Needs] | None = None,
-) -> tuple[Task, ...]:
+) -> tuple[Pending, ...]:
     """The tasks of steps, in their order: each stands behind all that it waits for.
 
     Args:
@@ -47,12 +47,12 @@ def tasks_of(
     """
     steps, seconds, needs = tuple(steps), seconds or {}, needs or {}
     keys = {step.key for step in steps}
-    found = dict[str, Task]()
+    found = dict[str, Pending]()
     for step in steps:
         after = {made.key for made in made_of(step)}
         if twin := alike.get(step.key):
             after |= {twin.writes.key, twin.step.key}
-        found[step.key] = Task(
+        found[step.key] = Pending(
             key=step.key,
             after=frozenset(after & keys - {step.key}),
             seconds=seconds.get(step.key, _UNKNOWN_SECONDS),
@@ -77,12 +77,12 @@ def given_of(step: AnyStep) -> tuple[Given, ...]:
     return tuple(_of_kind(step.inputs, Given))
 
 
-def longest_chain(tasks: Iterable[Task]) -> float:
+def longest_chain(tasks: Iterable[Pending]) -> float:
     """Seconds of the longest chain of tasks of which each waits for the one before."""
     return max(ranks(tasks).values(), default=0.0)
 
 
-def ranks(tasks: Iterable[Task]) -> dict[str, float]:
+def ranks(tasks: Iterable[Pending]) -> dict[str, float]:
     """Key → seconds from a task's beginning to the end of the longest chain that it begins."""
     found: dict[str, float] = {}
     behind: dict[str, float] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lwq.plan.graph import Needs, Task, ranks
+from lwq.plan.graph import Needs, Pending, ranks
 
 HERE: Final = ""
 """The name of the client's own process among the places."""
@@ -34,7 +34,7 @@ class Lineup:
         """``rooms``: host → what its steps may need together, what is not named being unbounded."""
         self.rooms = dict(rooms)
         self.places: dict[str, Place] = {}
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[str, Pending] = {}
         self.running: dict[str, str] = {}
         """Key → the name of its place."""
         self.holds: dict[str, set[str]] = {}
@@ -60,13 +60,13 @@ class Lineup:
     def leave(self, name: str) -> tuple[str, ...]:
         """What ran at a place that is no more, and waits again."""
         for known in (self.places, self._free, self.holds):
-            known.pop(name, None)  # type: ignore[attr-defined]
+            known.pop(name, None)
         lost = tuple(key for key, place in self.running.items() if place == name)
         for key in lost:
             self.again(key)
         return lost
 
-    def add(self, tasks: Iterable[Task]) -> None:
+    def add(self, tasks: Iterable[Pending]) -> None:
         """Tasks to do, each behind those that it waits for; what they wait for and is not among them is over."""
         new = [task for task in tasks if task.key not in self.tasks]
         self._ranks |= ranks(new)
@@ -106,7 +106,7 @@ class Lineup:
             self._n_here -= self.tasks[key].where != "anywhere"
         self._forget(key)
 
-    def next(self) -> tuple[Task, Place | None] | None:
+    def next(self) -> tuple[Pending, Place | None] | None:
         """A task that starts now, and its place (None: in the client's process); None where nothing may start."""
         if not self._free and not self._n_here:
             return None
@@ -130,7 +130,7 @@ class Lineup:
                 shut |= {place.host for place in self.places.values() if place.is_here}
         return None
 
-    def _start(self, i: int, task: Task, place: Place | None) -> tuple[Task, Place | None]:
+    def _start(self, i: int, task: Pending, place: Place | None) -> tuple[Pending, Place | None]:
         del self._ready[i]
         self._n_here -= task.where != "anywhere"
         self.running[task.key] = place.name if place else HERE
@@ -139,7 +139,7 @@ class Lineup:
             self._at.setdefault(place.host, set()).add(task.key)
         return task, place
 
-    def _place_for(self, task: Task, shut: set[str]) -> Place | None:
+    def _place_for(self, task: Pending, shut: set[str]) -> Place | None:
         """A free place where the task fits; one that has it, or what it reads, before others."""
         best, most = None, -1
         for name, place in self._free.items():
@@ -151,7 +151,7 @@ class Lineup:
                 best, most = place, found
         return best
 
-    def _fits(self, task: Task, host: str) -> bool:
+    def _fits(self, task: Pending, host: str) -> bool:
         """Whether there is room beside what runs there; a task that has a machine for itself may always try."""
         beside = [self.tasks[key] for key in self._at.get(host, ())]
         if not beside:
@@ -161,7 +161,7 @@ class Lineup:
         room = self.rooms.get(host, {})
         return all(n + sum(t.needs.get(what, 0) for t in beside) <= room.get(what, n) for what, n in task.needs.items())
 
-    def _shut_for(self, task: Task, shut: set[str]) -> None:
+    def _shut_for(self, task: Pending, shut: set[str]) -> None:
         """Keeps the machine that has most room for a task from those behind it, or it might wait for ever."""
         if hosts := {place.host for place in self._free.values()} - shut:
             shut.add(min(hosts, key=lambda host: (len(self._at.get(host, ())), host)))
@@ -186,10 +186,10 @@ class Lineup:
 
     def _forget(self, key: str) -> None:
         for known in (self.tasks, self._after, self._ranks):
-            known.pop(key, None)  # type: ignore[attr-defined]
+            known.pop(key, None)
 
 
-def wall_seconds(tasks: Iterable[Task], lineup: Lineup, seconds: Callable[[Task, Place | None], float]) -> float:
+def wall_seconds(tasks: Iterable[Pending], lineup: Lineup, seconds: Callable[[Pending, Place | None], float]) -> float:
     """How long tasks take at the places of a lineup, on a clock that costs no time."""
     lineup.add(tasks)
     now, running = 0.0, list[tuple[float, str]]()

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lwq.plan.graph import Task, longest_chain
+from lwq.plan.graph import Pending, longest_chain
 from lwq.plan.lineup import Lineup, Place, wall_seconds
 
 GIB = 1 << 30
 
 
-def task(key: str, *after: str, **fields: Any) -> Task:
-    return Task(key=key, after=frozenset(after), **fields)
+def task(key: str, *after: str, **fields: Any) -> Pending:
+    return Pending(key=key, after=frozenset(after), **fields)
 
 
 def lineup(n: int, *, room: int | None = None, hosts: int = 1) -> Lineup:

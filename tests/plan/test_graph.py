@@ -8,7 +8,7 @@ import pytest
 
 from lwq.llama.toolchain import Toolchain
 from lwq.plan import sources
-from lwq.plan.graph import Pending, longest_chain, ranks, pending_of
+from lwq.plan.graph import Pending, longest_chain, pending_of, ranks
 from lwq.plan.plan import Machine, Plan
 from lwq.plan.planner import Planner
 from lwq.plan.twins import alike

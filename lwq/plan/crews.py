@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Final
 
-from lwq.errors import ClusterError, Interrupted
+from lwq.errors import ClusterError
 from lwq.plan.cluster import Cluster
 from lwq.plan.dispatch import Dispatcher
 from lwq.plan.greeting import host, room_of
@@ -44,15 +44,11 @@ def crew_of(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     workers = _of_scheduler(scheduler, machine, device) if scheduler else _of_this_machine(n_workers, machine, device)
     workers.on_note = on_note
-    crew = Dispatcher(workers, {host(): room_of(machine.toolchain)})
-    is_left = False
+    crew = Dispatcher(workers, {host(): room_of(machine.toolchain)}, leaves=leave)
     try:
         yield crew
-    except Interrupted:
-        is_left = leave
-        raise
     finally:
-        crew.close(leave=is_left)
+        crew.close()
 
 
 def _of_this_machine(n_workers: int, machine: Machine, device: str) -> Cluster:

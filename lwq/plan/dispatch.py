@@ -41,11 +41,16 @@ class _Share:
 class Dispatcher:
     """A ``Crew``: carries out steps of any number of callers, at all places that there are."""
 
-    def __init__(self, workers: Workers, rooms: dict[str, Needs] | None = None) -> None:
-        """``rooms``: host → what its steps may need together, of hosts that are known before their workers are."""
+    def __init__(self, workers: Workers, rooms: dict[str, Needs] | None = None, *, leaves: bool = False) -> None:
+        """
+        Args:
+            rooms: host → what its steps may need together, of hosts that are known before their workers are.
+            leaves: what workers have begun when the user interrupts goes on there.
+        """
         self._workers = workers
         self._events: _Events = queue.SimpleQueue()
         self._deciding = _Deciding(workers, Lineup(rooms or {}), self._events)
+        self._deciding.leaves = leaves
         self._thread = threading.Thread(target=self._deciding.run, name="lwq-dispatch", daemon=True)
         self._thread.start()
 
@@ -90,11 +95,11 @@ class Dispatcher:
             if around is None or share.around is around:
                 self._end(share, error)
 
-    def close(self, *, leave: bool = False) -> None:
-        """Ends what runs (with ``leave`` nothing that workers have begun) and lets the workers go."""
-        self._events.put(lambda: self._deciding.shut(leave=leave))
+    def close(self) -> None:
+        """Ends what runs, unless it is left to the workers, and lets them go."""
+        self._events.put(self._deciding.shut)
         self._thread.join(_STOP_SECONDS)
-        self._workers.close(leave=leave)
+        self._workers.close(leave=self._deciding.leaves)
 
     def _end(self, share: _Share, error: BaseException) -> None:
         self._events.put(lambda: self._deciding.end(share, error))
@@ -115,6 +120,7 @@ class _Deciding:
         """Key → the attempt that counts."""
         self._killed: set[str] = set()
         """Keys of steps of which a process was killed, as happens when memory runs out: these go on alone."""
+        self.leaves = False
         self._due = 0.0
         self._is_open = True
 
@@ -143,15 +149,14 @@ class _Deciding:
         self.shares.remove(share)
         for key in share.left:
             if not self.wanting(key):
-                self._stop(key)
+                is_left = self.leaves and isinstance(error, Interrupted) and self.lineup.running.get(key)
+                if not is_left:
+                    self._stop(key)
                 self.lineup.drop(key)
         share.fault = error
         share.over.set()
 
-    def shut(self, *, leave: bool) -> None:
-        if leave:
-            for key in [key for key, place in self.lineup.running.items() if place != HERE]:
-                self.lineup.drop(key)
+    def shut(self) -> None:
         self._give_up(Interrupted("the run was ended"))
         self._is_open = False
 

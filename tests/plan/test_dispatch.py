@@ -171,3 +171,15 @@ def test_an_interrupt_ends_what_runs(tmp_path: Path, crew: Dispatcher) -> None:
     with pytest.raises(Interrupted):
         execute((idle("long", seconds=600.0),), asked)
     assert execute((idle("next"),), around(tmp_path, crew))
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_workers_have_begun_is_stopped_or_left_to_them_as_was_asked(leaves: bool, tmp_path: Path) -> None:
+    workers = Threads()
+    crew = Dispatcher(workers, leaves=leaves)
+    asked, step = around(tmp_path, crew), idle("long", seconds=2.0)
+    threading.Timer(0.5, lambda: crew.interrupt(asked)).start()
+    with pytest.raises(Interrupted):
+        execute((step,), asked)
+    crew.close()
+    assert workers.stopped[step.key].is_set() is not leaves

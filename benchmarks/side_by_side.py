@@ -34,10 +34,10 @@ def write_work(folder: Path) -> None:
     write_inputs(folder)
     write_tiny_llama(folder / "tiny.gguf", n_layer=8, n_embd=512)
     for seed, role in enumerate(TEXTS):
-        write_tiny_text(folder / f"{role}.txt", n_words=60_000, seed=seed)
+        write_tiny_text(folder / f"{role}.txt", n_words=12_000, seed=seed)
     shared = RECIPE[RECIPE.index("[calibration]") : RECIPE.index("[selection]")]
     shared += RECIPE[RECIPE.index("[evaluation]") : RECIPE.index("[[targets]]")]
-    shared = shared.replace("n_chunks = 6", "n_chunks = 200").replace("n_chunks = 5", "n_chunks = 200")
+    shared = shared.replace("n_chunks = 6", "n_chunks = 60").replace("n_chunks = 5", "n_chunks = 60")
     for name, ftypes in TARGETS.items():
         targets = "".join(f'[[targets]]\nftype = "{ftype}"\n' for ftype in ftypes)
         text = f'name = "{name}"\nmodel = "tiny.gguf"\n{shared}[bench]\ntests = []\n{targets}'

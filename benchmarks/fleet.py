@@ -24,7 +24,7 @@ from lwq.errors import ClusterError
 from lwq.plan.dispatch import Dispatcher
 from lwq.plan.execution import execute, work_of
 from lwq.plan.graph import Pending, longest_chain
-from lwq.plan.lineup import Lineup, Place, wall_seconds
+from lwq.plan.lineup import Lineup, WorkPlace, wall_seconds
 from lwq.plan.plan import AnyStep
 from lwq.plan.workers import Assignment, Joined, Outcome
 from tests.idle_steps import MACHINE, around, idle
@@ -61,7 +61,7 @@ def on_a_clock(tasks: list[Pending]) -> tuple[float, float]:
     """(wall time ÷ what no schedule beats, milliseconds of deciding a task)."""
     lineup = Lineup({})
     for i in range(N_WORKERS):
-        lineup.join(Place(name=f"w{i}", host=f"h{i}", is_here=False))
+        lineup.join(WorkPlace(name=f"w{i}", host=f"h{i}", is_here=False))
     began = time.perf_counter()
     wall = wall_seconds(tasks, lineup, lambda task, _: task.seconds)
     spent = time.perf_counter() - began
@@ -75,7 +75,7 @@ class Sleepers:
     n_failures = 3
 
     def __init__(self, n: int) -> None:
-        self.new = [Place(name=f"w{i}", host=f"h{i}", is_here=False) for i in range(n)]
+        self.new = [WorkPlace(name=f"w{i}", host=f"h{i}", is_here=False) for i in range(n)]
 
     def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
         found, self.new = self.new, []

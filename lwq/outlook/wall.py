@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lwq.plan.graph import Needs, Pending, longest_chain, pending_of
-from lwq.plan.lineup import Lineup, Place, wall_seconds
+from lwq.plan.lineup import Lineup, WorkPlace, wall_seconds
 from lwq.plan.plan import AnyStep
 from lwq.plan.twins import Alike
 
@@ -54,10 +54,10 @@ def wall_time(
     lineup = Lineup({_HERE: crew.room})
     for i, host in enumerate(hosts):
         is_here = crew.is_one_machine
-        lineup.join(Place(name=f"worker {i + 1}", host=host, is_here=is_here), crew.room)
+        lineup.join(WorkPlace(name=f"worker {i + 1}", host=host, is_here=is_here), crew.room)
     slower = crew.n_threads / crew.n_threads_each
 
-    def lasts(task: Pending, place: Place | None) -> float:
+    def lasts(task: Pending, place: WorkPlace | None) -> float:
         return task.seconds * (slower if place else 1.0)
 
     return WallTime(

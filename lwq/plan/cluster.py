@@ -18,7 +18,7 @@ from lwq.errors import ClusterError, Interrupted
 from lwq.plan import errand, travel
 from lwq.plan.errand import Answer, Errand, Untold
 from lwq.plan.greeting import Greeting, greeting, refusal
-from lwq.plan.lineup import Place
+from lwq.plan.lineup import WorkPlace
 from lwq.plan.parcels import fetched, sent
 from lwq.plan.plan import Machine
 from lwq.plan.worker import TOPIC, Said, aside, carry, greet
@@ -36,7 +36,7 @@ class _Member:
     """A worker that may be used."""
 
     address: str
-    place: Place
+    place: WorkPlace
     greeting: Greeting
     is_shared: bool
     """Its cache is the client's."""
@@ -140,7 +140,7 @@ class Cluster:
     def _member(self, address: str, facts: Any, theirs: Greeting, has: frozenset[str]) -> Joined:
         name = f"worker {int(facts['name']) + 1}" if self.own else named(address).removeprefix("worker ")
         is_here = theirs.host == self.ours.host
-        place = Place(name=name, host=theirs.host, is_here=is_here)
+        place = WorkPlace(name=name, host=theirs.host, is_here=is_here)
         is_shared = is_here and theirs.home == self.ours.home
         n_threads = max(1, min(self.machine.n_threads, theirs.n_cpus)) if self.own else theirs.n_cpus
         self._members[address] = _Member(

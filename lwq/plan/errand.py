@@ -19,7 +19,7 @@ from lwq.llama.process_group import ending, stoppable
 from lwq.llama.toolchain import Toolchain, find_for, home
 from lwq.plan.execution import Surroundings, work_of
 from lwq.plan.plan import AnyStep, Machine
-from lwq.plan.travel import Wanted, entry_here, given_here, lacking_of
+from lwq.plan.travel import WantedFiles, entry_here, given_here, lacking_of
 from lwq.steps.step import Step
 from lwq.store.cache import Cache, Entry
 
@@ -36,7 +36,7 @@ class Errand:
     inputs: Any
     key_value: Mapping[str, Any]
     key: str
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[WantedFiles, ...]
     """What the step reads."""
     work: float
     whole: bool
@@ -61,7 +61,7 @@ class Answer:
     stored: str = ""
     """The entry's ``step.json``."""
     fresh: bool = False
-    lacking: tuple[Wanted, ...] = ()
+    lacking: tuple[WantedFiles, ...] = ()
     error: Exception | None = None
     was_killed: bool = False
 
@@ -110,7 +110,7 @@ def stop(key: str) -> None:
 def _carry(errand: Errand, progress: Progress) -> Answer:
     cache = Cache(home())
     cache.hold([(errand.step.module.NAME, errand.key), *((w.step, w.key) for w in errand.wanted if w.step)])
-    given, entries, lacking = dict[str, tuple[Path, ...]](), dict[str, Entry](), list[Wanted]()
+    given, entries, lacking = dict[str, tuple[Path, ...]](), dict[str, Entry](), list[WantedFiles]()
     for wanted in errand.wanted:
         if wanted.step:
             if entry := entry_here(cache, wanted):

@@ -18,7 +18,7 @@ HERE: Final = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class WorkPlace:
     """Something that carries out one step at a time."""
 
     name: str
@@ -33,7 +33,7 @@ class Lineup:
     def __init__(self, rooms: Mapping[str, Needs]) -> None:
         """``rooms``: host → what its steps may need together, what is not named being unbounded."""
         self.rooms = dict(rooms)
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, WorkPlace] = {}
         self.tasks: dict[str, Pending] = {}
         self.running: dict[str, str] = {}
         """Key → the name of its place."""
@@ -46,12 +46,12 @@ class Lineup:
         self._solitary: set[str] = set()
         self._ranks: dict[str, float] = {}
         self._ready: list[tuple[float, int, str]] = []
-        self._free: dict[str, Place] = {}
+        self._free: dict[str, WorkPlace] = {}
         self._n = 0
         self._n_here = 0
         """Of those that are ready, how many need no place."""
 
-    def join(self, place: Place, room: Needs | None = None, holds: Iterable[str] = ()) -> None:
+    def join(self, place: WorkPlace, room: Needs | None = None, holds: Iterable[str] = ()) -> None:
         """A place that may be used from now on."""
         self.places[place.name] = self._free[place.name] = place
         self.rooms.setdefault(place.host, room or {})
@@ -106,7 +106,7 @@ class Lineup:
             self._n_here -= self.tasks[key].where != "anywhere"
         self._forget(key)
 
-    def next(self) -> tuple[Pending, Place | None] | None:
+    def next(self) -> tuple[Pending, WorkPlace | None] | None:
         """A task that starts now, and its place (None: in the client's process); None where nothing may start."""
         if not self._free and not self._n_here:
             return None
@@ -130,7 +130,7 @@ class Lineup:
                 shut |= {place.host for place in self.places.values() if place.is_here}
         return None
 
-    def _start(self, i: int, task: Pending, place: Place | None) -> tuple[Pending, Place | None]:
+    def _start(self, i: int, task: Pending, place: WorkPlace | None) -> tuple[Pending, WorkPlace | None]:
         del self._ready[i]
         self._n_here -= task.where != "anywhere"
         self.running[task.key] = place.name if place else HERE
@@ -139,7 +139,7 @@ class Lineup:
             self._at.setdefault(place.host, set()).add(task.key)
         return task, place
 
-    def _place_for(self, task: Pending, shut: set[str]) -> Place | None:
+    def _place_for(self, task: Pending, shut: set[str]) -> WorkPlace | None:
         """A free place where the task fits; one that has it, or what it reads, before others."""
         best, most = None, -1
         for name, place in self._free.items():
@@ -189,7 +189,9 @@ class Lineup:
             known.pop(key, None)
 
 
-def wall_seconds(tasks: Iterable[Pending], lineup: Lineup, seconds: Callable[[Pending, Place | None], float]) -> float:
+def wall_seconds(
+    tasks: Iterable[Pending], lineup: Lineup, seconds: Callable[[Pending, WorkPlace | None], float]
+) -> float:
     """How long tasks take at the places of a lineup, on a clock that costs no time."""
     lineup.add(tasks)
     now, running = 0.0, list[tuple[float, str]]()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lwq.errors import ClusterError
 from lwq.plan.errand import Answer, facts_of
-from lwq.plan.travel import PIECE_BYTES, Wanted, WantedFile, piece_of, receive, settle
+from lwq.plan.travel import PIECE_BYTES, WantedFile, WantedFiles, piece_of, receive, settle
 from lwq.plan.workers import Assignment
 from lwq.store.cache import Entry
 from lwq.store.files import need_space, os_errors, sha256_file
@@ -22,7 +22,7 @@ _N_TRIES: Final = 3
 _DAMAGED: Final = "the network or a disk is at fault; the same command tries again"
 
 
-def sent(lacking: Iterable[Wanted], home: str, ask: Ask) -> None:
+def sent(lacking: Iterable[WantedFiles], home: str, ask: Ask) -> None:
     """Sends files to a worker, whose cache is in ``home``.
 
     Raises:

@@ -39,7 +39,7 @@ class WantedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class WantedFiles:
     """What a step reads: a finished step with the files of it that are read, or something that the user gave."""
 
     key: str
@@ -55,7 +55,7 @@ class Wanted:
 
 def wanted_by(
     step: AnyStep, entries: Mapping[str, Entry], given: Mapping[str, tuple[Path, ...]], root: Path
-) -> tuple[Wanted, ...]:
+) -> tuple[WantedFiles, ...]:
     """Everything that a step reads; of an entry of which no file is named, all files.
 
     Args:
@@ -71,7 +71,7 @@ def wanted_by(
     return tuple(found)
 
 
-def _of_entry(entry: Entry, names: Iterable[str]) -> Wanted:
+def _of_entry(entry: Entry, names: Iterable[str]) -> WantedFiles:
     kept = sorted(name for name in names if name in entry.outputs and name not in entry.released)
     files = tuple(
         WantedFile(
@@ -83,10 +83,10 @@ def _of_entry(entry: Entry, names: Iterable[str]) -> Wanted:
         for name in kept
     )
     stored = (entry.folder / "step.json").read_text(encoding="utf-8")
-    return Wanted(key=entry.key, files=files, step=entry.step, stored=stored)
+    return WantedFiles(key=entry.key, files=files, step=entry.step, stored=stored)
 
 
-def _of_given(sha256: str, paths: tuple[Path, ...], memo: Path | None) -> Wanted:
+def _of_given(sha256: str, paths: tuple[Path, ...], memo: Path | None) -> WantedFiles:
     is_folder = paths[0].is_dir()
     root = paths[0] if is_folder else paths[0].parent
     every = sorted(p for p in root.rglob("*") if p.is_file()) if is_folder else paths
@@ -99,13 +99,13 @@ def _of_given(sha256: str, paths: tuple[Path, ...], memo: Path | None) -> Wanted
         )
         for path in every
     )
-    return Wanted(key=sha256, files=files, is_folder=is_folder)
+    return WantedFiles(key=sha256, files=files, is_folder=is_folder)
 
 
 # at the worker
 
 
-def entry_here(cache: Cache, wanted: Wanted) -> Entry | None:
+def entry_here(cache: Cache, wanted: WantedFiles) -> Entry | None:
     """The finished step with all its files that are read, of this cache or of a disk that the client shares."""
     entry = cache.lookup(wanted.step, wanted.key)
     if entry and not {f.name for f in wanted.files} & set(entry.released):
@@ -115,7 +115,7 @@ def entry_here(cache: Cache, wanted: Wanted) -> Entry | None:
     return _publish(cache, wanted, found) if len(found) == len(lacking) else None
 
 
-def lacking_of(cache: Cache, wanted: Wanted) -> Wanted:
+def lacking_of(cache: Cache, wanted: WantedFiles) -> WantedFiles:
     """What of it is still to be sent."""
     if not wanted.step:
         folder = _given_folder(cache, wanted)
@@ -124,7 +124,7 @@ def lacking_of(cache: Cache, wanted: Wanted) -> Wanted:
     return replace(wanted, files=tuple(f for f in wanted.files if not entry or f.name in entry.released))
 
 
-def given_here(cache: Cache, wanted: Wanted) -> tuple[Path, ...] | None:
+def given_here(cache: Cache, wanted: WantedFiles) -> tuple[Path, ...] | None:
     """Paths of what the user gave: as the client has them, where that is right here too, else of what was sent."""
     paths = [_shared(cache, file) for file in wanted.files]
     if all(paths) and not wanted.is_folder:
@@ -135,7 +135,7 @@ def given_here(cache: Cache, wanted: Wanted) -> tuple[Path, ...] | None:
     return (folder,) if wanted.is_folder else tuple(folder / f.name for f in wanted.files)
 
 
-def _given_folder(cache: Cache, wanted: Wanted) -> Path:
+def _given_folder(cache: Cache, wanted: WantedFiles) -> Path:
     return cache.root / _GIVEN / wanted.key[:24]
 
 
@@ -164,7 +164,7 @@ def receive(root: str, ticket: str, sha256: str, offset: int, piece: bytes) -> N
             file.truncate()
 
 
-def settle(root: str, ticket: str, wanted: Wanted) -> tuple[str, ...]:
+def settle(root: str, ticket: str, wanted: WantedFiles) -> tuple[str, ...]:
     """Puts what arrived where it belongs; names of files whose content is not what was sent: then nothing is kept."""
     cache, folder = Cache(Path(root)), Path(root) / _ARRIVING / ticket
     try:
@@ -183,7 +183,7 @@ def settle(root: str, ticket: str, wanted: Wanted) -> tuple[str, ...]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(cache: Cache, wanted: Wanted, found: Mapping[str, Path]) -> Entry | None:
+def _publish(cache: Cache, wanted: WantedFiles, found: Mapping[str, Path]) -> Entry | None:
     """An entry as the client has it, as far as its files are here; the others count as released."""
     stored = json.loads(wanted.stored)
     folder = cache.folder(wanted.step, wanted.key)

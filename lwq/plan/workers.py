@@ -12,7 +12,7 @@ from lwq.errors import ClusterError
 from lwq.llama.process_group import stoppable
 from lwq.plan.execution import Surroundings
 from lwq.plan.graph import Needs
-from lwq.plan.lineup import Place
+from lwq.plan.lineup import WorkPlace
 from lwq.plan.plan import AnyStep
 from lwq.store.cache import Entry
 
@@ -24,7 +24,7 @@ class Assignment:
     """A step that is to be carried out at a place."""
 
     step: AnyStep
-    place: Place | None
+    place: WorkPlace | None
     """None: in the client's process."""
     entries: Mapping[str, Entry]
     """What is finished, by key."""
@@ -50,7 +50,7 @@ class Outcome:
 class Joined:
     """A place that can be used now."""
 
-    place: Place
+    place: WorkPlace
     room: Needs
     holds: frozenset[str] = frozenset()
 

@@ -14,7 +14,7 @@ from lwq.errors import ClusterError, Interrupted, ModelError, ToolError
 from lwq.llama.process_group import stoppable
 from lwq.plan.dispatch import Dispatcher
 from lwq.plan.execution import execute, work_of
-from lwq.plan.lineup import Place
+from lwq.plan.lineup import WorkPlace
 from lwq.plan.workers import Assignment, Joined, Outcome
 from tests.idle_steps import Where, around, idle
 
@@ -33,7 +33,7 @@ class Threads:
     none_left: ClusterError | None = None
 
     def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
-        places = [Place(name=f"w{i}", host="here") for i in range(self.n)]
+        places = [WorkPlace(name=f"w{i}", host="here") for i in range(self.n)]
         self.n = 0
         return [Joined(place=place, room={}) for place in places], []
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lwq.plan.graph import Pending, longest_chain
-from lwq.plan.lineup import Lineup, Place, wall_seconds
+from lwq.plan.lineup import Lineup, WorkPlace, wall_seconds
 
 GIB = 1 << 30
 
@@ -22,7 +22,7 @@ def task(key: str, *after: str, **fields: Any) -> Pending:
 def lineup(n: int, *, room: int | None = None, hosts: int = 1) -> Lineup:
     made = Lineup({f"h{i}": {"memory": room} if room else {} for i in range(hosts)})
     for i in range(n):
-        made.join(Place(name=f"w{i}", host=f"h{i % hosts}", is_here=i % hosts == 0))
+        made.join(WorkPlace(name=f"w{i}", host=f"h{i % hosts}", is_here=i % hosts == 0))
     return made
 
 
@@ -92,7 +92,7 @@ def test_what_ran_at_a_lost_place_starts_elsewhere() -> None:
 
 def test_a_place_that_has_the_files_is_preferred() -> None:
     line = lineup(3)
-    line.join(Place(name="w2", host="h0"), holds=["a"])
+    line.join(WorkPlace(name="w2", host="h0"), holds=["a"])
     line.add([task("a"), task("b", "a")])
     assert begun(line) == [("a", "w2")]
     line.finished("a")

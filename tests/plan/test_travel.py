@@ -15,7 +15,7 @@ from lwq.plan import parcels, travel
 from lwq.plan.errand import Answer
 from lwq.plan.execution import execute
 from lwq.plan.parcels import fetched, sent
-from lwq.plan.travel import Wanted, entry_here, given_here, lacking_of, wanted_by
+from lwq.plan.travel import WantedFiles, entry_here, given_here, lacking_of, wanted_by
 from lwq.plan.workers import Assignment
 from lwq.steps.step import Given
 from lwq.store.cache import Cache
@@ -126,7 +126,7 @@ def test_given_files_and_folders_travel_too(tmp_path: Path) -> None:
     step = idle("reads")
     asked = replace(step, inputs=(Given(sha256=digest, name="text.txt"), Given(sha256="f" * 64, name="model")))
     theirs = Cache(tmp_path / "theirs")
-    wanted: tuple[Wanted, ...] = wanted_by(asked, {}, paths, tmp_path / "ours")
+    wanted: tuple[WantedFiles, ...] = wanted_by(asked, {}, paths, tmp_path / "ours")
     assert [given_here(theirs, one) for one in wanted] == [None, None]
     sent(wanted, str(theirs.root), ask)
     (file,), (copied,) = (given_here(theirs, one) or () for one in wanted)

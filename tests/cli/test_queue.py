@@ -79,7 +79,7 @@ def test_status_tells_what_runs_where_in_80_columns(guarded: Path, tmp_path: Pat
     shown = [line.split() for line in lines[lines.index("") + 1 :]]
     assert shown[0][:3] == ["at", "work", "where"]
     assert shown[2][:3] == ["search:Q4", "worker", "2"]
-    assert " ".join(shown[2][-4:]) in ("1 h 01 min", "h 01 min 00 s")
+    assert re.fullmatch(r"1 h 0[01] min", " ".join(shown[2][-4:]))
     assert "5/10" in shown[2]
 
 

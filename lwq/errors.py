@@ -91,6 +91,10 @@ class EngineError(LwqError):
     """A process that computes with llama.cpp's libraries ended without an answer; what it measured is kept."""
 
 
+class ClusterError(LwqError):
+    """Workers, or their scheduler, that are not there, are lost or cannot be used; what is finished is kept."""
+
+
 class Interrupted(LwqError):
     """The user (or the system) asked lwq to stop; finished pieces are kept."""
 

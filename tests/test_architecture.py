@@ -34,6 +34,8 @@ OWNERS = {
     "numba": {"values.compiled"},
     "threadpoolctl": {"values.blas"},
     "sqlite3": {"store.memo", "store.ledger", "store.orders_table"},
+    "dask": {"plan.cluster"},
+    "distributed": {"plan.cluster", "plan.crews", "plan.worker"},
     "pydantic": {"recipe", "steps", "report.record_json", "cli"},
 }
 """Outside package → the modules or packages of ours that alone may import it."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lwq.cli.ahead import look
+from lwq.cli.ahead import Seen, look
 from lwq.cli.carry import carry, print_results
 from lwq.cli.crash import in_words
 from lwq.cli.job import check_writable, in_folder, prepare
@@ -18,13 +18,20 @@ from lwq.cli.noting import Noting
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json
+from lwq.cli.workers import Pool
 from lwq.errors import Interrupted, LwqError, ModelError, SpaceError
+from lwq.outlook.expected import DISK_HINT, to_write_together
+from lwq.plan.execution import Crew
 from lwq.plan.job import Asked
 from lwq.plan.queue import StoppedOrder, work_off
 from lwq.plan.reading import ReadRecipe, together
 from lwq.record.record import Record
+from lwq.store.files import human_bytes
 from lwq.store.ledger import Asking, Ledger, Order
 from lwq.store.living import Living
+
+if TYPE_CHECKING:
+    from lwq.plan.dispatch import Dispatcher
 
 GO_ON = "`lwq resume` goes on with {}, `lwq status` shows all; finished steps are kept"
 
@@ -49,7 +56,7 @@ def asking_for(
     )
 
 
-def run_several(read: Sequence[ReadRecipe], settings: Settings, reports: Path, *, as_json: bool) -> None:
+def run_several(read: Sequence[ReadRecipe], settings: Settings, reports: Path, pool: Pool, *, as_json: bool) -> None:
     """Carries out all, after each was checked, and writes the page over ``reports``.
 
     Raises:
@@ -62,17 +69,21 @@ def run_several(read: Sequence[ReadRecipe], settings: Settings, reports: Path, *
         progress.note(f"{len(read)} recipes queued; `lwq status` shows them from anywhere")
     ids = ledger.post([dataclasses.replace(a, arguments={**a.arguments, "several": True}) for a in asking], Living.me())
     orders = [order for order in ledger.orders() if order.id in ids]
-    carry_out_all(ledger, orders, dict(zip(ids, (one.asked for one in read), strict=True)), settings, as_json=as_json)
+    asked = dict(zip(ids, (one.asked for one in read), strict=True))
+    carry_out_all(ledger, orders, asked, settings, pool=pool, as_json=as_json)
 
 
 def _checked(read: Sequence[ReadRecipe], settings: Settings, reports: Path, progress: Progress) -> list[Asking]:
     """What is asked for, once all that can be known before a run stands against none of it."""
-    faults, asking = list[LwqError](), list[Asking]()
+    faults, asking, seen = list[LwqError](), list[Asking](), list[Seen]()
     for one in read:
         name = one.asked.recipe.name
         progress.show("checking", len(asking), len(read))
         try:
-            asking.append(asking_for(one, settings, reports / name, seconds=_look(one.asked, settings, progress)))
+            found = _look(one.asked, settings, progress)
+            seconds = _seconds(found, seen)
+            seen.append(found)
+            asking.append(asking_for(one, settings, reports / name, seconds=seconds))
             check_writable(reports / name)
         except Interrupted:
             raise
@@ -81,11 +92,12 @@ def _checked(read: Sequence[ReadRecipe], settings: Settings, reports: Path, prog
             faults.append(error)
     if faults:
         raise together(faults)
+    _check_disk(seen)
     return asking
 
 
-def _look(asked: Asked, settings: Settings, progress: Progress) -> float | None:
-    """Seconds that a recipe may take; raises where it cannot be carried out here."""
+def _look(asked: Asked, settings: Settings, progress: Progress) -> Seen:
+    """What a recipe may take; raises where it cannot be carried out here."""
     seen = look(asked, settings, progress.note)
     if told := [f"{file.name}: cannot be made: {file.obstacle}" for file in seen.files if file.obstacle]:
         raise ModelError("\n".join(told))
@@ -93,7 +105,24 @@ def _look(asked: Asked, settings: Settings, progress: Progress) -> float | None:
         raise SpaceError("\n".join(map(str, seen.ahead.lacks)), hint=seen.ahead.lacks[0].hint)
     if seen.missing:
         progress.note(f"note: {asked.recipe.name}: not here yet: {seen.missing}")
-    return seen.ahead.forecast.seconds if seen.ahead else None
+    return seen
+
+
+def _seconds(one: Seen, before: Iterable[Seen]) -> float | None:
+    """What a recipe may take, without steps that those before it do."""
+    if one.ahead is None or one.ahead.forecast.seconds is None:
+        return None
+    done = {key for other in before if other.ahead for key in other.ahead.forecast.by_key}
+    return sum(seconds for key, seconds in one.ahead.forecast.by_key.items() if key not in done)
+
+
+def _check_disk(seen: Iterable[Seen]) -> None:
+    """Raises SpaceError where all together need more of the disk than there is, steps that they share once."""
+    known = [(one.job, one.ahead) for one in seen if one.job and one.ahead]
+    need = to_write_together(((job, ahead.steps) for job, ahead in known), least=True)
+    if known and need > (free := known[0][1].free_bytes):
+        told = f"all together write at least {human_bytes(need)}; {human_bytes(free)} of the disk are free"
+        raise SpaceError(told, hint=f"{DISK_HINT}, or run fewer at a time")
 
 
 def carry_out_all(
@@ -102,6 +131,7 @@ def carry_out_all(
     asked: Mapping[int, Asked | LwqError],
     settings: Settings,
     *,
+    pool: Pool,
     as_json: bool,
 ) -> None:
     """Carries out queued orders of this process, tells what came of each, and writes the page over their reports.
@@ -114,7 +144,8 @@ def carry_out_all(
     """
     client = _ThisClient(ledger=ledger, asked=asked, settings=settings, n_orders=len(orders), as_json=as_json)
     try:
-        work_off(ledger, orders, client.carry, client)
+        with showing(settings.verbosity) as progress, pool.crew(settings, progress.note) as crew:
+            _work_off(ledger, orders, client, crew)
     except Interrupted as error:
         ids = {order.id for order in orders}
         n = sum(order.id in ids and order.state == "queued" for order in ledger.orders())
@@ -126,6 +157,19 @@ def carry_out_all(
     client.raise_faults()
 
 
+def _work_off(ledger: Ledger, orders: Sequence[Order], client: _ThisClient, crew: Dispatcher | None) -> None:
+    """Orders one after another, or by a crew abreast, those of one working directory at a time."""
+    if crew is None:
+        work_off(ledger, orders, client.carry, client)
+        return
+    from lwq.plan.abreast import work_off_abreast
+
+    client.n_places = crew.n_places
+    for cwd in dict.fromkeys(order.cwd for order in orders):
+        with in_folder(Path(cwd)):
+            work_off_abreast(ledger, [order for order in orders if order.cwd == cwd], client.carry, client, crew)
+
+
 @dataclass(slots=True, kw_only=True)
 class _ThisClient:
     """This process as the one that handed the orders in, and carries them out itself."""
@@ -135,29 +179,35 @@ class _ThisClient:
     settings: Settings
     n_orders: int
     as_json: bool
+    n_places: Callable[[], int] = lambda: 1
+    """How many steps are carried out at a time."""
+    n_begun: int = 0
     done: dict[int, tuple[Record, Path]] = field(default_factory=dict)
     faults: list[tuple[str, LwqError]] = field(default_factory=list)
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     reports: dict[Path, None] = field(default_factory=dict)
 
-    def carry(self, order: Order) -> None:
-        """One order in its working directory, here and now."""
+    def carry(self, order: Order, crew: Crew | None = None) -> None:
+        """One order in its working directory, here and now; its steps by a crew, where there is one."""
         asked = self.asked[order.id]
         if isinstance(asked, LwqError):
             raise asked
         given = {name: order.arguments[name] for name in ("llama_dir", "threads", "device")}
         settings = Settings(verbosity=self.settings.verbosity, **given)
         with in_folder(Path(order.cwd)):
-            self._carry(order, asked, settings)
+            self._carry(order, asked, settings, crew)
 
-    def _carry(self, order: Order, asked: Asked, settings: Settings) -> None:
-        with showing(settings.verbosity) as progress:
-            progress.note(f"{order.name}, {len(self.outcomes) + 1} of {self.n_orders}")
+    def _carry(self, order: Order, asked: Asked, settings: Settings, crew: Crew | None) -> None:
+        self.n_begun += 1
+        with showing(settings.verbosity, name=order.name if crew else "") as progress:
+            progress.note(
+                f"{self.n_begun} of {self.n_orders}" if crew else f"{order.name}, {self.n_begun} of {self.n_orders}"
+            )
             progress.noting = Noting(ledger=self.ledger, order=order.id)
+            folder = Path(order.arguments["folder"])
             try:
-                self.done[order.id] = carry(
-                    prepare(asked, settings, progress), Path(order.arguments["folder"]), progress
-                )
+                job = prepare(asked, settings, progress)
+                self.done[order.id] = carry(job, folder, progress, crew, self.n_places)
             except (LwqError, BrokenPipeError):
                 raise
             except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,23 +13,34 @@ from lwq.cli.job import carry_out, check_writable, ready
 from lwq.cli.progress import Progress, clock
 from lwq.cli.remaining import TimeLeft
 from lwq.cli.tables import print_table
-from lwq.outlook.expected import check_fits, outlook
+from lwq.outlook.expected import check_fits, needs_of, outlook
 from lwq.plan.asked import check_asked
 from lwq.plan.assemble import assemble
+from lwq.plan.execution import Crew
 from lwq.plan.forecast import Forecast
-from lwq.plan.job import Job
+from lwq.plan.graph import Needs
+from lwq.plan.job import Job, SideBySide
 from lwq.plan.preview import check_files, planned_files
 from lwq.plan.publish import publish_files
 from lwq.record.record import Record
 from lwq.store.files import lock, write_atomic
 
 
-def carry(job: Job, folder: Path, progress: Progress) -> tuple[Record, Path]:
-    """The record of a finished run and the path of its card, in the report's folder."""
+def carry(
+    job: Job, folder: Path, progress: Progress, crew: Crew | None = None, n_places: Callable[[], int] = lambda: 1
+) -> tuple[Record, Path]:
+    """The record of a finished run and the path of its card, in the report's folder.
+
+    Args:
+        crew: who carries its steps out; this process when None.
+        n_places: how many it carries out at a time.
+    """
     check_writable(folder)
     with lock(job.cache.root / "locks" / f"{job.recipe.name}.lock", on_wait=_waiting(progress, job)):
-        progress.remaining = TimeLeft.of(job.plan.steps, _check(job, progress))
-        return _carry_out(job, folder, progress)
+        found, needs = _check(job, progress)
+        progress.remaining = TimeLeft.of(job.plan.steps, found, n_places)
+        beside = SideBySide(crew=crew, seconds=found.by_key, needs=needs)
+        return _carry_out(replace(job, side_by_side=beside), folder, progress)
 
 
 def print_results(record: Record) -> None:
@@ -44,13 +56,13 @@ def print_results(record: Record) -> None:
         click.echo()
 
 
-def _check(job: Job, progress: Progress) -> Forecast:
-    """What is to be done and how long it may take.
+def _check(job: Job, progress: Progress) -> tuple[Forecast, dict[str, Needs]]:
+    """What is to be done, how long it may take, and what memory of each step.
 
     What cannot be done here is refused before the first step; of a folder all is known once it could be converted.
     """
     if not (found := job.forecast()).n_missing:
-        return found
+        return found, {}
     was_known = job.header() is not None  # then what is asked of the model was checked with the recipe
     ready(job, progress)
     if header := job.header():
@@ -59,8 +71,9 @@ def _check(job: Job, progress: Progress) -> Forecast:
         files = planned_files(job.recipe, header, job.machine.toolchain)
         check_files(files)
         check_fits(job, header, files)
-        return job.forecast(guess_of(job, outlook(job, header, files)))
-    return found
+        ahead = outlook(job, header, files)
+        return job.forecast(guess_of(job, ahead)), needs_of(job.plan.steps, ahead)
+    return found, {}
 
 
 def _carry_out(job: Job, folder: Path, progress: Progress) -> tuple[Record, Path]:

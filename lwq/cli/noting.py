@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from lwq.store.ledger import Ledger, StepNote
+from lwq.store.ledger import AtWork, Ledger, StepNote
 
 _PAUSE_SECONDS: Final = 2.0
 """Between two notes of one step."""
@@ -21,30 +21,37 @@ class Noting:
     since: float = 0.0
     noted_at: float = 0.0
 
-    def step(
-        self, label: str, within: tuple[int, int], steps: tuple[int, int], left_seconds: float | None, *, is_new: bool
-    ) -> None:
-        """Notes where the run is.
-
-        Args:
-            within: how much of the step is done, of all.
-            steps: how many are done, of all.
-            left_seconds: what all that are still to do may take.
-            is_new: it has just begun, or ended.
-        """
+    def step(self, note: StepNote, *, is_new: bool) -> None:
+        """Notes where the run is; ``is_new``: a step has just begun, or ended."""
         now = time.time()
         if is_new:
             self.since = now
         elif abs(now - self.noted_at) < _PAUSE_SECONDS:
             return
         self.noted_at = now
-        note = StepNote(
-            step=label,
-            step_since=self.since or now,
-            step_done=within[0],
-            step_total=within[1],
-            n_done=steps[0],
-            n_steps=steps[1],
-            left_seconds=left_seconds,
-        )
-        self.ledger.note(self.order, note)
+        self.ledger.note(self.order, replace(note, step_since=self.since or now))
+
+
+@dataclass(slots=True)
+class Hands:
+    """Which steps run now, and where, in the order in which they began."""
+
+    by_label: dict[str, AtWork] = field(default_factory=dict)
+
+    def began(self, label: str, where: str, left_seconds: float | None) -> None:
+        self.by_label[label] = AtWork(step=label, where=where, since=time.time(), left_seconds=left_seconds)
+
+    def went_on(self, label: str, done: int, total: int) -> None:
+        """Notes how far a step is; its own pace then tells what is left of it."""
+        if (one := self.by_label.get(label)) and done:
+            whole = (time.time() - one.since) * total / done
+            self.by_label[label] = replace(one, done=done, total=total, left_seconds=whole)
+
+    def ended(self, label: str) -> None:
+        self.by_label.pop(label, None)
+
+    @property
+    def side_by_side(self) -> tuple[AtWork, ...]:
+        """All of them, where any has a place of its own."""
+        found = tuple(self.by_label.values())
+        return found if any(one.where for one in found) or len(found) > 1 else ()

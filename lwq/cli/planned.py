@@ -11,6 +11,8 @@ from lwq.cli.ahead import Ahead, Seen, look
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import print_json, print_table
+from lwq.cli.together import print_together, wall_of
+from lwq.cli.workers import Pool
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.usable import cautions
 from lwq.outlook.expected import DISK_HINT, Expected
@@ -21,7 +23,7 @@ from lwq.record.record import FileFacts
 from lwq.store.files import human_bytes
 
 
-def show_plan(several: Sequence[Asked], settings: Settings, *, as_json: bool) -> None:
+def show_plan(several: Sequence[Asked], settings: Settings, pool: Pool, *, as_json: bool) -> None:
     """Prints steps and what is done of them, sizes, disk and time, as far as they can be known now.
 
     Of several recipes each under its name; exit code 1 where one cannot be done.
@@ -30,12 +32,16 @@ def show_plan(several: Sequence[Asked], settings: Settings, *, as_json: bool) ->
         LwqError: faults of a recipe, or of files it names that should be here, before anything is printed.
     """
     seen = [look(asked, settings) for asked in several]
+    wall = wall_of(seen, settings, pool) if pool.is_of_many else None
     if as_json:
-        print_json(_values(seen[0]) if len(seen) == 1 else {one.recipe.name: _values(one) for one in seen})
+        found = _values(seen[0]) if len(seen) == 1 else {one.recipe.name: _values(one) for one in seen}
+        print_json(found | ({"side_by_side": dataclasses.asdict(wall)} if wall else {}))
     for n, one in enumerate(() if as_json else seen):
         if len(seen) > 1:
             click.echo(f"{chr(10) if n else ''}{one.recipe.name}\n")
         _print(one, settings)
+    if not as_json:
+        print_together(seen, wall, pool)
     if not all(one.can_be_done for one in seen):
         raise SystemExit(1)
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lwq.cli.noting import Noting
+from lwq.cli.noting import Hands, Noting
 from lwq.cli.remaining import TimeLeft
+from lwq.cli.tables import shortened
 from lwq.llama.process import echo
+from lwq.store.ledger import StepNote
 
 if TYPE_CHECKING:
     from lwq.plan.plan import AnyStep
@@ -18,28 +20,36 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """A ``execution.Watch`` for people."""
+    """A ``execution.Watch`` for people; several threads may tell it something."""
 
-    def __init__(self, verbosity: int) -> None:
+    def __init__(self, verbosity: int, *, name: str = "") -> None:
+        """``name``: what each line begins with, where several runs write theirs."""
+        self.name = f"{name}: " if name else ""
+        self.hands = Hands()
         self.n_steps = 0
         self.verbosity = verbosity
         self.n_done = 0
         self.n_run = 0
         self.began = 0.0
-        self.live = sys.stderr.isatty() and verbosity >= 0
+        self.live = sys.stderr.isatty() and verbosity >= 0 and not name
         self.shown = 0
         self.what = ""
         self.remaining: TimeLeft | None = None
         self.noting: Noting | None = None
 
-    def started(self, label: str) -> None:
+    def started(self, label: str, where: str = "") -> None:
         self.began = time.monotonic()
+        self.hands.began(label, where, self.remaining.of_step(label) if self.remaining else None)
         self._note(label, is_new=True)
-        self._line(f"{self._count()} {label} …", keep=False)
+        self._line(f"{self._count()} {self._at_work(label)} …", keep=False)
 
     def progress(self, label: str, done: int, total: int) -> None:
+        self.hands.went_on(label, done, total)
         self._note(label, done, total)
         if not self.live or not done:
+            return
+        if len(self.hands.by_label) > 1:
+            self._line(f"{self._count()} {self._at_work(label)}", keep=False)
             return
         spent = time.monotonic() - self.began
         left = spent / done * max(0, total - done)
@@ -48,6 +58,7 @@ class Progress:
     def finished(self, step: AnyStep, entry: Entry, *, fresh: bool) -> None:
         where, label = self._count(), step.label
         self.n_done += 1
+        self.hands.ended(label)
         if self.remaining:
             self.remaining.finished(step.key, entry.seconds if fresh else 0.0)
         self._note(label, is_new=fresh or self.n_done == self.n_steps)
@@ -81,8 +92,25 @@ class Progress:
 
     def _note(self, label: str, done: int = 0, total: int = 0, *, is_new: bool = False) -> None:
         if self.noting:
-            left = self.remaining.seconds if self.remaining else None
-            self.noting.step(label, (done, total), (self.n_done, self.n_steps), left, is_new=is_new)
+            note = StepNote(
+                step=label,
+                step_since=0.0,
+                step_done=done,
+                step_total=total,
+                n_done=self.n_done,
+                n_steps=self.n_steps,
+                left_seconds=self.remaining.seconds if self.remaining else None,
+                at_work=self.hands.side_by_side,
+            )
+            self.noting.step(note, is_new=is_new)
+
+    def _at_work(self, label: str) -> str:
+        """What runs, in a few words."""
+        labels = list(self.hands.by_label)
+        if len(labels) < 2:
+            return label
+        shown = ", ".join(shortened(name, 24) for name in labels[:2])
+        return f"{len(labels)} at work: {shown}{', …' if len(labels) > 2 else ''}"
 
     def _left(self) -> str:
         """What all steps that are still to do may take."""
@@ -98,15 +126,16 @@ class Progress:
         if self.verbosity < 0 or not (keep or self.live):
             return
         wipe = "\r" + " " * self.shown + "\r" if self.shown else ""
-        sys.stderr.write(wipe + text + ("\n" if keep and text else ""))
+        named = f"{self.name}{text}" if text else ""
+        sys.stderr.write(wipe + named + ("\n" if keep and text else ""))
         sys.stderr.flush()
         self.shown = 0 if keep else len(text)
 
 
 @contextmanager
-def showing(verbosity: int) -> Iterator[Progress]:
+def showing(verbosity: int, *, name: str = "") -> Iterator[Progress]:
     """A Progress whose live line is wiped at the end, whatever happens."""
-    progress = Progress(verbosity)
+    progress = Progress(verbosity, name=name)
     try:
         yield progress
     finally:

@@ -17,8 +17,9 @@ import click
 from lwq.cli.progress import clock
 from lwq.cli.settings import Settings
 from lwq.cli.tables import WIDTH, print_json, print_table, shortened
+from lwq.cli.workers import Pool, pool_options
 from lwq.errors import Interrupted, LwqError, UsageError
-from lwq.store.ledger import Ledger, Order
+from lwq.store.ledger import AtWork, Ledger, Order
 
 if TYPE_CHECKING:
     from lwq.plan.job import Asked
@@ -29,6 +30,7 @@ _STOP_SECONDS: Final = 30.0
 _TIMES: Final = ("queued", "started", "finished", "step_since")
 _STEP_WIDTH: Final = 18
 _HEADS: Final = ("recipe", "state", "since", "process", "step", "steps", "left")
+_AT_WORK: Final = ("at work", "where", "recipe", "since", "done", "left")
 NAMES = click.argument("names", metavar="[NAME…]", nargs=-1)
 
 
@@ -71,9 +73,14 @@ def _values(order: Order) -> dict[str, Any]:
     values = dataclasses.asdict(order) | {"left_seconds": _left(order)}
     for name in _TIMES:
         if values[name] is not None:
-            values[name] = datetime.fromtimestamp(values[name], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            values[name] = _stamp(values[name])
+    values["at_work"] = [one | {"since": _stamp(one["since"])} for one in values["at_work"]]
     del values["born"], values["stop_asked"]
     return values
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _print(orders: Sequence[Order]) -> None:
@@ -81,6 +88,9 @@ def _print(orders: Sequence[Order]) -> None:
         click.echo("nothing is running, queued or done lately")
         return
     print_table(_HEADS, map(_row, orders), left=5, spare=("process", "steps"))
+    if at_work := [(order, one) for order in orders for one in order.at_work]:
+        click.echo()
+        print_table(_AT_WORK, [_row_at_work(*pair) for pair in at_work], left=3, spare=("recipe",))
     left = [seconds for order in orders if order.is_attended and (seconds := _left(order))]
     if len(left) > 1:
         click.echo(f"\nin all about {clock(sum(left))} left")
@@ -110,6 +120,19 @@ def _row(order: Order) -> tuple[str, ...]:
         shortened(step, _STEP_WIDTH) if order.state not in ("done", "queued") else "",
         f"{order.n_done}/{order.n_steps}" if order.n_steps else "",
         clock(left) if left else "",
+    )
+
+
+def _row_at_work(order: Order, one: AtWork) -> tuple[str, ...]:
+    """What runs where, since when, how far it is, and what is left of it."""
+    left = max(0.0, one.left_seconds - max(0.0, time.time() - one.since)) if one.left_seconds is not None else None
+    return (
+        shortened(one.step, 30),
+        shortened(one.where or "here", 21),
+        shortened(order.name, 12),
+        _when(one.since),
+        f"{one.done}/{one.total}" if one.done else "",
+        clock(left) if left is not None else "",
     )
 
 
@@ -158,9 +181,12 @@ def stop_command(settings: Settings, names: tuple[str, ...], forget: bool) -> No
 
 @click.command("resume")
 @NAMES
+@pool_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @click.pass_obj
-def resume_command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+def resume_command(
+    settings: Settings, names: tuple[str, ...], as_json: bool, workers: int, scheduler: str, detach: bool
+) -> None:
     """Go on with the recipes NAME, or with all that are queued for nobody, stopped, interrupted or failed.
 
     Each is read anew and carried out with its own arguments in its own working directory, in the order in which they
@@ -169,13 +195,14 @@ def resume_command(settings: Settings, names: tuple[str, ...], as_json: bool) ->
     from lwq.cli.batch import carry_out_all
     from lwq.store.living import Living
 
-    ledger = Ledger(settings.cache().root)
+    pool, ledger = Pool(workers=workers, scheduler=scheduler, detach=detach), Ledger(settings.cache().root)
     orders = _named(ledger.orders(), names)
     taken = ledger.queue_again((order.id for order in orders if order.is_open), Living.me())
     if not taken and not as_json:
         click.echo(f"nothing to go on with{': ' + _states(orders) if names else ''}")
         return
-    carry_out_all(ledger, taken, {order.id: _asked(order) for order in taken}, settings, as_json=as_json)
+    asked = {order.id: _asked(order) for order in taken}
+    carry_out_all(ledger, taken, asked, settings, pool=pool, as_json=as_json)
 
 
 def _asked(order: Order) -> Asked | LwqError:

@@ -14,10 +14,12 @@ from lwq.cli.noting import Noting
 from lwq.cli.planned import show_plan
 from lwq.cli.progress import Progress, showing
 from lwq.cli.settings import Settings
+from lwq.cli.workers import SCHEDULER, WORKERS, Pool, pool_options
 from lwq.errors import UsageError
 from lwq.plan import explain
 from lwq.plan.queue import noted
 from lwq.plan.reading import ReadRecipe, read_all, read_recipe
+from lwq.record.record import Record
 from lwq.store.ledger import Ledger
 from lwq.store.living import Living
 
@@ -29,16 +31,22 @@ MODEL = click.option("--model", metavar="REFERENCE", help="Use this model instea
 @click.command("plan")
 @RECIPES
 @MODEL
+@WORKERS
+@SCHEDULER
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_obj
-def plan_command(settings: Settings, recipes: tuple[Path, ...], model: str | None, as_json: bool) -> None:
+def plan_command(
+    settings: Settings, recipes: tuple[Path, ...], model: str | None, workers: int, scheduler: str, as_json: bool
+) -> None:
     """Show RECIPE's steps with memory, disk and time of each, and predicted sizes of files.
 
     Nothing is measured and nothing large is fetched or read; sizes come from dry runs of llama-quantize. Steps without
     a key depend on a model that was never hashed. Of several recipes, or of a family file, each is shown under its
-    name, with --json by name.
+    name, with --json by name. With --workers also how long it takes side by side: on this machine, or where a scheduler
+    is named, on so many machines as fast as this one.
     """
-    show_plan([read.asked for read in _read(recipes, model)], settings, as_json=as_json)
+    pool = Pool(workers=workers, scheduler=scheduler)
+    show_plan([read.asked for read in _read(recipes, model)], settings, pool, as_json=as_json)
 
 
 @click.command("run")
@@ -49,11 +57,20 @@ def plan_command(settings: Settings, recipes: tuple[Path, ...], model: str | Non
     type=click.Path(path_type=Path),
     help="Report folder, of several recipes the one that theirs are made in; reports/NAME and reports when absent.",
 )
+@pool_options
 @click.option("--dry-run", is_flag=True, help="The same as `lwq plan`.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @click.pass_obj
 def run_command(
-    settings: Settings, recipes: tuple[Path, ...], model: str | None, out: Path | None, dry_run: bool, as_json: bool
+    settings: Settings,
+    recipes: tuple[Path, ...],
+    model: str | None,
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    workers: int,
+    scheduler: str,
+    detach: bool,
 ) -> None:
     """Carry out RECIPE and write its model card.
 
@@ -63,14 +80,15 @@ def run_command(
     Several recipes, or a family file, are read and checked first, then carried out one after another; one that fails
     does not stop the others. At the end there is one page over the reports. See `lwq status`, `stop` and `resume`.
     """
-    read = _read(recipes, model)
+    read, pool = _read(recipes, model), Pool(workers=workers, scheduler=scheduler, detach=detach)
     if dry_run:
-        show_plan([one.asked for one in read], settings, as_json=as_json)
+        show_plan([one.asked for one in read], settings, pool, as_json=as_json)
     elif len(recipes) > 1 or read[0].is_of_family:
-        run_several(read, settings, out or Path("reports"), as_json=as_json)
+        run_several(read, settings, out or Path("reports"), pool, as_json=as_json)
     else:
         folder = out or Path("reports") / read[0].asked.recipe.name
-        _run_one(read[0], settings, folder, model, as_json=as_json)
+        done = _run_one(read[0], settings, folder, model, pool)
+        _tell(*done, folder, as_json=as_json)
 
 
 def _read(recipes: tuple[Path, ...], model: str | None) -> tuple[ReadRecipe, ...]:
@@ -82,15 +100,19 @@ def _read(recipes: tuple[Path, ...], model: str | None) -> tuple[ReadRecipe, ...
     return (ReadRecipe(path=recipes[0], asked=read_recipe(recipes[0], model)),)
 
 
-def _run_one(read: ReadRecipe, settings: Settings, folder: Path, model: str | None, *, as_json: bool) -> None:
-    """Carries out one recipe now, whatever else is queued."""
+def _run_one(read: ReadRecipe, settings: Settings, folder: Path, model: str | None, pool: Pool) -> tuple[Record, Path]:
+    """Carries out one recipe now, whatever else is queued; its record and the path of its card."""
     with showing(settings.verbosity) as progress:
-        job = prepare(read.asked, settings, progress)
-        ledger = Ledger(job.cache.root)
+        ledger = Ledger(settings.cache().root)
         (order,) = ledger.post([asking_for(read, settings, folder, model=model)], Living.me(), running=True)
         progress.noting = Noting(ledger=ledger, order=order)
         with noted(ledger, order):
-            record, card = carry(job, folder, progress)
+            job = prepare(read.asked, settings, progress)
+            with pool.crew(settings, progress.note) as crew:
+                return carry(job, folder, progress, crew, crew.n_places if crew else lambda: 1)
+
+
+def _tell(record: Record, card: Path, folder: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"card": str(card), "folder": str(folder)}))
     else:

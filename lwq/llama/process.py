@@ -22,14 +22,7 @@ from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
 from lwq.llama.confinement import Limits, child_setup
-from lwq.llama.process_group import (
-    StallWatch,
-    ending,
-    peak_bytes,
-    signal_group,
-    signal_members,
-    signals_held,
-)
+from lwq.llama.process_group import StallWatch, ending, heed, peak_bytes, signal_group, signal_members, signals_held
 
 OnOutput = Callable[[str, str], None]
 
@@ -213,6 +206,7 @@ def _follow(child: subprocess.Popen[bytes], transcript: _Transcript, stall_secon
     watch, ended_at, peak = StallWatch(child.pid, stall_seconds), 0.0, 0
     with _pipes(child) as pipes:
         while True:
+            heed()
             if not ended_at and child.poll() is not None:
                 ended_at = time.monotonic()
             if _read(child, pipes, transcript):

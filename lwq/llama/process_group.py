@@ -10,12 +10,15 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from lwq.errors import Interrupted
 
 _LOOK_SECONDS: Final = 5.0
 _PEAK: Final = re.compile(r"^VmHWM:\s*(\d+) kB", re.MULTILINE)
@@ -27,6 +30,7 @@ _WORDS: Final = {
     signal.SIGBUS: "SIGBUS: a file shrank while it was mapped, or the disk is full?",
 }
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+_THREAD: Final = threading.local()
 
 
 @contextmanager
@@ -37,6 +41,22 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def stoppable(is_asked: Callable[[], bool]) -> Iterator[None]:
+    """Programs that this thread runs meanwhile are stopped, as by ^C, as soon as ``is_asked`` says so."""
+    _THREAD.is_asked = is_asked
+    try:
+        yield
+    finally:
+        del _THREAD.is_asked
+
+
+def heed() -> None:
+    """Raises Interrupted where this thread was asked to stop: signals reach a process's first thread only."""
+    if (is_asked := getattr(_THREAD, "is_asked", None)) and is_asked():
+        raise Interrupted("stopped", hint="finished steps are kept; the same command goes on from there")
 
 
 def members(leader: int) -> tuple[int, ...]:

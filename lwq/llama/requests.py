@@ -19,6 +19,15 @@ class Ran:
     peak_bytes: int = 0
 
 
+def with_threads(argv: tuple[str, ...], n_threads: int) -> tuple[str, ...]:
+    """A command of a tool with another number of threads, which changes no result."""
+    if "-t" in argv:
+        i = argv.index("-t") + 1
+        return (*argv[:i], str(n_threads), *argv[i + 1 :])
+    is_quantize = argv[0] == "llama-quantize" and "--dry-run" not in argv
+    return (*argv[:-1], str(n_threads)) if is_quantize else argv
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """How a text is cut: tokens of a window, and how many windows (None: all)."""

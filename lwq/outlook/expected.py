@@ -19,6 +19,7 @@ from lwq.outlook.memory import Peak
 from lwq.outlook.needs import peak_of
 from lwq.outlook.outlook import Outlook
 from lwq.outlook.shape import ModelShape
+from lwq.plan.graph import Needs
 from lwq.plan.job import Job
 from lwq.plan.plan import AnyStep
 from lwq.plan.preview import PlannedFile
@@ -95,6 +96,12 @@ def expected(job: Job, ahead: Outlook) -> tuple[Expected, ...]:
     return tuple(found)
 
 
+def needs_of(steps: Iterable[AnyStep], ahead: Outlook) -> dict[str, Needs]:
+    """By key what each step takes of a machine's memory and its device's, at its peak."""
+    peaks = {step.key: peak_of(step, ahead) for step in steps}
+    return {key: {"memory": peak.resident, "device": peak.device} for key, peak in peaks.items()}
+
+
 def to_write(steps: Iterable[Expected], *, least: bool = False) -> int:
     """The most bytes on the disk at a time beside what is there now, of the steps that are still to do."""
     kept = most = 0
@@ -103,6 +110,18 @@ def to_write(steps: Iterable[Expected], *, least: bool = False) -> int:
             disk = step.least_disk if least else step.disk
             most = max(most, kept + disk.kept + disk.scratch)
             kept += disk.kept
+    return most
+
+
+def to_write_together(several: Iterable[tuple[Job, Sequence[Expected]]], *, least: bool = False) -> int:
+    """The same of several jobs one after another, steps that they share once; what a run removes at its end is gone."""
+    seen, kept, most = set[str](), 0, 0
+    for job, steps in several:
+        own = [step for step in steps if step.step.key not in seen and step.done is None]
+        seen |= {step.step.key for step in own}
+        most = max(most, kept + to_write(own, least=least))
+        sizes = {step.step.key: (step.least_disk if least else step.disk).kept for step in own}
+        kept += sum(sizes.values()) - sum(sizes.get(key, 0) for key in job.passing(sizes))
     return most
 
 

@@ -33,7 +33,7 @@ _GO_ON: Final = "what it measured is kept, and the same command goes on from the
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Errand:
+class _ChildErrand:
     module: str
     inputs: Any
     ctx: Context
@@ -68,7 +68,7 @@ def carry_out(step: Step[Any, Any], ctx: Context) -> Done:
     if not step.module.IN_PROCESS:
         return here(step.module, step.inputs, ctx)
     with temporary_folder(ctx.folder, prefix=".child-") as folder:
-        errand = _Errand(module=step.module.__name__, inputs=step.inputs, ctx=replace(ctx, progress=_tell))
+        errand = _ChildErrand(module=step.module.__name__, inputs=step.inputs, ctx=replace(ctx, progress=_tell))
         write_atomic(folder / _ERRAND, pickle.dumps(errand))
         ended = _run(folder, ctx)
         answer = _read(folder / _ANSWER)
@@ -137,7 +137,7 @@ def _tell(done: int, total: int) -> None:
     sys.stdout.flush()
 
 
-def _answer(errand: _Errand) -> Done | _Failed:
+def _answer(errand: _ChildErrand) -> Done | _Failed:
     try:
         module: Any = import_module(errand.module)
         return here(module, errand.inputs, errand.ctx)

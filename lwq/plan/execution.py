@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from lwq.errors import Interrupted, LwqError
 from lwq.plan.child import carry_out
+from lwq.plan.graph import Needs, made_of
 from lwq.plan.plan import AnyStep, Machine
 from lwq.plan.twins import Alike
-from lwq.steps.step import Context, Made
+from lwq.steps.step import Context
 from lwq.store.cache import Cache, Entry
 
 
 class Watch(Protocol):
     """Told what happens, to show it."""
 
-    def started(self, label: str) -> None: ...
+    def started(self, label: str, where: str = "") -> None:
+        """A step begins; ``where`` names the place, where there are several."""
 
     def progress(self, label: str, done: int, total: int) -> None: ...
 
     def finished(self, step: AnyStep, entry: Entry, *, fresh: bool) -> None: ...
+
+
+class Crew(Protocol):
+    """Carries steps out in several places at a time."""
+
+    def execute(self, steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +47,27 @@ class Surroundings:
     """Key → amount of work, noted beside the time for later forecasts."""
     alike: Mapping[str, Alike] = field(default_factory=dict)
     """Key of a twin's step → the step whose result it may have too."""
+    crew: Crew | None = None
+    """Who carries the steps out; None: this process, one after another."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Key → how long it may take, as far as that is known: what others wait for longest is begun first."""
+    needs: Mapping[str, Needs] = field(default_factory=dict)
+    """Key → memory that it takes: steps run side by side only where that is free."""
+    told_threads: int = 0
+    """Threads that command lines are noted with, where that is not this machine's number."""
 
 
 def execute(steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry]:
-    """The entries of all steps by key; what is not in the cache is done, in order.
+    """The entries of all steps by key; what is not in the cache is done, in order, or side by side by a crew.
 
     Raises:
         LwqError: from the step that failed; everything before it is kept.
     """
     around.cache.hold((step.module.NAME, step.key) for step in steps)
+    if around.crew:
+        return around.crew.execute(steps, around)
     entries: dict[str, Entry] = {}
-    again = _to_make_again(steps, around.cache)
+    again = to_make_again(steps, around.cache)
     for step in steps:
         entry = None if step.key in again else around.cache.lookup(step.module.NAME, step.key)
         fresh = entry is None
@@ -57,43 +75,32 @@ def execute(steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry
             around.watch.started(step.label)
             twin = around.alike.get(step.key)
             same = twin.finished(entries) if twin else None
-            worker = twin.taken_over(same) if twin and same else _worker(step, entries, around)
+            worker = twin.taken_over(same) if twin and same else work_of(step, entries, around)
             entry, fresh = around.cache.build(step.module.NAME, step.key_value, worker, whole=step.key in again)
         entries[step.key] = entry
         around.watch.finished(step, entry, fresh=fresh)
     return entries
 
 
-def _to_make_again(steps: tuple[AnyStep, ...], cache: Cache) -> set[str]:
+def to_make_again(steps: tuple[AnyStep, ...], cache: Cache) -> set[str]:
     """Keys of finished steps whose released outputs a step that is still to do reads."""
     done = {step.key: cache.lookup(step.module.NAME, step.key) for step in steps}
     again: set[str] = set()
     for step in reversed(steps):
         if done[step.key] is None or step.key in again:
-            made = (value for value in _within(step.inputs) if isinstance(value, Made))
-            again |= {m.key for m in made if (entry := done.get(m.key)) and m.name in entry.released}
+            again |= {m.key for m in made_of(step) if (entry := done.get(m.key)) and m.name in entry.released}
     return again
 
 
-def _within(value: Any) -> Iterator[Any]:
-    """A value and everything inside it."""
-    yield value
-    if isinstance(value, tuple | list):
-        inside: Iterable[Any] = value
-    elif isinstance(value, Mapping):
-        inside = value.values()
-    else:
-        inside = (getattr(value, f.name) for f in fields(value)) if is_dataclass(value) else ()
-    for part in inside:
-        yield from _within(part)
+def work_of(step: AnyStep, entries: Mapping[str, Entry], around: Surroundings) -> Callable[[Path], Mapping[str, Any]]:
+    """What fills the folder of a step and says what came of it."""
 
-
-def _worker(step: AnyStep, entries: Mapping[str, Entry], around: Surroundings) -> Callable[[Path], Mapping[str, Any]]:
     def work(folder: Path) -> Mapping[str, Any]:
         ctx = Context(
             folder=folder,
             toolchain=around.machine.toolchain,
             n_threads=around.machine.n_threads,
+            told_threads=around.told_threads,
             progress=lambda done, total: around.watch.progress(step.label, done, total),
             entries=entries,
             given=around.given,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -13,15 +13,17 @@ from lwq.layers.further import header_without_further
 from lwq.llama.toolchain import home
 from lwq.llama.twin import twin_of
 from lwq.plan.asked import check_asked
-from lwq.plan.execution import Surroundings, Watch, execute
+from lwq.plan.execution import Crew, Surroundings, Watch, execute
 from lwq.plan.finished import Run
 from lwq.plan.forecast import Forecast, Guess, forecast, work_of
+from lwq.plan.graph import Needs
 from lwq.plan.logo import check_logo
 from lwq.plan.plan import Machine, Plan
 from lwq.plan.planner import Planner
 from lwq.plan.sources import OnNote, Sources, fetch
 from lwq.plan.twins import alike
 from lwq.recipe.schema import Recipe
+from lwq.record.record import Role
 from lwq.report.sandbox import check_templates
 from lwq.store.cache import Cache, Entry
 
@@ -52,6 +54,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Who carries a job's steps out, and what is foretold of them; nobody else than this process where it is empty."""
+
+    crew: Crew | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    needs: Mapping[str, Needs] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """Everything known before the first step."""
 
@@ -61,6 +72,7 @@ class Job:
     cache: Cache
     plan: Plan
     part: Part
+    side_by_side: SideBySide = field(default_factory=SideBySide)
 
     @classmethod
     def prepare(
@@ -163,11 +175,22 @@ class Job:
             logo=self.asked.logo,
         )
 
+    def passing(self, sizes: Mapping[str, int]) -> frozenset[str]:
+        """Keys of steps whose file is removed at the end of a run: of logits by their bytes, and of twins."""
+        roles = {step.key: role for role, step in self.plan.baselines.items()}
+        logits = {key for key, role in roles.items() if not self._keeps_logits(role, sizes.get(key, 0))}
+        twins = {row.own.twin.quantize.key for row in self.plan.rows if row.own and row.own.twin}
+        return frozenset(logits | twins)
+
+    def _keeps_logits(self, role: Role, n_bytes: int) -> bool:
+        asked = self.recipe.texts()[role].keep_logits
+        return n_bytes < _KEPT_BYTES if asked is None else asked
+
     def _release_logits(self, entries: Mapping[str, Entry]) -> None:
         """Delete stored log-probabilities that the recipe does not keep; a later row makes them again."""
         for role, step in self.plan.baselines.items():
-            text, name, entry = self.recipe.texts()[role], step.inputs.logits_file, entries[step.key]
-            keep = int(entry.outputs[name]["n_bytes"]) < _KEPT_BYTES if text.keep_logits is None else text.keep_logits
+            name, entry = step.inputs.logits_file, entries[step.key]
+            keep = self._keeps_logits(role, int(entry.outputs[name]["n_bytes"]))
             if not keep and name not in entry.released:
                 self.cache.release(entry, (name,))
 
@@ -181,7 +204,15 @@ class Job:
         """What the steps are carried out with."""
         files = {**self.sources.given(), **(given or {})}
         return Surroundings(
-            cache=self.cache, machine=self.machine, given=files, watch=watch, work=self.work(), alike=alike(self.plan)
+            cache=self.cache,
+            machine=self.machine,
+            given=files,
+            watch=watch,
+            work=self.work(),
+            alike=alike(self.plan),
+            crew=self.side_by_side.crew,
+            seconds=self.side_by_side.seconds,
+            needs=self.side_by_side.needs,
         )
 
 

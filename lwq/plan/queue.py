@@ -44,7 +44,7 @@ def work_off(ledger: Ledger, orders: Sequence[Order], carry: Carrier, client: Cl
     for order in sorted(orders, key=lambda order: order.id):
         fault: LwqError | None = None
         try:
-            with noted(ledger, order.id, partial(_is_our_turn, ledger, order.id, client)) as is_taken:
+            with noted(ledger, order.id, partial(is_our_turn, ledger, order.id, client)) as is_taken:
                 if is_taken:
                     carry(order)
                 else:
@@ -102,7 +102,7 @@ def _ended(ledger: Ledger, order: int, end: End, error: LwqError | None = None) 
     return asked
 
 
-def _is_our_turn(ledger: Ledger, order: int, client: Client) -> bool:
+def is_our_turn(ledger: Ledger, order: int, client: Client) -> bool:
     """Waits until nothing runs here and nothing that was queued before is to run; False where it is queued no more."""
     told = 0
     while True:

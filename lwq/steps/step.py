@@ -19,6 +19,7 @@ from lwq.gguf.header import GgufHeader, read_header, shard_paths
 from lwq.gguf.imatrix import read_imatrix
 from lwq.gguf.importance import importance_rows
 from lwq.gguf.types import bits_per_weight
+from lwq.llama.requests import with_threads
 from lwq.llama.toolchain import Toolchain
 from lwq.record.record import FileFacts, shares
 from lwq.store.cache import Entry
@@ -78,6 +79,8 @@ class Context:
     """Finished steps by key."""
     given: Mapping[str, tuple[Path, ...]]
     """Given files by content hash (all shards of a split model, all files of a folder)."""
+    told_threads: int = 0
+    """Threads that command lines are noted with: those of the machine that the run is of, on which none may depend."""
     key: str = ""
     """The key of the step that runs."""
     pieces_folder: Path | None = None
@@ -156,7 +159,7 @@ class Context:
 
     def ran(self, run: ToolRun) -> None:
         """Keep the command and the time of a tool's run."""
-        self.commands.append(run.argv)
+        self.commands.append(with_threads(run.argv, self.told_threads) if self.told_threads else run.argv)
         self.tool_seconds += run.seconds
         self.peak_bytes = max(self.peak_bytes, run.peak_bytes)
 

@@ -44,6 +44,19 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AtWork:
+    """A step that runs beside others; times in seconds since 1970, by the clock of who handed it out."""
+
+    step: str
+    where: str
+    since: float
+    done: int = 0
+    total: int = 0
+    left_seconds: float | None = None
+    """From ``since`` on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepNote:
     """How far a run is."""
 
@@ -55,6 +68,8 @@ class StepNote:
     n_steps: int
     left_seconds: float | None
     """From ``step_since`` on."""
+    at_work: tuple[AtWork, ...] = ()
+    """All steps that run now, where they run side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +100,7 @@ class Order:
     error: str
     hint: str
     stop_asked: int
+    at_work: tuple[AtWork, ...]
 
     @property
     def process(self) -> Living:
@@ -99,7 +115,7 @@ class Order:
 _STORED: Final = tuple(field.name for field in fields(Order) if field.name != "is_attended")
 _ANEW: Final = {
     "finished": None, "stop_asked": 0, "error": "", "hint": "", "step": "", "step_since": None, "step_done": 0,
-    "step_total": 0, "n_done": 0,
+    "step_total": 0, "n_done": 0, "at_work": "[]",
 }  # fmt: skip
 """What an order that begins has not got yet."""
 
@@ -158,7 +174,8 @@ class Ledger:
     def note(self, order: int, note: StepNote) -> None:
         """Notes how far it is; that it could not be noted is no reason to end a run."""
         with suppress(FileError, SpaceError), self._open() as database:
-            _change(database, order, asdict(note))
+            values = asdict(note)
+            _change(database, order, values | {"at_work": json.dumps(values["at_work"])})
 
     def finish(self, order: int, end: End, *, error: str = "", hint: str = "") -> bool:
         """Notes how an order that runs ended; whether somebody had asked it to stop."""
@@ -166,7 +183,7 @@ class Ledger:
             found = database.execute("SELECT stop_asked FROM orders WHERE id = ? AND state = 'running'", (order,))
             if (row := found.fetchone()) is None:
                 return False
-            values = {"state": end, "finished": time.time(), "error": error, "hint": hint}
+            values = {"state": end, "finished": time.time(), "error": error, "hint": hint, "at_work": "[]"}
             _change(database, order, values | ({"left_seconds": None} if end == "done" else {}))
         return bool(row[0])
 
@@ -246,10 +263,11 @@ def _orders(database: sqlite3.Connection) -> Iterator[Order]:
         if values.pop("seal") not in ("", seal_of(values)):
             continue
         values["arguments"] = json.loads(values["arguments"])
+        values["at_work"] = tuple(AtWork(**one) for one in json.loads(values["at_work"]))
         is_active = values["state"] in ("queued", "running")
         is_attended = is_active and Living(pid=values["pid"], born=values["born"]).is_alive()
         if values["state"] == "running" and not is_attended:
-            values["state"] = "interrupted"
+            values |= {"state": "interrupted", "at_work": ()}
         yield Order(**values, is_attended=is_attended)
 
 

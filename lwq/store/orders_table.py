@@ -22,9 +22,9 @@ CREATE TABLE IF NOT EXISTS orders (
     step_done INTEGER NOT NULL DEFAULT 0, step_total INTEGER NOT NULL DEFAULT 0,
     n_done INTEGER NOT NULL DEFAULT 0, n_steps INTEGER NOT NULL DEFAULT 0, left_seconds REAL,
     error TEXT NOT NULL DEFAULT '', hint TEXT NOT NULL DEFAULT '', stop_asked INTEGER NOT NULL DEFAULT 0,
-    seal TEXT NOT NULL DEFAULT '')
+    at_work TEXT NOT NULL DEFAULT '[]', seal TEXT NOT NULL DEFAULT '')
 """
-_SEALED_FROM_NOW_ON: Final = "ALTER TABLE orders ADD COLUMN seal TEXT NOT NULL DEFAULT ''"
+_SINCE_SCHEMA_1: Final = ("at_work TEXT NOT NULL DEFAULT '[]'", "seal TEXT NOT NULL DEFAULT ''")
 
 
 def prepare(database: sqlite3.Connection, path: Path) -> None:
@@ -45,7 +45,8 @@ def prepare(database: sqlite3.Connection, path: Path) -> None:
         with lock(path.with_suffix(".lock")), database:
             database.execute("BEGIN IMMEDIATE")
             if _version(database) == 1:
-                database.execute(_SEALED_FROM_NOW_ON)
+                for column in _SINCE_SCHEMA_1:
+                    database.execute(f"ALTER TABLE orders ADD COLUMN {column}")
                 database.execute(f"PRAGMA user_version = {SCHEMA}")
     if _version(database) != SCHEMA:
         hint = "use that version, or move the file away: nothing but the list of runs is in it"

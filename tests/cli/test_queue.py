@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lwq.store.ledger import Ledger, StepNote
+from lwq.store.ledger import AtWork, Ledger, StepNote
 from lwq.store.living import Living
 from tests.cli.test_main import lwq
 from tests.store.test_ledger import DEAD, asking
@@ -65,6 +65,22 @@ def test_status_tells_each_state_in_80_columns(ledger: Ledger, tmp_path: Path) -
     assert f"f{LONG}: quantize: the disk is full hint: free some of it, free" in " ".join(said.out.split())
     assert "more of it" not in said.out
     assert f"`lwq resume` goes on with f{LONG}, broken, nobody's" in " ".join(said.out.split())
+
+
+def test_status_tells_what_runs_where_in_80_columns(guarded: Path, tmp_path: Path) -> None:
+    ledger, now = Ledger(guarded), time.time()
+    (order,) = ledger.post([asking(LONG)], ME, running=True)
+    begun = AtWork(step=f"evaluate:{LONG}:evaluation", where="a-node-of-many-letters:8786", since=now)
+    halfway = AtWork(step="search:Q4", where="worker 2", since=now - 60, done=5, total=10, left_seconds=3720.0)
+    note = StepNote(step="x", step_since=now, n_done=1, n_steps=9, left_seconds=None, at_work=(begun, halfway))
+    ledger.note(order, note)
+    lines = lwq("status", cwd=tmp_path).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = [line.split() for line in lines[lines.index("") + 1 :]]
+    assert shown[0][:3] == ["at", "work", "where"]
+    assert shown[2][:3] == ["search:Q4", "worker", "2"]
+    assert re.fullmatch(r"1 h 0[01] min", " ".join(shown[2][-4:]))
+    assert "5/10" in shown[2]
 
 
 def test_status_as_json_has_all(ledger: Ledger, tmp_path: Path) -> None:
@@ -156,4 +172,4 @@ def test_damaged_list_is_one_clear_error(guarded: Path, tmp_path: Path) -> None:
         said = lwq(command, cwd=tmp_path)
         assert said.code == 1
         assert "orders.sqlite: the list of runs cannot be used" in said.err
-        assert "move it away" in said.err
+        assert "`lwq cache verify --repair` moves it away" in said.err

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lwq.errors import FileError
-from lwq.store.ledger import Asking, Ledger, Order, StepNote
+from lwq.store.ledger import Asking, AtWork, Ledger, Order, StepNote
 from lwq.store.living import Living
 
 ME = Living.me()
@@ -152,6 +152,23 @@ def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:
         ledger.orders()
 
 
+def test_a_ledger_of_before_steps_side_by_side_and_hashes_of_rows_goes_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    (a,) = ledger.post([asking("a")], ME, running=True)
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("ALTER TABLE orders DROP COLUMN at_work")
+        database.execute("ALTER TABLE orders DROP COLUMN seal")
+        database.execute("PRAGMA user_version = 1")
+    (order,) = ledger.orders()
+    assert (order.name, order.at_work) == ("a", ())
+    one = AtWork(step="imatrix", where="worker 1", since=5.0, done=2, total=9, left_seconds=60.0)
+    ledger.note(a, StepNote(step="imatrix", step_since=5.0, n_done=3, n_steps=8, left_seconds=None, at_work=(one, one)))
+    assert ledger.orders()[0].at_work == (one, one)
+    ledger.finish(a, "stopped")
+    assert ledger.orders()[0].at_work == ()
+    assert ledger.fault() == ""
+
+
 def test_many_that_begin_it_at_once_lose_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda n: Ledger(tmp_path).post([asking(f"r{n}")], ME)[0], range(24)))
@@ -209,18 +226,6 @@ def test_a_row_that_the_disk_changed_is_no_order(tmp_path: Path) -> None:
     assert (tmp_path / "orders.damaged.sqlite").exists()
     ledger.post([asking("again")], ME)
     assert states(ledger) == {"again": "queued"}
-
-
-def test_a_list_of_before_rows_had_hashes_is_gone_on_with(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    (a,) = ledger.post([asking("a")], ME)
-    with sqlite3.connect(ledger.path) as database:
-        database.execute("ALTER TABLE orders DROP COLUMN seal")
-        database.execute("PRAGMA user_version = 1")
-    assert states(ledger) == {"a": "queued"}
-    assert ledger.take(a) == (True, None)
-    assert states(ledger) == {"a": "running"}
-    assert ledger.fault() == ""
 
 
 def test_a_file_that_is_no_list_is_found_and_moved_aside(tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+"""What starts next and where: the longest chain first, in what is free of the machines. No clock, no process.
+
+The same rules carry out steps (``dispatch``) and foretell how long that takes (``wall_seconds``).
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lwq.plan.graph import Needs, Pending, ranks
+
+HERE: Final = ""
+"""The name of the client's own process among the places."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkPlace:
+    """Something that carries out one step at a time."""
+
+    name: str
+    host: str
+    is_here: bool = True
+    """On the client's machine, where speeds are measured."""
+
+
+class Lineup:
+    """Tasks that wait, run and are over, and the places for them."""
+
+    def __init__(self, rooms: Mapping[str, Needs]) -> None:
+        """``rooms``: host → what its steps may need together, what is not named being unbounded."""
+        self.rooms = dict(rooms)
+        self.places: dict[str, WorkPlace] = {}
+        self.tasks: dict[str, Pending] = {}
+        self.running: dict[str, str] = {}
+        """Key → the name of its place."""
+        self.holds: dict[str, set[str]] = {}
+        """Name of a place → keys of steps whose files lie there."""
+        self._after: dict[str, set[str]] = {}
+        self._behind: dict[str, list[str]] = {}
+        self._at: dict[str, set[str]] = {}
+        """Host → keys of what runs there."""
+        self._solitary: set[str] = set()
+        self._ranks: dict[str, float] = {}
+        self._ready: list[tuple[float, int, str]] = []
+        self._free: dict[str, WorkPlace] = {}
+        self._n = 0
+        self._n_here = 0
+        """Of those that are ready, how many need no place."""
+
+    def join(self, place: WorkPlace, room: Needs | None = None, holds: Iterable[str] = ()) -> None:
+        """A place that may be used from now on."""
+        self.places[place.name] = self._free[place.name] = place
+        self.rooms.setdefault(place.host, room or {})
+        self.holds[place.name] = set(holds)
+
+    def leave(self, name: str) -> tuple[str, ...]:
+        """What ran at a place that is no more, and waits again."""
+        for known in (self.places, self._free, self.holds):
+            known.pop(name, None)
+        lost = tuple(key for key, place in self.running.items() if place == name)
+        for key in lost:
+            self.again(key)
+        return lost
+
+    def add(self, tasks: Iterable[Pending]) -> None:
+        """Tasks to do, each behind those that it waits for; what they wait for and is not among them is over."""
+        new = [task for task in tasks if task.key not in self.tasks]
+        self._ranks |= ranks(new)
+        for task in new:
+            self.tasks[task.key] = task
+            self._after[task.key] = set(task.after & self.tasks.keys())
+            for key in self._after[task.key]:
+                self._behind.setdefault(key, []).append(task.key)
+            self._make_ready(task.key)
+
+    def again(self, key: str) -> None:
+        """A task that ran for nothing waits again."""
+        self._release(key)
+        self._make_ready(key)
+
+    def again_alone(self, key: str) -> None:
+        """The same, with nothing beside it on its machine."""
+        self._solitary.add(key)
+        self.again(key)
+
+    def finished(self, key: str) -> None:
+        """A task is over; those that waited for it alone may run."""
+        if place := self._release(key):
+            self.holds.get(place, set()).add(key)
+        self._forget(key)
+        for other in self._behind.pop(key, ()):
+            if other in self._after:
+                self._after[other].discard(key)
+                self._make_ready(other)
+
+    def drop(self, key: str) -> None:
+        """Takes a task away that nobody wants any more; what waits for it must go too."""
+        self._release(key)
+        ready = [entry for entry in self._ready if entry[2] != key]
+        if len(ready) < len(self._ready):
+            self._ready = ready
+            self._n_here -= self.tasks[key].where != "anywhere"
+        self._forget(key)
+
+    def next(self) -> tuple[Pending, WorkPlace | None] | None:
+        """A task that starts now, and its place (None: in the client's process); None where nothing may start."""
+        if not self._free and not self._n_here:
+            return None
+        timed = any(self.tasks[key].where == "alone" for key in self.running)
+        shut = {place.host for place in self.places.values() if place.is_here} if timed else set[str]()
+        is_shut_here = timed
+        for i, (_, _, key) in enumerate(self._ready):
+            task = self.tasks[key]
+            if task.where == "anywhere":
+                if place := self._place_for(task, shut):
+                    return self._start(i, task, place)
+                if not self._free:
+                    continue
+                self._shut_for(task, shut)
+            elif task.where == "here" and not is_shut_here:
+                return self._start(i, task, None)
+            elif task.where == "alone" and not is_shut_here:
+                if not self._is_busy_here():
+                    return self._start(i, task, None)
+                is_shut_here = True  # what comes behind it here would keep it waiting
+                shut |= {place.host for place in self.places.values() if place.is_here}
+        return None
+
+    def _start(self, i: int, task: Pending, place: WorkPlace | None) -> tuple[Pending, WorkPlace | None]:
+        del self._ready[i]
+        self._n_here -= task.where != "anywhere"
+        self.running[task.key] = place.name if place else HERE
+        if place:
+            del self._free[place.name]
+            self._at.setdefault(place.host, set()).add(task.key)
+        return task, place
+
+    def _place_for(self, task: Pending, shut: set[str]) -> WorkPlace | None:
+        """A free place where the task fits; one that has it, or what it reads, before others."""
+        best, most = None, -1
+        for name, place in self._free.items():
+            if place.host in shut or not self._fits(task, place.host):
+                continue
+            held = self.holds[name]
+            found = (len(task.after) + 1) * (task.key in held) + len(task.after & held)
+            if found > most:
+                best, most = place, found
+        return best
+
+    def _fits(self, task: Pending, host: str) -> bool:
+        """Whether there is room beside what runs there; a task that has a machine for itself may always try."""
+        beside = [self.tasks[key] for key in self._at.get(host, ())]
+        if not beside:
+            return True
+        if self._solitary & {task.key, *self._at[host]}:
+            return False
+        room = self.rooms.get(host, {})
+        return all(n + sum(t.needs.get(what, 0) for t in beside) <= room.get(what, n) for what, n in task.needs.items())
+
+    def _shut_for(self, task: Pending, shut: set[str]) -> None:
+        """Keeps the machine that has most room for a task from those behind it, or it might wait for ever."""
+        if hosts := {place.host for place in self._free.values()} - shut:
+            shut.add(min(hosts, key=lambda host: (len(self._at.get(host, ())), host)))
+
+    def _is_busy_here(self) -> bool:
+        here = {name for name, place in self.places.items() if place.is_here} | {HERE}
+        return any(place in here for place in self.running.values())
+
+    def _make_ready(self, key: str) -> None:
+        if key in self.tasks and not self._after[key] and key not in self.running:
+            self._n += 1
+            self._n_here += self.tasks[key].where != "anywhere"
+            insort(self._ready, (-self._ranks[key], self._n, key))
+
+    def _release(self, key: str) -> str:
+        name = self.running.pop(key, HERE)
+        for keys in self._at.values():
+            keys.discard(key)
+        if name in self.places:
+            self._free[name] = self.places[name]
+        return name
+
+    def _forget(self, key: str) -> None:
+        for known in (self.tasks, self._after, self._ranks):
+            known.pop(key, None)
+
+
+def wall_seconds(
+    tasks: Iterable[Pending], lineup: Lineup, seconds: Callable[[Pending, WorkPlace | None], float]
+) -> float:
+    """How long tasks take at the places of a lineup, on a clock that costs no time."""
+    lineup.add(tasks)
+    now, running = 0.0, list[tuple[float, str]]()
+    while True:
+        while found := lineup.next():
+            heapq.heappush(running, (now + seconds(*found), found[0].key))
+        if not running:
+            return now
+        now, key = heapq.heappop(running)
+        lineup.finished(key)

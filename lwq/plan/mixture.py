@@ -90,7 +90,10 @@ def _read(part: Part, text_of: TextOf, template: Callable[[], Render]) -> _Conte
     with os_errors("read the text", path):
         raw = path.read_bytes()
     if not part.column and not part.chat:
-        return _Contents(label=label, documents=tuple(_passages(_decoded(raw, path))))
+        passages = tuple(_passages(_decoded(raw, path)))
+        if not passages:
+            raise FileError(f"{path}: holds no text", hint="name a text, or leave the part out")
+        return _Contents(label=label, documents=passages)
     column = part.column or "messages"
     rows = parquet_rows(path) if raw.startswith(b"PAR1") else list(_json_lines(_decoded(raw, path), path))
     values = [_value(record, column, row, path) for row, record in rows]

@@ -285,7 +285,7 @@ def _in_memo(memo: Path, statement: str, *values: str) -> tuple[str, ...]:
             database.close()
     except sqlite3.OperationalError:
         return ()
-    except sqlite3.DatabaseError:  # not a database any more: it is ours, begin a new one
+    except (sqlite3.DatabaseError, UnicodeDecodeError):  # not a database any more: it is ours, begin a new one
         memo.unlink(missing_ok=True)
         return ()
     except OSError:

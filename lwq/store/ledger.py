@@ -219,6 +219,8 @@ class Ledger:
                     yield database
             finally:
                 database.close()
+        except UnicodeDecodeError as error:
+            raise _in_words(self.path, sqlite3.DatabaseError(str(error))) from error
         except sqlite3.Error as error:
             raise _in_words(self.path, error) from error
 
@@ -243,7 +245,10 @@ def _version(database: sqlite3.Connection) -> int:
 def _orders(database: sqlite3.Connection) -> Iterator[Order]:
     for row in database.execute(f"SELECT {', '.join(_STORED)} FROM orders ORDER BY id").fetchall():
         values = dict(row)
-        values["arguments"] = json.loads(values["arguments"])
+        try:
+            values["arguments"] = json.loads(values["arguments"])
+        except (ValueError, TypeError, RecursionError) as error:
+            raise sqlite3.DatabaseError(f"an order is not as it was written: {error}") from None
         is_active = values["state"] in ("queued", "running")
         is_attended = is_active and Living(pid=values["pid"], born=values["born"]).is_alive()
         if values["state"] == "running" and not is_attended:
@@ -261,6 +266,6 @@ def _in_words(path: Path, error: sqlite3.Error) -> FileError | SpaceError:
     if code == sqlite3.SQLITE_FULL:
         return SpaceError(f"{path}: no room left to note what runs", hint="free some, or set LWQ_HOME to a larger disk")
     hint = "check the disk and who owns the file"
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, None):
         hint = "move it away: nothing but the list of runs is in it, and finished steps stay"
     return FileError(f"{path}: the list of runs cannot be used: {error}", hint=hint)

@@ -143,6 +143,20 @@ def test_notes_of_steps_are_kept_and_a_ledger_that_cannot_be_written_ends_no_run
     assert "move it away" in caught.value.hint
 
 
+@pytest.mark.parametrize("stored", ["{", None, b"\xff\xfe"])
+def test_an_order_that_is_not_as_it_was_written_is_told(stored: object, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.post([asking("a")], ME)
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_schema SET sql = replace(sql, 'arguments TEXT NOT NULL', 'arguments TEXT')")
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("UPDATE orders SET arguments = CAST(? AS TEXT)", (stored,))
+    with pytest.raises(FileError, match="cannot be used") as caught:
+        ledger.orders()
+    assert "move it away" in caught.value.hint
+
+
 def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.post([asking("a")], ME)

@@ -11,9 +11,11 @@ WEB := tests/web/node_modules/.complete
 RECIPE ?= quickstart
 SECONDS ?= 600
 SEED ?= 0
+SAMPLE ?= 200
+PACKAGES ?=
 NAME ?= overhead
 
-.PHONY: help fuzz architectures demo run test test-device lowest toolchain lint types bench lock clean
+.PHONY: help fuzz mutants architectures demo run test test-device lowest toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -36,6 +38,9 @@ test-device: $(STAMP) ## the engine's tests on a device whose memory is not the 
 
 fuzz: $(STAMP) ## inputs that are nearly right, for every reader of files: make fuzz SECONDS=600 SEED=1
 	$(BIN)/python -W ignore -m tests.fuzzing $(SECONDS) $(SEED)
+
+mutants: $(STAMP) ## whether the tests notice changed functions: make mutants SAMPLE=200 SEED=0 PACKAGES="metrics files"
+	$(BIN)/python -m tests.mutants $(SAMPLE) $(SEED) $(PACKAGES)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

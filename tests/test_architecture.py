@@ -39,7 +39,7 @@ OWNERS = {
 """Outside package → the modules or packages of ours that alone may import it."""
 WHOLE = {
     "test_architecture.py", "test_architectures.py", "test_browser.py", "test_crafted_ggufs.py", "test_device.py",
-    "test_domains.py", "test_fuzz.py",
+    "test_domains.py", "test_fuzz.py", "test_mutations.py",
     "test_guard.py", "test_hostile.py", "test_hub_labels.py", "test_kill.py", "test_markdown_lint.py",
     "test_page_in_browser.py", "test_real_folder.py", "test_tiny_models.py",
 }  # fmt: skip

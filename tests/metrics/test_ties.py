@@ -87,10 +87,9 @@ def test_exchanges_are_mcnemar_for_one_set_and_weigh_sets_alike() -> None:
 
 
 def test_rows_are_higher_lower_or_tied() -> None:
-    rows = [
-        Comparison(name=n, difference=d, p=p) for n, d, p in (("a", 0.5, 0.01), ("b", -0.5, 0.01), ("c", 0.5, 0.05))
-    ]
-    ties = Ties(reference="r", score=0.5, is_highest=False, comparisons=tuple(rows))
+    stated = (("a", 0.5, 0.01), ("b", -0.5, 0.01), ("c", 0.5, 0.05))
+    rows = tuple(Comparison(name=name, difference=difference, p=p) for name, difference, p in stated)
+    ties = Ties(reference="r", score=0.5, is_highest=False, comparisons=rows)
     assert [[c.name for c in some] for some in (ties.higher, ties.lower, ties.tied)] == [["a"], ["b"], ["c"]]
 
 

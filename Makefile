@@ -12,10 +12,12 @@ WEB := tests/web/node_modules/.complete
 RECIPE ?= quickstart
 SECONDS ?= 600
 SEED ?= 0
+SAMPLE ?= 200
+PACKAGES ?=
 NAME ?= overhead
 CASES ?= 300
 
-.PHONY: help fuzz architectures demo run test slow test-device lowest release faults toolchain lint types bench lock clean
+.PHONY: help fuzz architectures demo run test slow test-device lowest release faults mutants toolchain lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -45,6 +47,8 @@ fuzz: $(STAMP) ## inputs that are nearly right, for every reader of files: make 
 
 faults: toolchain ## runs of lwq under faults of disk, memory, signals, tools: make faults SEED=7 CASES=3000, or CASE=disk-17
 	$(BIN)/python -m tests.faults $(SEED) $(CASES) $(CASE)
+mutants: $(STAMP) ## whether the tests notice changed functions: make mutants SAMPLE=200 SEED=0 PACKAGES="metrics files"
+	$(BIN)/python -m tests.mutants $(SAMPLE) $(SEED) $(PACKAGES)
 
 lowest: $(STAMP) ## the fast tests with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)

@@ -41,7 +41,7 @@ OWNERS = {
 """Outside package → the modules or packages of ours that alone may import it."""
 WHOLE = {
     "test_architecture.py", "test_architectures.py", "test_browser.py", "test_crafted_ggufs.py", "test_device.py",
-    "test_domains.py", "test_fuzz.py", "faults/test_faults.py",
+    "test_domains.py", "test_fuzz.py", "test_mutations.py", "faults/test_faults.py",
     "test_guard.py", "test_hostile.py", "test_hub_labels.py", "test_kill.py", "test_markdown_lint.py",
     "test_homes.py", "test_page_in_browser.py", "test_real_folder.py", "test_release.py", "test_threat_model.py",
     "test_tiny_models.py",

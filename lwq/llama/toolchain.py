@@ -195,12 +195,15 @@ def read_manifest(manifest: Path) -> Toolchain:
         raise ToolchainError(f"{manifest}: changed since it was written", hint=_BUILD_HINT)
     if lacking := _MANIFEST_KEYS - stored.keys():
         raise ToolchainError(f"{manifest}: lacks {', '.join(sorted(lacking))}", hint=_BUILD_HINT)
-    folder = manifest.parent / "bin"
-    if missing := [name for name in PROGRAMS if name not in stored["files"]]:
+    folder, files, links = manifest.parent / "bin", stored["files"], stored.get("links", {})
+    parts = (files, links, *files.values()) if isinstance(files, dict) else (files,)
+    if not all(isinstance(part, dict) for part in parts) or not isinstance(stored["flags"], list):
+        raise ToolchainError(f"{manifest}: is not as a build leaves it", hint=_BUILD_HINT)
+    if missing := [name for name in PROGRAMS if name not in files]:
         raise ToolchainError(f"{manifest}: does not list {', '.join(missing)}", hint=_BUILD_HINT)
-    for name, facts in stored["files"].items():
+    for name, facts in files.items():
         _check_file(folder / name, facts)
-    for name, target in stored.get("links", {}).items():
+    for name, target in links.items():
         if not (folder / name).is_symlink() or os.readlink(folder / name) != target:
             raise ToolchainError(f"{folder / name}: no longer names {target}", hint=_BUILD_HINT)
     return Toolchain(
@@ -216,9 +219,9 @@ def read_manifest(manifest: Path) -> Toolchain:
 
 
 def _check_file(path: Path, facts: Mapping[str, Any]) -> None:
-    if not path.is_file() or path.stat().st_size != facts["n_bytes"]:
+    if not path.is_file() or path.stat().st_size != facts.get("n_bytes"):
         raise ToolchainError(f"{path}: missing or of another size than when it was built", hint=_BUILD_HINT)
-    if sha256_file(path, memo=home() / "hashes.sqlite") != facts["sha256"]:
+    if sha256_file(path, memo=home() / "hashes.sqlite") != facts.get("sha256"):
         raise ToolchainError(f"{path}: changed since it was built", hint=_BUILD_HINT)
 
 

@@ -238,7 +238,7 @@ def smallest_visible(n_items: int, share_discordant: float, *, level: float = 0.
         return 1.0
     n, psi = n_items, share_discordant
     visible = math.sqrt(psi) * (z * math.sqrt(n) + b * math.sqrt(n + b * b - z * z)) / (n + b * b)
-    if visible <= psi:
+    if 0 < visible <= psi:
         return visible
     alike = (math.sqrt((z * b) ** 2 + (n + b * b) * (n - z * z)) - z * b) / (n + b * b)
     return 1 - alike * alike

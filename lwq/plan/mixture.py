@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from lwq.tasks.files import parquet_rows
 _PASSAGE: Final = 2000
 """Bytes from which the next blank line ends a passage of a plain text."""
 _BETWEEN: Final = "\n\n"
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _FORMS: Final = "a part with a column is JSON lines or Parquet"
 
 
@@ -90,7 +92,10 @@ def _read(part: Part, text_of: TextOf, template: Callable[[], Render]) -> _Conte
     with os_errors("read the text", path):
         raw = path.read_bytes()
     if not part.column and not part.chat:
-        return _Contents(label=label, documents=tuple(_passages(_decoded(raw, path))))
+        passages = tuple(_passages(_decoded(raw, path)))
+        if not passages:
+            raise FileError(f"{path}: holds no text", hint="name a text, or leave the part out")
+        return _Contents(label=label, documents=passages)
     column = part.column or "messages"
     rows = parquet_rows(path) if raw.startswith(b"PAR1") else list(_json_lines(_decoded(raw, path), path))
     values = [_value(record, column, row, path) for row, record in rows]
@@ -100,6 +105,10 @@ def _read(part: Part, text_of: TextOf, template: Callable[[], Render]) -> _Conte
     texts = tuple(text for value in values if isinstance(value, str) and (text := value.strip()))
     if not texts:
         raise FileError(f"{path}: the column {column!r} holds no text", hint="name the column that does")
+    if broken := next(filter(_HALF.search, texts), ""):
+        raise FileError(
+            f"{path}: half a character stands in {broken[:60]!a}", hint="its other half was cut off; mend it"
+        )
     how = "by the chat template" if part.chat else f"column {column}"
     return _Contents(label=f"{label} ({how})", documents=texts)
 

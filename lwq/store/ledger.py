@@ -262,8 +262,11 @@ def _orders(database: sqlite3.Connection) -> Iterator[Order]:
         values = dict(row)
         if values.pop("seal") not in ("", seal_of(values)):
             continue
-        values["arguments"] = json.loads(values["arguments"])
-        values["at_work"] = tuple(AtWork(**one) for one in json.loads(values["at_work"]))
+        try:
+            values["arguments"] = json.loads(values["arguments"])
+            values["at_work"] = tuple(AtWork(**one) for one in json.loads(values["at_work"]))
+        except (ValueError, TypeError, RecursionError):  # of before rows had seals
+            continue
         is_active = values["state"] in ("queued", "running")
         is_attended = is_active and Living(pid=values["pid"], born=values["born"]).is_alive()
         if values["state"] == "running" and not is_attended:

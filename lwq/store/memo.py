@@ -49,8 +49,9 @@ def _in_memo(memo: Path, statement: str, *values: str) -> tuple[tuple[Any, ...],
                 return tuple(database.execute(statement, values))
         finally:
             database.close()
-    except (sqlite3.Error, OSError) as error:
-        is_damaged = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF in _DAMAGED
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF
+        is_damaged = code in _DAMAGED or isinstance(error, UnicodeDecodeError)
         for path in (memo, memo.with_name(f"{memo.name}-journal")) if is_damaged else ():  # it is ours: begin anew
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -157,10 +157,11 @@ def read_pair(line: str) -> Pair | None:
     if sentence.startswith('"'):
         sentence = sentence[1:-1]
     answer = _NUMBER.match(line[fourth + 1 :])
-    if "_" not in sentence or answer is None or int(answer[1]) not in (1, 2):
+    number = answer[1].lstrip("+0") if answer else ""  # Python refuses thousands of digits
+    if "_" not in sentence or number not in ("1", "2"):
         return None
     choices = (line[second + 1 : third], line[third + 1 : fourth])
-    return Pair(index=line[:first], sentence=sentence, choices=choices, answer=int(answer[1]))
+    return Pair(index=line[:first], sentence=sentence, choices=choices, answer=int(number))
 
 
 def _record(_: int, item: Item) -> bytes:

@@ -99,10 +99,12 @@ def _arc(record: Record, row: int, name: str) -> Item:
         question = _text(inner, "stem")
         choices, labels = (tuple(_text(choice, key) for choice in listed) for key in ("text", "label"))
     else:
-        question = _text(record, "question")
-        choices, labels = _texts(record["choices"], "text"), _texts(record["choices"], "label")
+        question, listed = _text(record, "question"), record.get("choices")
+        if not isinstance(listed, Mapping):
+            raise RecordFault("has choices neither in question nor beside it")
+        choices, labels = _texts(listed, "text"), _texts(listed, "label")
     key = str(_given(record.get("answerKey"))).strip()
-    answer = int(key) - 1 if key.isdecimal() and key not in labels else _index(key, labels)
+    answer = int(key) - 1 if _is_number(key) and key not in labels else _index(key, labels)
     if answer < 0:
         raise RecordFault(f"the answer {key!r} is none of {', '.join(labels)}")
     return Item(id=_id(record, "id", f"{name}-{row}"), question=question, choices=choices, answer=answer)
@@ -198,11 +200,16 @@ def _index(value: Any, labels: Sequence[str]) -> int:
     text = str(value).strip()
     if text in labels:
         return labels.index(text)
-    if len(text) == 1 and "A" <= text.upper() <= "Z":
+    if len(text) == 1 and text.isascii() and text.isalpha():
         return ord(text.upper()) - ord("A")
-    if text.isdecimal():
+    if _is_number(text):
         return int(text)
     raise RecordFault(f"the answer {text[:60]!r} is no index, letter or label")
+
+
+def _is_number(text: str) -> bool:
+    """Whether digits mean an index; Python refuses thousands of them."""
+    return text.isdecimal() and len(text) < 10
 
 
 def _is_table_of_choices(record: Record, row: int, name: str) -> Item:

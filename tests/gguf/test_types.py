@@ -168,3 +168,14 @@ def test_padding_is_the_next_multiple(n_bytes: int, alignment: int) -> None:
 def test_any_name_has_a_layer_and_a_class(name: str) -> None:
     layer, tensor_class = split_name(name)
     assert name.startswith(f"blk.{layer}." if layer is not None else tensor_class.removesuffix(".bias"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "row_length", "written"),
+    [
+        ("q4_K", 256, "q4_K"), ("q4_K", 320, "q5_0"), ("q5_K", 288, "q5_1"), ("q6_K", 32, "q8_0"), ("q2_K", 96, "q4_0"),
+        ("iq4_xs", 64, "iq4_nl"), ("q4_K", 100, "f16"), ("q8_0", 33, "f16"), ("f32", 7, "f32"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_no_whole_blocks_fall_back(asked: str, row_length: int, written: str) -> None:
+    assert fallback_type(asked, row_length) == written

@@ -103,6 +103,11 @@ def test_newest_whole_build_is_used_and_a_damaged_one_passed_over() -> None:
         ({"cpu": "0123456789abcdef"}, "another machine"),
         ({"schema": 99}, "another lwq"),
         ({"files": {}}, "does not list llama-imatrix"),
+        ({"files": 1}, "is not as a build leaves it"),
+        ({"files": {"llama-bench": 1}}, "is not as a build leaves it"),
+        ({"links": []}, "is not as a build leaves it"),
+        ({"flags": None}, "is not as a build leaves it"),
+        ({"files": {name: {} for name in PROGRAMS}}, "missing or of another size"),
     ],
 )
 def test_manifest_that_does_not_fit_is_refused(changes: dict[str, object], words: str) -> None:

@@ -130,3 +130,9 @@ def test_intervals_of_one_small_set_cover_as_they_say() -> None:
         found = average_difference({"x": steps > 0}, {"x": steps < 0}, n_resamples=499)
         held += found.interval.low - 1e-9 <= 0.02 <= found.interval.high + 1e-9  # items are whole
     assert 0.93 <= held / n_runs <= 0.99
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 1.5])
+def test_a_level_is_between_nothing_and_all(level: float) -> None:
+    with pytest.raises(ValueError, match=f"not a level: {level}"):
+        mean_interval(WINDOWS, level)

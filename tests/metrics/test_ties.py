@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lwq.metrics.ties import exchanged_p, grouped, pareto_front, ranked
+from lwq.metrics.ties import Comparison, Ties, exchanged_p, grouped, mean_estimate, pareto_front, ranked
 from lwq.metrics.values import Estimate, mcnemar
 from tests.metrics.test_values import pair
 
@@ -84,3 +84,19 @@ def test_exchanges_are_mcnemar_for_one_set_and_weigh_sets_alike() -> None:
     assert exchanged_p({"s": small[0], "l": large[0]}, {"s": small[1], "l": large[1]}) == pytest.approx(
         2 / 2**9, abs=0.001
     )
+
+
+def test_rows_are_higher_lower_or_tied() -> None:
+    stated = (("a", 0.5, 0.01), ("b", -0.5, 0.01), ("c", 0.5, 0.05))
+    rows = tuple(Comparison(name=name, difference=difference, p=p) for name, difference, p in stated)
+    ties = Ties(reference="r", score=0.5, is_highest=False, comparisons=rows)
+    assert [[c.name for c in some] for some in (ties.higher, ties.lower, ties.tied)] == [["a"], ["b"], ["c"]]
+
+
+def test_the_mean_of_independent_scores_has_the_root_of_the_sum_of_squared_errors() -> None:
+    scores = [Estimate(value=v, stderr=e, unit="%") for v, e in ((1.0, 3.0), (4.0, 4.0))]
+    mean = mean_estimate(scores)
+    assert (mean.value, mean.stderr) == (2.5, 2.5)  # hypot(3, 4) / 2
+    for lacking in ([], [*scores, Estimate(value=1.0, stderr=None, unit="%")]):
+        with pytest.raises(ValueError, match="not all scores have a standard error"):
+            mean_estimate(lacking)

@@ -76,3 +76,14 @@ def test_running_means_taken_apart_give_the_values() -> None:
     running = (0.5, 0.3, 1.0 / 3)
     assert each_alone(running) == pytest.approx(values)
     assert each_alone(()) == ()
+
+
+@pytest.mark.parametrize(("n", "share"), [(20, 0.01), (50, 0.0), (200, 0.005)])
+def test_where_too_few_items_differ_all_of_them_fall_to_one_side(n: int, share: float) -> None:
+    from statistics import NormalDist
+
+    delta = smallest_visible(n, share)
+    z, b = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(0.8)
+    # Connor's equation with ψ = δ
+    assert n**0.5 * delta == pytest.approx(z * delta**0.5 + b * (delta - delta**2) ** 0.5)
+    assert share < delta < 1

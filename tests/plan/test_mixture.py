@@ -99,6 +99,14 @@ def test_a_parquet_column_gives_what_the_same_rows_of_json_give(folder: Path) ->
         ("a.jsonl", '{"messages": "hello"}', {"chat": True}, "row 1: is no conversation"),
         ("a.jsonl", '{"messages": [{"role": "user"}]}', {"chat": True}, "is no conversation of role and content"),
         ("a.txt", b"caf\xe9", {}, "is not UTF-8"),
+        ("a.txt", b"\n\n\n", {}, "holds no text"),
+        ("a.jsonl", '{"text": "cut \\ud83d"}', {"column": "text"}, r"half a character stands in 'cut \\ud83d'"),
+        (
+            "a.jsonl",
+            '{"messages": [{"role": "user", "content": "\\udfff"}]}',
+            {"chat": True},
+            "half a character stands in",
+        ),
     ],
 )
 def test_parts_that_cannot_be_read_are_told(folder: Path, name: str, raw: Any, part: dict[str, Any], told: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lwq.errors import ToolError
-from lwq.store.cache import Cache, canonical, key_of
+from lwq.store.cache import HASHES, Cache, canonical, key_of
 
 VALUE = {"step": "toy", "version": 1, "tool": {}, "inputs": {"b": 1, "a": "é"}}
 FACTS = {"result": {"x": 1}, "commands": [], "seconds": 1.0, "tool_seconds": 0.5, "finished": "t", "work": 0.0}
@@ -131,3 +131,58 @@ def test_outputs_are_read_only_and_input_links_are_dropped(tmp_path: Path) -> No
     assert sorted(p.name for p in entry.folder.iterdir()) == ["out.bin", "step.json"]
     assert entry.path("out.bin").stat().st_mode & 0o222 == 0
     assert given.read_text() == "given"
+
+
+def test_a_key_holds_no_number_that_json_lacks() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        key_of({"inputs": float("nan")})
+
+
+def test_a_released_output_is_made_again_only_for_whoever_needs_it_whole(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    entry, _ = cache.build("toy", VALUE, write)
+    assert (entry.n_bytes, entry.peak_bytes, entry.released) == (6, 0, ())
+    for _ in range(2):  # what is gone already may be released
+        cache.release(entry, ["out.bin"])
+    again, fresh = cache.build("toy", VALUE, lambda folder: pytest.fail("made what nobody needs"))
+    assert (fresh, again.released, again.n_bytes) == (False, ("out.bin",), 0)
+    assert not again.path("out.bin").exists()
+    whole, fresh = cache.build("toy", VALUE, write, whole=True)
+    assert (fresh, whole.released, whole.path("out.bin").read_bytes()) == (True, (), b"result")
+    assert cache.build("toy", VALUE, lambda folder: pytest.fail("made twice"), whole=True) == (whole, False)
+
+
+def test_facts_of_an_entry_are_read_as_they_were_given(tmp_path: Path) -> None:
+    facts = {**FACTS, "commands": [["a", "b"]], "peak_bytes": 7, "seconds": 2.0, "work": 3.0}
+    cache = Cache(tmp_path)
+    cache.build("toy", VALUE, lambda folder: facts)
+    (entry,) = cache.entries()
+    assert (entry.step, entry.key, entry.key_value) == ("toy", key_of(VALUE), VALUE)
+    assert (entry.commands, entry.peak_bytes, entry.finished) == ((("a", "b"),), 7, "t")
+    assert (entry.seconds, entry.tool_seconds, entry.work) == (2.0, 0.5, 3.0)
+
+
+def test_hashes_of_outputs_that_were_touched_are_remembered_in_the_caches_root(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    entry, _ = cache.build("toy", VALUE, write)
+    os.utime(entry.path("out.bin"), (1, 1))
+    assert cache.lookup("toy", key_of(VALUE)) is not None
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [HASHES]
+
+
+def test_notes_of_a_recipe_are_read_back_and_damaged_ones_are_none(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.remembered("tiny") == {}
+    cache.remember("tiny", {"base": VALUE})
+    assert cache.remembered("tiny") == {"base": VALUE}
+    assert cache.remembered("other") == {}
+    for damaged in ("[]", "{", '{"base": 1}'):
+        (tmp_path / "ledger" / "tiny.json").write_text(damaged)
+        assert cache.remembered("tiny") == {}
+
+
+def test_a_cache_has_its_three_folders(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert [p.relative_to(tmp_path).as_posix() for p in (cache.steps, cache.ledger, cache.pieces)] == [
+        "steps", "ledger", "pieces",
+    ]  # fmt: skip

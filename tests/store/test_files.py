@@ -251,3 +251,113 @@ def test_a_memo_that_is_damaged_and_cannot_be_removed_only_costs_time(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     assert files.sha256_file(path, memo=memo) == hashlib.sha256(b"content").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "told"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.00 KiB"),
+        (1536, "1.50 KiB"),
+        (1 << 20, "1.00 MiB"),
+        (3 << 50, "3072.00 TiB"),
+    ],
+)
+def test_sizes_are_told_in_the_largest_unit_that_is_reached(n_bytes: int, told: str) -> None:
+    assert files.human_bytes(n_bytes) == told
+
+
+def test_json_is_indented_by_two_and_not_escaped(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "one", {"b": 1, "a": "ü"})
+    assert (tmp_path / "one").read_bytes() == '{\n  "a": "ü",\n  "b": 1\n}\n'.encode()
+
+
+def test_hashing_tells_the_bytes_done_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_HASH_PIECE_BYTES", 3)
+    told: list[tuple[int, int]] = []
+    path = aged(tmp_path / "a", b"content")
+    assert files.sha256_file(path, on_progress=lambda *n: told.append(n)) == hashlib.sha256(b"content").hexdigest()
+    assert told == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_a_known_hash_is_told_without_reading(tmp_path: Path) -> None:
+    memo, path = tmp_path / "memo", aged(tmp_path / "a")
+    assert files.known_sha256(path, memo) is None
+    assert not memo.exists()
+    digest = files.sha256_file(path, memo=memo)
+    assert files.known_sha256(path, memo) == digest
+    aged(path, b"CONTENT", seconds=30)
+    assert files.known_sha256(path, memo) is None
+    with pytest.raises(FileError, match="cannot look at it: no such file"):
+        files.known_sha256(tmp_path / "nowhere", memo)
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(FileError, match="this file system has no locks"), files.lock(tmp_path / "a.lock"):
+        pytest.fail("held what cannot be held")
+
+
+def test_a_lock_is_made_with_its_folders_and_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "folders" / "a.lock"
+    for _ in range(2):
+        with files.lock(path), files.lock_if_free(path) as is_free:
+            assert not is_free
+        with files.lock_if_free(path) as is_free:
+            assert is_free
+            with files.lock_if_free(path) as is_free_again:
+                assert not is_free_again
+
+
+def test_what_is_half_written_stays_only_while_its_process_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.q4.k.gguf"
+    gone, mine, other = (tmp_path / f".{path.name}.{pid}-7.tmp" for pid in (1 << 22, os.getpid(), 1))
+    for left in (gone, mine, other):
+        left.touch()
+
+    def kill(pid: int, signal: int) -> None:
+        assert signal == 0
+        if pid == 1:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        if pid != os.getpid():
+            raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", kill)
+    files.write_atomic(path, "x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([mine.name, other.name, path.name])
+
+
+def test_no_room_for_a_link_is_told_and_not_taken_for_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(src: Path, dst: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(SpaceError, match="cannot put source there: no room left"):
+        files.link_or_copy(aged(tmp_path / "source"), tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_room"),
+    [
+        (OSError(errno.ENOSPC, "x"), True),
+        (OSError(errno.EIO, "100 requested and 7 written"), False),
+        (OSError("100 requested and 7 written"), True),
+        (OSError("something else"), False),
+    ],
+)
+def test_a_short_write_of_numpy_is_a_lack_of_room(error: OSError, is_of_room: bool) -> None:
+    assert files.is_of_room(error) is is_of_room
+
+
+def test_an_error_that_has_no_words_here_keeps_the_systems(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as caught, files.os_errors("do it", tmp_path):
+        raise OSError(errno.EPIPE, "Broken pipe")
+    assert caught.value.message == f"{tmp_path}: cannot do it: Broken pipe"
+    assert not caught.value.hint

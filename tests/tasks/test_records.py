@@ -47,6 +47,21 @@ def test_arc_key_is_a_letter_or_a_digit(labels: str, key: str, answer: int, tmp_
     assert read_items(jsonl(tmp_path / "a", record), "arc")[0].answer == answer
 
 
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"question": "q", "answerKey": "A"}, "has choices neither in question nor beside it"),
+        ({"question": "q", "answerKey": "A", "choices": "xy"}, "choices"),
+        ({"question": "q", "choices": ["x", "y"], "answer": "ß"}, "'ß' is no index, letter or label"),
+        ({"question": "q", "choices": ["x", "y"], "answer": "9" * 5000}, "is no index, letter or label"),
+        ({"question": "q", "answerKey": "9" * 5000, "choices": {"text": ["x"], "label": ["A"]}}, "is no index"),
+    ],
+)
+def test_records_that_are_nearly_right_are_told(record: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ItemsError, match=told):
+        read_items(jsonl(tmp_path / "a", record), "arc")
+
+
 @pytest.mark.parametrize("label", [3, "3"])
 def test_hellaswag_is_cleaned_as_the_harness_does(label: int | str, tmp_path: Path) -> None:
     (item,) = read_items(jsonl(tmp_path / "h", {**HELLASWAG, "label": label}), "hellaswag")

@@ -242,9 +242,8 @@ def _given(folder: Path) -> Toolchain:
     if bin_dir is None:
         raise ToolchainError(f"{folder}: no {PROGRAMS[0]} in it or its bin/", hint="name a llama.cpp installation")
     if missing := [name for name in PROGRAMS if not os.access(bin_dir / name, os.X_OK)]:
-        raise ToolchainError(
-            f"{bin_dir}: lacks {', '.join(missing)}", hint="build these targets too, or drop --llama-dir"
-        )
+        hint = "build these targets too, or drop --llama-dir"
+        raise ToolchainError(f"{bin_dir}: lacks {', '.join(missing)}", hint=hint)
     lib_dir = next((d for d in (folder / "lib", bin_dir, folder) if list(d.glob("libllama.*"))), bin_dir)
     libraries = (path for pattern in _LIBRARIES for path in lib_dir.glob(pattern) if path.is_file())
     parts = (*(bin_dir / name for name in PROGRAMS), *sorted(libraries))
@@ -274,10 +273,8 @@ def _check_options(bin_dir: Path) -> None:
         done = run_tool((str(bin_dir / name), "--help"), cwd=bin_dir, check=False, limits=Limits(stall_seconds=60))
         usage = done.stdout + done.stderr
         if lacking := [option for option in options if option not in usage]:
-            raise ToolchainError(
-                f"{bin_dir / name}: has no {', '.join(lacking)}",
-                hint=f"it is too old or no llama.cpp; the pinned commit is {COMMIT[:12]}",
-            )
+            hint = f"it is too old or no llama.cpp; the pinned commit is {COMMIT[:12]}"
+            raise ToolchainError(f"{bin_dir / name}: has no {', '.join(lacking)}", hint=hint)
 
 
 def _commit_of(lib_dir: Path) -> str:

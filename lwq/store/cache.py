@@ -212,7 +212,10 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 def is_sealed_or_older(stored: Mapping[str, Any]) -> bool:
     """Whether it is what was written; what was written before there were seals has none."""
-    return stored.get(_SEAL, "") in ("", sealed(stored)[_SEAL])
+    try:
+        return stored.get(_SEAL, "") in ("", sealed(stored)[_SEAL])
+    except (ValueError, RecursionError):  # half a character, NaN, nested without end: nothing that lwq writes
+        return False
 
 
 def sealed(stored: Mapping[str, Any]) -> dict[str, Any]:

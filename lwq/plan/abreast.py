@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -30,20 +30,27 @@ class CrewCarrier(Protocol):
 class _InTurn:
     """A crew that lets the other orders go on while one waits for its steps."""
 
-    def __init__(self, crew: Dispatcher, turn: threading.Lock) -> None:
-        self.crew, self.turn = crew, turn
+    def __init__(self, crew: Dispatcher, turn: threading.Lock, all_crews: Mapping[int, _InTurn]) -> None:
+        self.crew, self.turn, self.all_crews = crew, turn, all_crews
+        self.keys = frozenset[str]()
+        """Of the steps that it waits for."""
         self.around: Surroundings | None = None
         self.stopped = threading.Event()
 
     def execute(self, steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry]:
         if self.stopped.is_set():
             raise Interrupted("stopped")
-        self.around = around
+        self.around, self.keys = around, frozenset(step.key for step in steps)
         self.turn.release()
         try:
             return self.crew.execute(steps, around)
         finally:
             self.turn.acquire()
+            self.keys = frozenset()
+
+    def is_wanted(self, key: str) -> bool:
+        """Whether another order waits for steps of which this is one; it is asked in turn, so none begins meanwhile."""
+        return any(key in crew.keys for crew in self.all_crews.values())
 
     def interrupt(self) -> None:
         """Ends its steps, or what it does instead of them as soon as that runs a program or comes to steps."""
@@ -89,7 +96,7 @@ class _Abreast:
             return False
         if self.waiting and not self.turn.locked() and (not self.threads or self.crew.has_room()):
             order = self.waiting.pop(0)
-            self.crews[order.id] = _InTurn(self.crew, self.turn)
+            self.crews[order.id] = _InTurn(self.crew, self.turn, self.crews)
             thread = threading.Thread(target=self._run, args=(order,), name=f"lwq-{order.name}", daemon=True)
             self.threads[order.id] = thread
             thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
@@ -123,8 +124,9 @@ class _Abreast:
         """Ends what runs, and waits until that is noted."""
         for crew in self.crews.values():
             crew.interrupt()
+        until = time.monotonic() + _END_SECONDS
         for thread in self.threads.values():
-            thread.join(_END_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self, order: Order) -> None:
         fault: BaseException | None = None

@@ -141,6 +141,8 @@ class _Deciding:
                 self._give_up(error)
 
     def add(self, share: _Share) -> None:
+        if not self.shares:
+            self.workers.begin()
         self.shares.append(share)
         around = share.around
         steps = [same[0] for key, same in share.steps.items() if key in share.left]

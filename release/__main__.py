@@ -82,6 +82,8 @@ def _made(out: Path) -> list[str]:
 
 def _twice(out: Path, work: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
+    if folders := [left.name for left in out.iterdir() if left.is_dir() and not left.is_symlink()]:
+        raise Unfit(f"{out}: has folders in it, which are not removed: {', '.join(sorted(folders))}")
     for left in out.iterdir():
         left.unlink()
     first = build(out, work / "one")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from release.__main__ import _twice
 from release.audit import judge
 from release.distributions import ROOT, Unfit, build, check_contents
 from release.licences import COMPATIBLE, is_compatible, licences
@@ -112,6 +113,14 @@ def test_the_page_of_licences_has_the_versions_of_the_locks_and_compatible_licen
         of_torch = {"torch", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy"}
         assert unlocked <= (of_torch if heading == "converter" else set()), unlocked
     assert len(COMPATIBLE) > 20
+
+
+def test_a_folder_among_the_distributions_is_told_and_nothing_removed(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "lwq.whl").touch()
+    with pytest.raises(Unfit, match="has folders in it, which are not removed: notes"):
+        _twice(tmp_path, tmp_path / "work")
+    assert (tmp_path / "lwq.whl").exists()
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -29,9 +30,6 @@ from lwq.record.record import Record
 from lwq.store.files import human_bytes
 from lwq.store.ledger import Asking, Ledger, Order
 from lwq.store.living import Living
-
-if TYPE_CHECKING:
-    from lwq.plan.dispatch import Dispatcher
 
 GO_ON = "`lwq resume` goes on with {}, `lwq status` shows all; finished steps are kept"
 
@@ -144,8 +142,8 @@ def carry_out_all(
     """
     client = _ThisClient(ledger=ledger, asked=asked, settings=settings, n_orders=len(orders), as_json=as_json)
     try:
-        with showing(settings.verbosity) as progress, pool.crew(settings, progress.note) as crew:
-            _work_off(ledger, orders, client, crew)
+        with showing(settings.verbosity) as progress:
+            _work_off(ledger, orders, client, pool, progress.note)
     except Interrupted as error:
         ids = {order.id for order in orders}
         n = sum(order.id in ids and order.state == "queued" for order in ledger.orders())
@@ -157,17 +155,24 @@ def carry_out_all(
     client.raise_faults()
 
 
-def _work_off(ledger: Ledger, orders: Sequence[Order], client: _ThisClient, crew: Dispatcher | None) -> None:
-    """Orders one after another, or by a crew abreast, those of one working directory at a time."""
-    if crew is None:
+def _work_off(
+    ledger: Ledger, orders: Sequence[Order], client: _ThisClient, pool: Pool, on_note: Callable[[str], None]
+) -> None:
+    """Orders one after another, or abreast those in a row that have one working directory and one llama.cpp.
+
+    In a row: an order waits for all that were queued before it.
+    """
+    if not pool.is_of_many:
         work_off(ledger, orders, client.carry, client)
         return
     from lwq.plan.abreast import work_off_abreast
 
-    client.n_places = crew.n_places
-    for cwd in dict.fromkeys(order.cwd for order in orders):
-        with in_folder(Path(cwd)):
-            work_off_abreast(ledger, [order for order in orders if order.cwd == cwd], client.carry, client, crew)
+    in_row = groupby(sorted(orders, key=lambda o: o.id), lambda o: (o.cwd, client.settings_of(o)))
+    for (cwd, settings), alike in in_row:
+        with in_folder(Path(cwd)), pool.crew(settings, on_note) as crew:
+            if crew:
+                client.n_places = crew.n_places
+                work_off_abreast(ledger, list(alike), client.carry, client, crew)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -192,10 +197,13 @@ class _ThisClient:
         asked = self.asked[order.id]
         if isinstance(asked, LwqError):
             raise asked
-        given = {name: order.arguments[name] for name in ("llama_dir", "threads", "device")}
-        settings = Settings(verbosity=self.settings.verbosity, **given)
         with in_folder(Path(order.cwd)):
-            self._carry(order, asked, settings, crew)
+            self._carry(order, asked, self.settings_of(order), crew)
+
+    def settings_of(self, order: Order) -> Settings:
+        """With which it was asked for: other devices and other builds of llama.cpp compute other digits."""
+        given = {name: order.arguments[name] for name in ("llama_dir", "threads", "device")}
+        return Settings(verbosity=self.settings.verbosity, **given)
 
     def _carry(self, order: Order, asked: Asked, settings: Settings, crew: Crew | None) -> None:
         self.n_begun += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -34,24 +35,29 @@ class Noting:
 
 @dataclass(slots=True)
 class Hands:
-    """Which steps run now, and where, in the order in which they began."""
+    """Which steps run now, and where, in the order in which they began; told by any thread."""
 
     by_label: dict[str, AtWork] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def began(self, label: str, where: str, left_seconds: float | None) -> None:
-        self.by_label[label] = AtWork(step=label, where=where, since=time.time(), left_seconds=left_seconds)
+        with self._lock:
+            self.by_label[label] = AtWork(step=label, where=where, since=time.time(), left_seconds=left_seconds)
 
     def went_on(self, label: str, done: int, total: int) -> None:
         """Notes how far a step is; its own pace then tells what is left of it."""
-        if (one := self.by_label.get(label)) and done:
-            whole = (time.time() - one.since) * total / done
-            self.by_label[label] = replace(one, done=done, total=total, left_seconds=whole)
+        with self._lock:
+            if (one := self.by_label.get(label)) and done:
+                whole = (time.time() - one.since) * total / done
+                self.by_label[label] = replace(one, done=done, total=total, left_seconds=whole)
 
     def ended(self, label: str) -> None:
-        self.by_label.pop(label, None)
+        with self._lock:
+            self.by_label.pop(label, None)
 
     @property
     def side_by_side(self) -> tuple[AtWork, ...]:
         """All of them, where any has a place of its own."""
-        found = tuple(self.by_label.values())
+        with self._lock:
+            found = tuple(self.by_label.values())
         return found if any(one.where for one in found) or len(found) > 1 else ()

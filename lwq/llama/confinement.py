@@ -8,6 +8,7 @@ loopback and nothing else, unless it needs the other. Where the kernel refuses t
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
 import shutil
@@ -119,6 +120,4 @@ def _leave_network(c: Any, is_root: bool, ids: tuple[int, int]) -> None:
             ):
                 Path("/proc/self", file).write_text(text, encoding="ascii")
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        import fcntl
-
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 from lwq.errors import Interrupted, LwqError
+from lwq.llama.process_group import stoppable
 from lwq.plan.dispatch import Dispatcher
 from lwq.plan.execution import Crew, Surroundings
 from lwq.plan.plan import AnyStep
@@ -29,19 +31,31 @@ class CrewCarrier(Protocol):
 class _InTurn:
     """A crew that lets the other orders go on while one waits for its steps."""
 
-    def __init__(self, crew: Dispatcher, turn: threading.Lock) -> None:
-        self.crew, self.turn = crew, turn
+    def __init__(self, crew: Dispatcher, turn: threading.Lock, all_crews: Mapping[int, _InTurn]) -> None:
+        self.crew, self.turn, self.all_crews = crew, turn, all_crews
+        self.keys = frozenset[str]()
+        """Of the steps that it waits for."""
         self.around: Surroundings | None = None
+        self.stopped = threading.Event()
 
     def execute(self, steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry]:
-        self.around = around
+        if self.stopped.is_set():
+            raise Interrupted("stopped")
+        self.around, self.keys = around, frozenset(step.key for step in steps)
         self.turn.release()
         try:
             return self.crew.execute(steps, around)
         finally:
             self.turn.acquire()
+            self.keys = frozenset()
+
+    def is_wanted(self, key: str) -> bool:
+        """Whether another order waits for steps of which this is one; it is asked in turn, so none begins meanwhile."""
+        return any(key in crew.keys for crew in self.all_crews.values())
 
     def interrupt(self) -> None:
+        """Ends its steps, or what it does instead of them as soon as that runs a program or comes to steps."""
+        self.stopped.set()
         if self.around:
             self.crew.interrupt(self.around)
 
@@ -83,6 +97,7 @@ class _Abreast:
             return False
         if self.waiting and not self.turn.locked() and (not self.threads or self.crew.has_room()):
             order = self.waiting.pop(0)
+            self.crews[order.id] = _InTurn(self.crew, self.turn, self.crews)
             thread = threading.Thread(target=self._run, args=(order,), name=f"lwq-{order.name}", daemon=True)
             self.threads[order.id] = thread
             thread.start()
@@ -98,23 +113,26 @@ class _Abreast:
         return True
 
     def stop_what_was_asked(self) -> bool:
-        """Whether somebody asked for some orders to be stopped, which is done; else the user meant all."""
-        asked = [order.id for order in self.ledger.orders() if order.id in self.threads and order.stop_asked]
-        for order in asked:
-            self.crews[order].interrupt()
+        """Whether somebody asked for some more orders to be stopped, which is done; else the user meant all."""
+        at_work = [order for order in self.ledger.orders() if order.id in self.threads and order.stop_asked]
+        asked = [crew for order in at_work if not (crew := self.crews[order.id]).stopped.is_set()]
+        for crew in asked:
+            crew.interrupt()
         return bool(asked)
 
     def end(self) -> None:
         """Ends what runs, and waits until that is noted."""
-        self.crew.interrupt()
+        for crew in self.crews.values():
+            crew.interrupt()
+        until = time.monotonic() + _END_SECONDS
         for thread in self.threads.values():
-            thread.join(_END_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self, order: Order) -> None:
         fault: BaseException | None = None
-        crew = self.crews[order.id] = _InTurn(self.crew, self.turn)
+        crew, begin = self.crews[order.id], partial(is_our_turn, self.ledger, order.id, self.client)
         try:
-            with noted(self.ledger, order.id, partial(is_our_turn, self.ledger, order.id, self.client)) as is_taken:
+            with noted(self.ledger, order.id, begin) as is_taken, stoppable(crew.stopped.is_set):
                 if is_taken:
                     with self.turn:
                         self.carry(order, crew)

@@ -79,6 +79,10 @@ class Dispatcher:
             raise share.fault
         return {step.key: share.entries[step.key] for step in steps}
 
+    def is_wanted(self, key: str) -> bool:
+        """Whoever calls ``execute`` in turn knows of the others; here are none."""
+        return False
+
     def has_room(self) -> bool:
         """Whether there is a place that has nothing to do."""
         lineup = self._deciding.lineup
@@ -137,6 +141,8 @@ class _Deciding:
                 self._give_up(error)
 
     def add(self, share: _Share) -> None:
+        if not self.shares:
+            self.workers.begin()
         self.shares.append(share)
         around = share.around
         steps = [same[0] for key, same in share.steps.items() if key in share.left]

@@ -75,7 +75,8 @@ class Untold(Exception):
 
 
 _AT_WORK: dict[str, threading.Event] = {}
-"""Key → what asks the step to stop, of steps that this process carries out."""
+"""Key → what asks the step to stop, of steps that this process carries out; of several attempts, the last one's."""
+_TURN: Final = threading.Lock()
 
 
 def carry(errand: Errand, progress: Progress) -> Answer:
@@ -83,7 +84,8 @@ def carry(errand: Errand, progress: Progress) -> Answer:
 
     A key that another thread or process of this cache is at is waited for.
     """
-    asked = _AT_WORK.setdefault(errand.key, threading.Event())
+    with _TURN:
+        asked = _AT_WORK[errand.key] = threading.Event()
     try:
         with stoppable(asked.is_set):
             return _carry(errand, progress)
@@ -98,7 +100,9 @@ def carry(errand: Errand, progress: Progress) -> Answer:
             fault.add_note(note)
         return Answer(error=fault)
     finally:
-        _AT_WORK.pop(errand.key, None)
+        with _TURN:
+            if _AT_WORK.get(errand.key) is asked:
+                del _AT_WORK[errand.key]
 
 
 def stop(key: str) -> None:

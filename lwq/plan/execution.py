@@ -34,6 +34,9 @@ class Crew(Protocol):
 
     def execute(self, steps: tuple[AnyStep, ...], around: Surroundings) -> dict[str, Entry]: ...
 
+    def is_wanted(self, key: str) -> bool:
+        """Whether another run that is at work has this step too: what it made must stay."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:

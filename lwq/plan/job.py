@@ -191,14 +191,20 @@ class Job:
         for role, step in self.plan.baselines.items():
             name, entry = step.inputs.logits_file, entries[step.key]
             keep = self._keeps_logits(role, int(entry.outputs[name]["n_bytes"]))
-            if not keep and name not in entry.released:
+            if not keep and name not in entry.released and not self._is_wanted(step.key):
                 self.cache.release(entry, (name,))
 
     def _release_twins(self, entries: Mapping[str, Entry]) -> None:
         """Delete stock-valued twins, which were measured and are no files of the card."""
-        for own in (row.own for row in self.plan.rows):
-            if own and own.twin and own.twin.file.name not in entries[own.twin.quantize.key].released:
-                self.cache.release(entries[own.twin.quantize.key], (own.twin.file.name,))
+        for twin in (row.own.twin for row in self.plan.rows if row.own and row.own.twin):
+            entry = entries[twin.quantize.key]
+            if twin.file.name not in entry.released and not self._is_wanted(entry.key):
+                self.cache.release(entry, (twin.file.name,))
+
+    def _is_wanted(self, key: str) -> bool:
+        """Whether a run beside this one reads what a step made; it then deletes that itself."""
+        crew = self.side_by_side.crew
+        return crew is not None and crew.is_wanted(key)
 
     def surroundings(self, watch: Watch, given: Mapping[str, tuple[Path, ...]] | None = None) -> Surroundings:
         """What the steps are carried out with."""

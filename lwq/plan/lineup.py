@@ -93,7 +93,7 @@ class Lineup:
             self.holds.get(place, set()).add(key)
         self._forget(key)
         for other in self._behind.pop(key, ()):
-            if other in self._after:
+            if key in self._after.get(other, ()):  # not one that was dropped, or that was dropped and added again
                 self._after[other].discard(key)
                 self._make_ready(other)
 

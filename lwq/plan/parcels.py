@@ -19,6 +19,7 @@ from lwq.store.files import need_space, os_errors, sha256_file
 Ask = Callable[..., Any]
 """Calls a function at the worker, and returns what it says."""
 _N_TRIES: Final = 3
+_ODD: Final = "lwq makes no such names: see who else may reach that worker (docs/cluster.md)"
 _DAMAGED: Final = "the network or a disk is at fault; the same command tries again"
 
 
@@ -54,7 +55,7 @@ def fetched(given: Assignment, answer: Answer, home: str, ask: Ask) -> Entry:
     """What a worker made, in the client's cache.
 
     Raises:
-        ClusterError: it arrives with another content each time.
+        ClusterError: it arrives with another content each time; a file of it would lie elsewhere.
     """
     step, cache = given.step, given.around.cache
 
@@ -63,15 +64,26 @@ def fetched(given: Assignment, answer: Answer, home: str, ask: Ask) -> Entry:
         outputs = json.loads(answer.stored)["outputs"]
         need_space(folder, sum(int(output["n_bytes"]) for output in outputs.values()), step.label)
         for name, output in outputs.items():
-            own = given.around.given.get(output["sha256"], ())
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            own, path = given.around.given.get(output["sha256"], ()), _place(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
             if name in facts["keep_links"] and len(own) == 1:
-                (folder / name).symlink_to(own[0])
+                path.symlink_to(own[0])
             else:
-                _fetch(folder / name, output["sha256"], partial(ask, piece_of, home, step.module.NAME, step.key, name))
+                _fetch(path, output["sha256"], partial(ask, piece_of, home, step.module.NAME, step.key, name))
         return facts | {"work": 0.0}  # its time says nothing of this machine
 
     return cache.build(step.module.NAME, step.key_value, work, whole=given.whole)[0]
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a file comes to lie that a worker names: in the folder, links followed."""
+    try:
+        place, root = (folder / name).resolve(), folder.resolve()
+    except ValueError:  # a null character
+        place = root = folder
+    if place == root or not place.is_relative_to(root):
+        raise ClusterError(f"a worker names a file that lies outside of its step's folder: {name!r}", hint=_ODD)
+    return folder / name
 
 
 def _fetch(path: Path, sha256: str, piece_at: Callable[[int], bytes]) -> None:

@@ -61,6 +61,9 @@ class Workers(Protocol):
     n_failures: int
     """How often a step may lose its worker."""
 
+    def begin(self) -> None:
+        """There is something to do, after there was nothing: from now on ``lack`` waits for workers."""
+
     def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
         """Places that joined since the last look, and names of those that left; raises ClusterError.
 

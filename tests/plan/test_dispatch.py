@@ -32,6 +32,8 @@ class Threads:
     stopped: dict[str, threading.Event] = field(default_factory=dict)
     none_left: ClusterError | None = None
 
+    def begin(self) -> None: ...
+
     def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
         places = [WorkPlace(name=f"w{i}", host="here") for i in range(self.n)]
         self.n = 0

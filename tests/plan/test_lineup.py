@@ -118,6 +118,17 @@ def test_a_task_that_is_dropped_leaves_its_place() -> None:
     assert begun(line) == [("b", "w0")]
 
 
+def test_what_was_dropped_and_is_wanted_again_starts_once() -> None:
+    line = lineup(2)
+    line.add([task("a"), task("b", "a")])
+    line.drop("a")
+    line.drop("b")
+    line.add([task("a"), task("b", "a")])
+    assert begun(line) == [("a", "w0")]
+    line.finished("a")
+    assert begun(line) == [("b", "w0")]
+
+
 @given(seed=st.integers(0, 10_000), n_workers=st.integers(1, 6))
 def test_no_schedule_is_longer_than_list_scheduling_may_be(seed: int, n_workers: int) -> None:
     """Graham: at most (work ÷ workers) + (1 − 1 ÷ workers) × the longest chain."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,34 @@ def test_what_a_worker_made_is_fetched_and_checked(n_damaged: int, tmp_path: Pat
     assert (ours.key, ours.result, ours.commands) == (theirs.key, theirs.result, theirs.commands)
     assert {n: f["sha256"] for n, f in ours.outputs.items()} == {n: f["sha256"] for n, f in theirs.outputs.items()}
     assert given.around.cache.lookup("idle", step.key) == ours
+
+
+@pytest.mark.parametrize("name", ["/tmp/x", "../x", "a/../../x", ".", "", "nul\0", "made.txt/../../../x"])
+def test_a_worker_cannot_name_files_elsewhere(name: str, tmp_path: Path) -> None:
+    step = idle("made")
+    theirs = execute((step,), around(tmp_path / "theirs", None))[step.key]
+    stored = json.loads((theirs.folder / "step.json").read_text(encoding="utf-8"))
+    stored["outputs"] = {name: stored["outputs"]["made.txt"]}
+    given = Assignment(step=step, place=None, entries={}, around=around(tmp_path / "ours", None), whole=False)
+    with pytest.raises(ClusterError, match="a worker names a file that lies outside of its step's folder"):
+        fetched(given, Answer(stored=json.dumps(stored)), str(tmp_path / "theirs"), ask)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_worker_cannot_name_files_below_a_link(tmp_path: Path) -> None:
+    """Which a step may keep: to what the user gave."""
+    step, folder = idle("made"), tmp_path / "given"
+    folder.mkdir()
+    theirs = execute((step,), around(tmp_path / "theirs", None))[step.key]
+    stored = json.loads((theirs.folder / "step.json").read_text(encoding="utf-8"))
+    facts = stored["outputs"]["made.txt"]
+    stored["outputs"] = {"link": facts | {"sha256": "f" * 64}, "link/x": facts}
+    stored["result"] = {"keep_links": ["link"]}
+    ours = around(tmp_path / "ours", None, given={"f" * 64: (folder,)})
+    given = Assignment(step=step, place=None, entries={}, around=ours, whole=False)
+    with pytest.raises(ClusterError, match="outside of its step's folder: 'link/x'"):
+        fetched(given, Answer(stored=json.dumps(stored)), str(tmp_path / "theirs"), ask)
+    assert not list(folder.iterdir())
 
 
 def test_given_files_and_folders_travel_too(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class Sleepers:
     def __init__(self, n: int) -> None:
         self.new = [WorkPlace(name=f"w{i}", host=f"h{i}", is_here=False) for i in range(n)]
 
+    def begin(self) -> None: ...
+
     def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
         found, self.new = self.new, []
         return [Joined(place=place, room={}) for place in found], []
@@ -125,8 +127,9 @@ def overhead(root: Path, n: int) -> tuple[float, float, float]:
     alone = time.perf_counter() - began
     with crew_of(MACHINE, "cpu", n_workers=2) as crew:
         execute((idle("first"), idle("second")), around(root / "beside", crew))
+        seconds = {step.key: alone / n for step in steps}  # as calibration foretells them
         began, cpu = time.perf_counter(), time.process_time()
-        execute(steps, around(root / "beside", crew))
+        execute(steps, around(root / "beside", crew, seconds=seconds))
         beside, cpu = time.perf_counter() - began, time.process_time() - cpu
     return 1e3 * beside / n, 1e3 * alone / n, 1e3 * cpu / n
 
@@ -138,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         beside, alone, cpu = overhead(Path(name), numbers[0] if numbers else 1_000)
         print(f"a step: {beside:.2f} ms by two workers, {alone:.2f} in one process; {cpu:.2f} ms CPU of the client")
-        bound = ratio if "--alone" in sys.argv else asleep(Path(name) / "asleep", N_STEPS, 2e-3)
+        bound = ratio if "--alone" in sys.argv else asleep(Path(name) / "asleep", N_STEPS, 2e-2)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"fleet: overhead_ms={beside - alone / 2:.2f} client_ms={cpu:.2f} bound={ratio:.3f} asleep={bound:.3f}")
 

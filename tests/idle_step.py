@@ -37,9 +37,9 @@ def run(inputs: Inputs, ctx: Context) -> Result:
         with Path(inputs.log).open("a", encoding="utf-8") as file:
             file.write(f"{inputs.name}\n")
     end = time.monotonic() + inputs.seconds
-    while time.monotonic() < end:
+    while (left := end - time.monotonic()) > 0:
         heed()
-        time.sleep(0.01)
+        time.sleep(min(left, 0.1))
     if inputs.fails:
         raise ModelError(inputs.fails, hint="mend it")
     read = tuple(ctx.find(made).read_text(encoding="utf-8") for made in inputs.after)

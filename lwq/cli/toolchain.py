@@ -40,12 +40,14 @@ def build(settings: Settings, backend: str, jobs: int | None, source: Path | Non
 @toolchain_command.command("converter")
 @click.pass_obj
 def converter(settings: Settings) -> None:
-    """Make the Python environment that converts Hugging Face folders (1.1 GB); else made when it is first needed."""
+    """Fetch what converts Hugging Face folders: a Python environment (1.1 GB), sources; else done when first needed."""
+    from lwq.llama.converter import script
     from lwq.llama.converter_env import converter_python
 
     with showing(settings.verbosity) as progress:
         python = converter_python(progress.show)
-    click.echo(f"the converter's Python: {python}")
+        program = script(progress.show)
+    click.echo(f"the converter's Python: {python}\nthe converter: {program}")
 
 
 @toolchain_command.command("serve")

@@ -11,15 +11,15 @@ from lwq.llama.confinement import Limits, most_memory_bytes
 from lwq.llama.converter_env import converter_environ, converter_python
 from lwq.llama.process import run_tool
 from lwq.llama.requests import Ran
-from lwq.llama.source_tree import fill_source
+from lwq.llama.source_tree import OnProgress, fill_source, quiet
 from lwq.llama.toolchain import PIN, home, source_folder
 
 SCRIPT = "convert_hf_to_gguf.py"
 
 
-def script() -> Path:
+def script(on_progress: OnProgress = quiet) -> Path:
     """The converter's program in the pinned sources, which are fetched where they are not here."""
-    return fill_source(source_folder(), PIN, scratch=home() / "src") / SCRIPT
+    return fill_source(source_folder(), PIN, scratch=home() / "src", on_progress=on_progress) / SCRIPT
 
 
 def complaint_of(error: ToolError) -> tuple[str, str]:

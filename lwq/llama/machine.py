@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import shutil
@@ -110,6 +111,7 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
     return (platform.machine(),)
 
 
+@functools.cache
 def cpu_name() -> str:
     """The processor's name, as the system tells it; never a host name."""
     if sys.platform == "darwin":

@@ -60,7 +60,7 @@ def _of_this_machine(n_workers: int, machine: Machine, device: str) -> Cluster:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # None would take port 8787 of all interfaces, and say so where it is taken
         memory_limit=0,
         silence_logs=logging.CRITICAL,
     )

@@ -15,13 +15,14 @@ from typing import Final
 from lwq.errors import ClusterError, Interrupted
 from lwq.plan.execution import Surroundings, to_make_again, work_of
 from lwq.plan.graph import Needs, made_of, pending_of
-from lwq.plan.lineup import HERE, Lineup
+from lwq.plan.lineup import HERE, Lineup, WorkPlace
 from lwq.plan.plan import AnyStep
 from lwq.plan.workers import Assignment, Outcome, ThisProcess, Workers
 from lwq.store.cache import Entry
 
 _LOOK_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 15.0
+_N_BRIEF: Final = 8
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -49,7 +50,7 @@ class Dispatcher:
         """
         self._workers = workers
         self._events: _Events = queue.SimpleQueue()
-        self._deciding = _Deciding(workers, Lineup(rooms or {}), self._events)
+        self._deciding = _Deciding(workers, Lineup(rooms or {}, n_brief=_N_BRIEF), self._events)
         self._deciding.leaves = leaves
         self._thread = threading.Thread(target=self._deciding.run, name="lwq-dispatch", daemon=True)
         self._thread.start()
@@ -86,11 +87,11 @@ class Dispatcher:
     def has_room(self) -> bool:
         """Whether there is a place that has nothing to do."""
         lineup = self._deciding.lineup
-        return len(lineup.running) < max(1, len(lineup.places))
+        return len(lineup.running) < max(1, lineup.n_places)
 
     def n_places(self) -> int:
         """How many steps may run at a time."""
-        return max(1, len(self._deciding.lineup.places))
+        return max(1, self._deciding.lineup.n_places)
 
     def interrupt(self, around: Surroundings | None = None) -> None:
         """Ends what was asked for with these surroundings, or everything, as ^C does."""
@@ -141,9 +142,9 @@ class _Deciding:
                 self._give_up(error)
 
     def add(self, share: _Share) -> None:
-        if not self.shares:
-            self.workers.begin()
         self.shares.append(share)
+        if len(self.shares) == 1:
+            self.workers.begin()
         around = share.around
         steps = [same[0] for key, same in share.steps.items() if key in share.left]
         self.lineup.add(pending_of(steps, around.alike, around.seconds, around.needs))
@@ -153,14 +154,15 @@ class _Deciding:
         if share not in self.shares:
             return
         self.shares.remove(share)
-        for key in share.left:
-            if not self.wanting(key):
+        share.fault = error
+        try:
+            for key in [key for key in share.left if not self.wanting(key)]:
                 is_left = self.leaves and isinstance(error, Interrupted) and self.lineup.running.get(key)
                 if not is_left:
                     self._stop(key)
                 self.lineup.drop(key)
-        share.fault = error
-        share.over.set()
+        finally:
+            share.over.set()
 
     def shut(self) -> None:
         self._give_up(Interrupted("the run was ended"))
@@ -182,31 +184,37 @@ class _Deciding:
         for one in joined:
             self.lineup.join(one.place, one.room, one.holds)
         waits = any(task.where == "anywhere" for task in self.lineup.tasks.values())
-        if waits and not self.lineup.places and (error := self.workers.lack()):
+        if waits and not self.lineup.n_places and (error := self.workers.lack()):
             self._give_up(error)
 
     def _start_what_may(self) -> None:
         while found := self.lineup.next():
             task, place = found
             key, share = task.key, next(s for s in self.shares if task.key in s.left)
-            for one in self.wanting(key):
-                one.around.watch.started(one.steps[key][0].label, place.name if place else HERE)
-            step = share.steps[key][0]
-            given = Assignment(
-                step=step,
-                place=place,
-                entries={made.key: share.entries[made.key] for made in made_of(step)},
-                around=replace(share.around, watch=_Handing(self, key)),
-                whole=key in share.again,
-            )
             tell = self._teller(key)
-            twin = share.around.alike.get(key)
-            if twin and (same := twin.finished(share.entries)):
-                self.own.start(given, twin.taken_over(same), tell)
-            elif place is None:
-                self.own.start(given, work_of(step, given.entries, given.around), tell)
-            else:
-                self.workers.start(given, tell)
+            try:
+                self._start(share, key, place, tell)
+            except Exception as error:  # of this step alone
+                tell(Outcome(error=error))
+
+    def _start(self, share: _Share, key: str, place: WorkPlace | None, tell: Callable[[Outcome], None]) -> None:
+        for one in self.wanting(key):
+            one.around.watch.started(one.steps[key][0].label, place.name if place else HERE)
+        step = share.steps[key][0]
+        given = Assignment(
+            step=step,
+            place=place,
+            entries={made.key: share.entries[made.key] for made in made_of(step)},
+            around=replace(share.around, watch=_Handing(self, key)),
+            whole=key in share.again,
+        )
+        twin = share.around.alike.get(key)
+        if twin and (same := twin.finished(share.entries)):
+            self.own.start(given, twin.taken_over(same), tell)
+        elif place is None:
+            self.own.start(given, work_of(step, given.entries, given.around), tell)
+        else:
+            self.workers.start(given, tell)
 
     def _teller(self, key: str) -> Callable[[Outcome], None]:
         """What an attempt tells its end with; once there is another, it is not heard any more."""

@@ -113,7 +113,8 @@ def stop(key: str) -> None:
 
 def _carry(errand: Errand, progress: Progress) -> Answer:
     cache = Cache(home())
-    cache.hold([(errand.step.module.NAME, errand.key), *((w.step, w.key) for w in errand.wanted if w.step)])
+    if errand.toolchain is None:  # else the client is here, and holds what it wants
+        cache.hold([(errand.step.module.NAME, errand.key), *((w.step, w.key) for w in errand.wanted if w.step)])
     given, entries, lacking = dict[str, tuple[Path, ...]](), dict[str, Entry](), list[WantedFiles]()
     for wanted in errand.wanted:
         if wanted.step:

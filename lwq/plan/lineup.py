@@ -15,11 +15,13 @@ from lwq.plan.graph import Needs, Pending, ranks
 
 HERE: Final = ""
 """The name of the client's own process among the places."""
+_BRIEF_SECONDS: Final = 0.2
+"""A step that takes less is handed out while others as brief still run: its way takes as long as itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkPlace:
-    """Something that carries out one step at a time."""
+    """Something that carries out one step at a time, and keeps a few brief ones waiting for their turn."""
 
     name: str
     host: str
@@ -27,18 +29,75 @@ class WorkPlace:
     """On the client's machine, where speeds are measured."""
 
 
+class _Places:
+    """Places that there are: what each was given, and which may be given more."""
+
+    def __init__(self, n_brief: int) -> None:
+        self.n_brief = n_brief
+        self.all: dict[str, WorkPlace] = {}
+        self.free: dict[str, WorkPlace] = {}
+        """Those that have nothing to do."""
+        self.brief: dict[str, WorkPlace] = {}
+        """Those with brief tasks only, which may have one more such."""
+        self.given: dict[str, dict[str, Pending]] = {}
+        """Name → what it was given, by key."""
+        self.holds: dict[str, set[str]] = {}
+        """Name → keys of steps whose files lie there."""
+
+    def join(self, place: WorkPlace, holds: Iterable[str]) -> None:
+        self.all[place.name] = self.free[place.name] = place
+        self.holds[place.name], self.given[place.name] = set(holds), {}
+
+    def leave(self, name: str) -> None:
+        for known in (self.all, self.free, self.brief, self.given, self.holds):
+            known.pop(name, None)
+
+    def give(self, name: str, task: Pending) -> None:
+        self.given[name][task.key] = task
+        self._sort_in(name)
+
+    def take(self, name: str, key: str) -> None:
+        if name in self.all:
+            self.given[name].pop(key, None)
+            self._sort_in(name)
+
+    def open_for(self, task: Pending) -> Iterable[WorkPlace]:
+        """Those that may be given a task, as far as the task's needs are not asked."""
+        return (self.free or (self.brief if _is_brief(task) else {})).values()
+
+    def near(self, place: WorkPlace, task: Pending) -> int:
+        """How much of what a task reads lies at a place; a task that is done there is nearest."""
+        held = self.holds[place.name]
+        return (len(task.after) + 1) * (task.key in held) + len(task.after & held)
+
+    def here(self) -> set[str]:
+        """Hosts of the client's machine, where speeds are measured."""
+        return {place.host for place in self.all.values() if place.is_here}
+
+    def _sort_in(self, name: str) -> None:
+        for known in (self.free, self.brief):
+            known.pop(name, None)
+        given = self.given[name].values()
+        if not given:
+            self.free[name] = self.all[name]
+        elif len(given) < self.n_brief and all(map(_is_brief, given)):
+            self.brief[name] = self.all[name]
+
+
 class Lineup:
     """Tasks that wait, run and are over, and the places for them."""
 
-    def __init__(self, rooms: Mapping[str, Needs]) -> None:
-        """``rooms``: host → what its steps may need together, what is not named being unbounded."""
+    def __init__(self, rooms: Mapping[str, Needs], *, n_brief: int = 1) -> None:
+        """
+        Args:
+            rooms: host → what its steps may need together, what is not named being unbounded.
+            n_brief: how many brief tasks a place is given at a time.
+        """
         self.rooms = dict(rooms)
-        self.places: dict[str, WorkPlace] = {}
+        self._places = _Places(n_brief)
         self.tasks: dict[str, Pending] = {}
         self.running: dict[str, str] = {}
         """Key → the name of its place."""
-        self.holds: dict[str, set[str]] = {}
-        """Name of a place → keys of steps whose files lie there."""
         self._after: dict[str, set[str]] = {}
         self._behind: dict[str, list[str]] = {}
         self._at: dict[str, set[str]] = {}
@@ -46,21 +105,22 @@ class Lineup:
         self._solitary: set[str] = set()
         self._ranks: dict[str, float] = {}
         self._ready: list[tuple[float, int, str]] = []
-        self._free: dict[str, WorkPlace] = {}
         self._n = 0
         self._n_here = 0
         """Of those that are ready, how many need no place."""
 
+    @property
+    def n_places(self) -> int:
+        return len(self._places.all)
+
     def join(self, place: WorkPlace, room: Needs | None = None, holds: Iterable[str] = ()) -> None:
         """A place that may be used from now on."""
-        self.places[place.name] = self._free[place.name] = place
         self.rooms.setdefault(place.host, room or {})
-        self.holds[place.name] = set(holds)
+        self._places.join(place, holds)
 
     def leave(self, name: str) -> tuple[str, ...]:
         """What ran at a place that is no more, and waits again."""
-        for known in (self.places, self._free, self.holds):
-            known.pop(name, None)
+        self._places.leave(name)
         lost = tuple(key for key, place in self.running.items() if place == name)
         for key in lost:
             self.again(key)
@@ -90,7 +150,7 @@ class Lineup:
     def finished(self, key: str) -> None:
         """A task is over; those that waited for it alone may run."""
         if place := self._release(key):
-            self.holds.get(place, set()).add(key)
+            self._places.holds.get(place, set()).add(key)
         self._forget(key)
         for other in self._behind.pop(key, ()):
             if key in self._after.get(other, ()):  # not one that was dropped, or that was dropped and added again
@@ -108,18 +168,18 @@ class Lineup:
 
     def next(self) -> tuple[Pending, WorkPlace | None] | None:
         """A task that starts now, and its place (None: in the client's process); None where nothing may start."""
-        if not self._free and not self._n_here:
+        places = self._places
+        if not places.free and not places.brief and not self._n_here:
             return None
         timed = any(self.tasks[key].where == "alone" for key in self.running)
-        shut = {place.host for place in self.places.values() if place.is_here} if timed else set[str]()
+        shut, is_full = places.here() if timed else set[str](), False
         is_shut_here = timed
         for i, (_, _, key) in enumerate(self._ready):
             task = self.tasks[key]
             if task.where == "anywhere":
-                if place := self._place_for(task, shut):
+                if not is_full and (place := self._place_for(task, shut)):
                     return self._start(i, task, place)
-                if not self._free:
-                    continue
+                is_full = is_full or not places.free  # nor is a place filled up with what is behind this one
                 self._shut_for(task, shut)
             elif task.where == "here" and not is_shut_here:
                 return self._start(i, task, None)
@@ -127,7 +187,7 @@ class Lineup:
                 if not self._is_busy_here():
                     return self._start(i, task, None)
                 is_shut_here = True  # what comes behind it here would keep it waiting
-                shut |= {place.host for place in self.places.values() if place.is_here}
+                shut |= places.here()
         return None
 
     def _start(self, i: int, task: Pending, place: WorkPlace | None) -> tuple[Pending, WorkPlace | None]:
@@ -135,21 +195,14 @@ class Lineup:
         self._n_here -= task.where != "anywhere"
         self.running[task.key] = place.name if place else HERE
         if place:
-            del self._free[place.name]
+            self._places.give(place.name, task)
             self._at.setdefault(place.host, set()).add(task.key)
         return task, place
 
     def _place_for(self, task: Pending, shut: set[str]) -> WorkPlace | None:
         """A free place where the task fits; one that has it, or what it reads, before others."""
-        best, most = None, -1
-        for name, place in self._free.items():
-            if place.host in shut or not self._fits(task, place.host):
-                continue
-            held = self.holds[name]
-            found = (len(task.after) + 1) * (task.key in held) + len(task.after & held)
-            if found > most:
-                best, most = place, found
-        return best
+        open_for = [p for p in self._places.open_for(task) if p.host not in shut and self._fits(task, p.host)]
+        return max(open_for, key=lambda place: self._places.near(place, task), default=None)
 
     def _fits(self, task: Pending, host: str) -> bool:
         """Whether there is room beside what runs there; a task that has a machine for itself may always try."""
@@ -163,11 +216,11 @@ class Lineup:
 
     def _shut_for(self, task: Pending, shut: set[str]) -> None:
         """Keeps the machine that has most room for a task from those behind it, or it might wait for ever."""
-        if hosts := {place.host for place in self._free.values()} - shut:
+        if hosts := {place.host for place in self._places.free.values()} - shut:
             shut.add(min(hosts, key=lambda host: (len(self._at.get(host, ())), host)))
 
     def _is_busy_here(self) -> bool:
-        here = {name for name, place in self.places.items() if place.is_here} | {HERE}
+        here = {name for name, place in self._places.all.items() if place.is_here} | {HERE}
         return any(place in here for place in self.running.values())
 
     def _make_ready(self, key: str) -> None:
@@ -180,13 +233,16 @@ class Lineup:
         name = self.running.pop(key, HERE)
         for keys in self._at.values():
             keys.discard(key)
-        if name in self.places:
-            self._free[name] = self.places[name]
+        self._places.take(name, key)
         return name
 
     def _forget(self, key: str) -> None:
         for known in (self.tasks, self._after, self._ranks):
             known.pop(key, None)
+
+
+def _is_brief(task: Pending) -> bool:
+    return 0.0 < task.seconds <= _BRIEF_SECONDS
 
 
 def wall_seconds(

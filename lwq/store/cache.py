@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lwq.errors import FileError, ToolError
-from lwq.store.files import lock, os_errors, sha256_file, write_json
+from lwq.store.files import begun_with, lock, os_errors, sha256_file, write_json
 from lwq.store.leases import Lease
 
 SCHEMA = 1
@@ -144,7 +144,7 @@ class Cache:
 
     def _clear(self, step: str, key: str) -> None:
         """Remove what killed runs left of this key; the caller holds its lock."""
-        for leftover in self.steps.glob(f".{step}-{key[:24]}.*"):
+        for leftover in begun_with(self.steps, f".{step}-{key[:24]}."):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
         shutil.rmtree(self.folder(step, key), ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -21,7 +20,8 @@ OnBytes = Callable[[int, int], None]
 
 _HASH_PIECE_BYTES: Final = 8 << 20
 _RACY_SECONDS: Final = 0.1
-_LOCK_POLL_SECONDS: Final = 0.2
+_LOCK_POLLS: Final = ((1.0, 0.01), (-1.0, 0.2))
+"""(How many seconds, how many between two tries): most locks are held for moments."""
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOCAL: Final = "set LWQ_HOME to a folder on a local disk"
@@ -148,7 +148,10 @@ def lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[N
         except Timeout:
             if on_wait is not None:
                 on_wait()
-            held.acquire(poll_interval=_LOCK_POLL_SECONDS)
+            for seconds, poll in _LOCK_POLLS:
+                with suppress(Timeout):
+                    held.acquire(timeout=seconds, poll_interval=poll)
+                    break
     try:
         yield
     finally:
@@ -228,9 +231,10 @@ def human_bytes(n_bytes: int) -> str:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A free name in the same folder; nothing is left under it, nor of what killed processes wrote for this path."""
-    for left in path.parent.glob(f".{glob.escape(path.name[:100])}.*-*.tmp"):
-        pid = left.name.split(".")[-2].partition("-")[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
+    for left in begun_with(path.parent, f".{path.name[:100]}."):
+        *_, whose, end = left.name.split(".")
+        pid = whose.partition("-")[0]
+        if end == "tmp" and pid.isdecimal() and not _is_running(int(pid)):
             left.unlink(missing_ok=True)
     temporary = path.parent / f".{path.name[:100]}.{os.getpid()}-{time.monotonic_ns()}.tmp"
     try:
@@ -238,6 +242,13 @@ def _beside(path: Path) -> Iterator[Path]:
     finally:  # also after a rename onto a hard link of itself, which leaves the old name in place
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+
+
+def begun_with(folder: Path, start: str) -> list[Path]:
+    """What lies in a folder under names that begin so; nothing where it cannot be listed."""
+    with suppress(OSError):
+        return [folder / name for name in os.listdir(folder) if name.startswith(start)]
+    return []
 
 
 def _is_running(pid: int) -> bool:

@@ -13,7 +13,7 @@ from lwq.errors import ModelError
 from lwq.gguf.hf_folder import check_known, read_folder
 from lwq.gguf.safetensors import read_safetensors
 from lwq.gguf.usable import check_class
-from lwq.llama.toolchain import source_folder
+from lwq.llama.converter import script
 
 CONFIG: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}
 LISTED = """TEXT_MODEL_MAP: dict[str, str] = {
@@ -204,9 +204,10 @@ def test_what_predicts_no_next_token_is_named_before_it_is_converted(folder: Pat
     assert said in told(folder)
 
 
+@pytest.mark.tools
 def test_no_class_of_a_language_model_is_taken_for_another() -> None:
     """Every class that the pinned converter lists, and that ends like one that predicts text."""
-    listed = (source_folder() / "conversion" / "__init__.py").read_text(encoding="utf-8")
+    listed = (script().parent / "conversion" / "__init__.py").read_text(encoding="utf-8")
     names = re.findall(r'^    "(\w+(?:ForCausalLM|LMHeadModel|ForConditionalGeneration))"', listed, re.MULTILINE)
     assert len(names) > 100
     others = [name for name in names if not re.search("T5|TTS|Assistant|DSpark|Eagle3", name)]

@@ -32,7 +32,12 @@ class Threads:
     stopped: dict[str, threading.Event] = field(default_factory=dict)
     none_left: ClusterError | None = None
 
-    def begin(self) -> None: ...
+    cannot: list[str] = field(default_factory=list)
+    """Labels of steps that cannot even be begun; "begin": nothing can."""
+
+    def begin(self) -> None:
+        if "begin" in self.cannot:
+            raise RuntimeError("there is no beginning")
 
     def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
         places = [WorkPlace(name=f"w{i}", host="here") for i in range(self.n)]
@@ -42,6 +47,8 @@ class Threads:
     def start(self, given: Assignment, tell: Callable[[Outcome], None]) -> None:
         assert given.place
         label = given.step.label
+        if label in self.cannot:
+            raise RuntimeError(f"{label} has no beginning")
         self.began.append((label, given.place.name))
         asked = self.stopped[given.step.key] = threading.Event()
         if label in self.loses:
@@ -63,7 +70,8 @@ class Threads:
             tell(Outcome(error=error))
 
     def stop(self, place: str, key: str) -> None:
-        self.stopped[key].set()
+        if asked := self.stopped.get(key):
+            asked.set()
 
     def lack(self) -> ClusterError | None:
         return self.none_left
@@ -185,3 +193,31 @@ def test_what_workers_have_begun_is_stopped_or_left_to_them_as_was_asked(leaves:
         execute((step,), asked)
     crew.close()
     assert workers.stopped[step.key].is_set() is not leaves
+
+
+def test_a_step_that_cannot_be_begun_is_an_error_of_those_who_want_it(
+    tmp_path: Path, crew: Dispatcher, workers: Threads
+) -> None:
+    workers.cannot, faults = ["idle:bad"], list[Exception]()
+
+    def fail() -> None:
+        try:
+            execute((idle("bad"),), around(tmp_path, crew))
+        except RuntimeError as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    assert execute((idle("good", seconds=0.5), idle("better", idle("good", seconds=0.5))), around(tmp_path, crew))
+    thread.join()
+    assert [str(fault) for fault in faults] == ["idle:bad has no beginning"]
+
+
+def test_where_nothing_can_be_begun_the_caller_is_told_and_may_ask_again(
+    tmp_path: Path, crew: Dispatcher, workers: Threads
+) -> None:
+    workers.cannot = ["begin"]
+    with pytest.raises(RuntimeError, match="there is no beginning"):
+        execute((idle("a"),), around(tmp_path, crew))
+    workers.cannot = []
+    assert execute((idle("a"),), around(tmp_path, crew))

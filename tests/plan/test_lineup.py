@@ -19,8 +19,8 @@ def task(key: str, *after: str, **fields: Any) -> Pending:
     return Pending(key=key, after=frozenset(after), **fields)
 
 
-def lineup(n: int, *, room: int | None = None, hosts: int = 1) -> Lineup:
-    made = Lineup({f"h{i}": {"memory": room} if room else {} for i in range(hosts)})
+def lineup(n: int, *, room: int | None = None, hosts: int = 1, n_brief: int = 1) -> Lineup:
+    made = Lineup({f"h{i}": {"memory": room} if room else {} for i in range(hosts)}, n_brief=n_brief)
     for i in range(n):
         made.join(WorkPlace(name=f"w{i}", host=f"h{i % hosts}", is_here=i % hosts == 0))
     return made
@@ -146,3 +146,32 @@ def test_no_schedule_is_longer_than_list_scheduling_may_be(seed: int, n_workers:
 def test_alone_on_one_machine_everything_is_one_after_another() -> None:
     tasks = [task("a", seconds=2.0), task("b", seconds=3.0), task("bench", "a", seconds=4.0, where="alone")]
     assert wall_seconds(tasks, lineup(2), lambda task, _: task.seconds) == pytest.approx(7.0)
+
+
+def test_brief_tasks_are_given_some_at_a_time_and_nothing_behind_another_that_waits() -> None:
+    line = lineup(2, n_brief=8)
+    line.add([*(task(f"b{i:02}", seconds=0.01) for i in range(30)), task("long", seconds=3.0)])
+    first = begun(line)
+    assert first == [("long", "w0"), *((f"b{i:02}", "w1") for i in range(8))]
+    line.finished("long")
+    assert begun(line) == [(f"b{i:02}", "w0") for i in range(8, 16)]
+    line.add([task("later", seconds=5.0)])
+    line.finished("b00")
+    line.finished("b08")
+    assert begun(line) == []  # or it would never be its turn
+    assert set(line.leave("w1")) == {f"b{i:02}" for i in range(1, 8)}
+    for i in range(9, 16):
+        line.finished(f"b{i:02}")
+    assert begun(line) == [("later", "w0")]
+
+
+def test_one_brief_task_at_a_time_unless_more_are_asked_for() -> None:
+    line = lineup(2)
+    line.add(task(f"b{i}", seconds=0.01) for i in range(5))
+    assert [place for _, place in begun(line)] == ["w0", "w1"]
+
+
+def test_brief_tasks_beside_each_other_need_their_room() -> None:
+    line = lineup(1, room=10 * GIB, n_brief=8)
+    line.add(task(f"b{i}", seconds=0.01, needs={"memory": 4 * GIB}) for i in range(6))
+    assert len(begun(line)) == 2

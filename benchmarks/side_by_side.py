@@ -1,7 +1,7 @@
-"""Two recipes of three targets each on a tiny model: two workers of one core each beside one process of one thread.
+"""Two recipes of three targets each on a tiny model: two workers of one core each beside one process.
 
-The bytes of every record and file are compared. Both begin with nothing done, in turns, in homes of their own; one
-thread, since what llama.cpp spreads over all cores is no faster side by side.
+The process has one thread, then one for each core: what llama.cpp spreads over all of them is no faster side by side.
+The bytes of every record and file are compared. All begin with nothing done, in turns, in homes of their own.
 
 Usage: python benchmarks/side_by_side.py [TURNS]
 """
@@ -44,14 +44,14 @@ def write_work(folder: Path) -> None:
         (folder / f"{name}.toml").write_text(text, encoding="utf-8")
 
 
-def run(folder: Path, out: str, *options: str) -> tuple[float, dict[str, Any]]:
+def run(folder: Path, out: str, *options: str, threads: str = "1") -> tuple[float, dict[str, Any]]:
     """Seconds of a run from nothing, and what came of it."""
     own = folder / f"{out}-home"
     own.mkdir()
     for link in ("toolchains", "compiled"):
         (own / link).symlink_to(home() / link)
     environ = {**os.environ, "LWQ_HOME": str(own), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "lwq", "--threads", "1", "run", "one.toml", "two.toml", "--out", out, *options]
+    command = [sys.executable, "-m", "lwq", "--threads", threads, "run", "one.toml", "two.toml", "--out", out, *options]
     began = time.perf_counter()
     subprocess.run(command, cwd=folder, env=environ, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began, outcome(folder / out)
@@ -70,7 +70,8 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    turns, ratios, same = int(sys.argv[1]) if len(sys.argv) > 1 else 3, [], True
+    turns, same = int(sys.argv[1]) if len(sys.argv) > 1 else 3, True
+    n_cpus, ratios, spread = os.cpu_count() or 1, list[float](), list[float]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_work(folder)
@@ -79,8 +80,14 @@ def main() -> None:
             beside, second = run(folder, f"beside{turn}", "--workers", "2")
             ratios.append(beside / alone)
             same = same and first == second
-            print(f"one process {alone:.1f} s, two workers {beside:.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
-    print(f"side_by_side: ratio={statistics.median(ratios):.3f} worst={max(ratios):.3f} same_bytes={same}")
+            many, first = run(folder, f"many{turn}", threads=str(n_cpus))
+            beside_many, second = run(folder, f"besides{turn}", "--workers", "2", threads=str(n_cpus))
+            spread.append(beside_many / many)
+            same = same and first == second
+            print(f"one thread {alone:.1f} s, two workers {beside:.1f} s; {n_cpus} threads {many:.1f} s, ", end="")
+            print(f"two workers {beside_many:.1f} s; load {os.getloadavg()[0]:.1f}", flush=True)
+    worst = f"worst={max(ratios):.3f} spread={statistics.median(spread):.3f} worst_spread={max(spread):.3f}"
+    print(f"side_by_side: ratio={statistics.median(ratios):.3f} {worst} same_bytes={same}")
 
 
 if __name__ == "__main__":

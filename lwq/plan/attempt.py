@@ -17,10 +17,15 @@ from lwq.plan.greeting import Greeting
 from lwq.plan.lineup import WorkPlace
 from lwq.plan.parcels import fetched, sent
 from lwq.plan.plan import Machine
+from lwq.plan.travel import settle
 from lwq.plan.worker import aside, carry
 from lwq.plan.workers import Assignment, Outcome
 
 ANSWER_SECONDS: Final = 30
+_PIECE_SECONDS: Final = 300.0
+"""That a piece of a file may take on its way."""
+_SETTLE_SECONDS: Final = 7200.0
+"""That a worker may take to read whole files again that it was sent."""
 Tell = Callable[[Outcome], None]
 
 
@@ -48,11 +53,8 @@ class Reach(Protocol):
     pool: ThreadPoolExecutor
     """Of what moves files."""
 
-    def ask(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a worker answers, however long that takes; raises OSError where it is not there any more."""
-
-    def ask_soon(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The same of what is quick: a worker that does not answer is hung, which is an OSError too."""
+    def ask(self, address: str, function: Callable[..., Any], *arguments: Any, seconds: float = ANSWER_SECONDS) -> Any:
+        """What a worker answers within so long; raises OSError where it does not, or is not there any more."""
 
     def threads(self, member: Member) -> int:
         """Threads of a worker's tools."""
@@ -101,7 +103,7 @@ class Attempt:
         """Ends it there, with its tools."""
         self.forget()
         with suppress(Exception):  # a worker that is gone has stopped
-            self.cluster.ask_soon(self.member.address, aside, errand.stop, self.given.step.key)
+            self.cluster.ask(self.member.address, aside, errand.stop, self.given.step.key)
 
     def forget(self) -> None:
         self.is_off = True
@@ -180,7 +182,8 @@ class Attempt:
             self.tell(Outcome(error=error))
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self.cluster.ask(self.member.address, aside, function, *arguments)
+        seconds = _SETTLE_SECONDS if function is settle else _PIECE_SECONDS
+        return self.cluster.ask(self.member.address, aside, function, *arguments, seconds=seconds)
 
 
 def named(address: str) -> str:

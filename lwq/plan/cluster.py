@@ -45,6 +45,8 @@ class Cluster:
         """By key of the step."""
         self.pool = ThreadPoolExecutor(_N_TRANSFERS, thread_name_prefix="lwq-transfer")
         self._joins = ThreadPoolExecutor(_N_JOINS, thread_name_prefix="lwq-join")
+        self._hears = ThreadPoolExecutor(1, thread_name_prefix="lwq-progress")
+        """Notes progress, which may wait for a disk, beside what dask hears by."""
         self._hung: dict[str, float] = {}
         """Address → until when a worker that did not answer is not asked again."""
         self._seen = time.monotonic()
@@ -99,7 +101,7 @@ class Cluster:
         if leave:
             for attempt in self._attempts.values():
                 fire_and_forget(attempt.future)
-        for pool in (self.pool, self._joins):
+        for pool in (self.pool, self._joins, self._hears):
             pool.shutdown(wait=False, cancel_futures=True)
         with suppress(Exception):
             self.client.close(timeout=_STOP_SECONDS)
@@ -116,8 +118,8 @@ class Cluster:
         number = int(facts["name"]) % len(self.cpus) if self.cpus else 0
         try:
             own = (self.machine.toolchain, self.cpus[number]) if self.own else (None, None)
-            theirs = self.ask_soon(address, greet, self.device, *own)
-            has = self.ask_soon(address, aside, errand.held, wanted) if not self.own and wanted else frozenset()
+            theirs = self.ask(address, greet, self.device, *own)
+            has = self.ask(address, aside, errand.held, wanted) if not self.own and wanted else frozenset()
         except OSError:
             return None  # it is asked again with the next look, if it is still there
         except Exception as error:
@@ -148,22 +150,19 @@ class Cluster:
         beside = sum(other.place.host == member.place.host for other in list(self._members.values()))
         return max(1, member.n_threads // beside)
 
-    def ask(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a worker answers beside its tasks; raises OSError where it is not there any more."""
-        return self._ask(address, function, *arguments, seconds=None)
+    def ask(self, address: str, function: Callable[..., Any], *arguments: Any, seconds: float = ANSWER_SECONDS) -> Any:
+        """What a worker answers beside its tasks; who does not within so long is for a while as if it had left.
 
-    def ask_soon(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The same of what is quick: who does not answer is hung, and for a while as if it had left."""
+        Raises:
+            OSError: it is not there any more, or does not answer.
+        """
         if address in self._hung:
             raise ConnectionError(address)
         try:
-            return self._ask(address, function, *arguments, seconds=ANSWER_SECONDS)
+            said = self.client.run(function, *arguments, workers=[address], callback_timeout=seconds).get(address)
         except TimeoutError:
             self._hung[address] = time.monotonic() + ANSWER_SECONDS
             raise
-
-    def _ask(self, address: str, function: Callable[..., Any], *arguments: Any, seconds: float | None) -> Any:
-        said = self.client.run(function, *arguments, workers=[address], callback_timeout=seconds).get(address)
         if not isinstance(said, Said):
             raise ConnectionError(address)
         if said.error:
@@ -183,4 +182,5 @@ class Cluster:
     def _heard(self, event: Any) -> None:
         key, done, total = event[1]["what"]
         if attempt := self._attempts.get(key):
-            attempt.given.around.watch.progress(attempt.given.step.label, done, total)
+            with suppress(RuntimeError):  # closed meanwhile
+                self._hears.submit(attempt.given.around.watch.progress, attempt.given.step.label, done, total)

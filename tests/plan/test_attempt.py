@@ -44,10 +44,8 @@ class Reached:
         self.attempt.is_off = True  # another thread ends it just now
         return self.tasks[-1]
 
-    def ask(self, *_: Any) -> Any:
+    def ask(self, *_: Any, **__: Any) -> Any:
         raise ConnectionError
-
-    ask_soon = ask
 
     def threads(self, member: Member) -> int:
         return 1

@@ -69,9 +69,9 @@ def test_a_member_that_does_not_answer_has_left(clock: list[float]) -> None:
     assert left == []
     client.answer = silent
     with pytest.raises(TimeoutError):
-        made.ask_soon("tcp://w", print)
+        made.ask("tcp://w", print)
     with pytest.raises(ConnectionError):
-        made.ask_soon("tcp://w", print)
+        made.ask("tcp://w", print)
     assert made.look(frozenset()) == ([], [one.place.name])
     client.answer = lambda: greeting("cpu", TOOLCHAIN)
     clock[0] += ANSWER_SECONDS

@@ -51,7 +51,7 @@ def wall_time(
     known = {step.key: seconds.get(step.key, 0.0) for step in steps}
     tasks = pending_of(steps, alike, known, needs)
     hosts = (_HERE if crew.is_one_machine else f"machine {i + 1}" for i in range(crew.n_workers))
-    lineup = Lineup({_HERE: crew.room})
+    lineup = Lineup({_HERE: crew.room}, shares_here=crew.is_one_machine)
     for i, host in enumerate(hosts):
         is_here = crew.is_one_machine
         lineup.join(WorkPlace(name=f"worker {i + 1}", host=host, is_here=is_here), crew.room)

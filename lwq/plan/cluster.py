@@ -29,7 +29,16 @@ _N_JOINS: Final = 8
 class Cluster:
     """``Workers`` that a dask scheduler has."""
 
-    def __init__(self, client: Any, machine: Machine, device: str, own: Any = None, cpus: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self,
+        client: Any,
+        machine: Machine,
+        device: str,
+        on_note: Callable[[str], None] = lambda text: None,
+        *,
+        own: Any = None,
+        cpus: tuple[Any, ...] = (),
+    ) -> None:
         """``own``: the LocalCluster, where it is ours to end; ``cpus``: of each of its workers."""
         from dask import config
 
@@ -39,7 +48,7 @@ class Cluster:
         self.ours = greeting(device, machine.toolchain)
         self.refused: dict[str, str] = {}
         """Address → why a worker is not used."""
-        self.on_note: Callable[[str], None] = lambda text: None
+        self.on_note = on_note
         self._members: dict[str, Member] = {}
         self._attempts: dict[str, Attempt] = {}
         """By key of the step."""
@@ -57,7 +66,7 @@ class Cluster:
 
     def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
         if self.client.status == "closed":
-            raise self._gone()
+            raise _gone(self.client.scheduler.address)
         try:
             found = self.client.sync(self.client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
         except OSError:
@@ -89,11 +98,7 @@ class Cluster:
             return None
         silent = dict.fromkeys(self._hung, f"did not answer within {ANSWER_SECONDS} s")
         told = "".join(f"\n  {named(address)} {why}" for address, why in (self.refused | silent).items())
-        if self.own:
-            return ClusterError(f"no worker of this machine is left{told}", hint="the same command goes on")
-        where = self.client.scheduler.address
-        hint = f"start one, `dask worker {where}` (docs/cluster.md); the same command goes on"
-        return ClusterError(f"no worker of the scheduler {where} can be used{told}", hint=hint)
+        return _none_left("" if self.own else self.client.scheduler.address, told)
 
     def close(self, *, leave: bool = False) -> None:
         from distributed import fire_and_forget
@@ -108,10 +113,6 @@ class Cluster:
         if self.own:
             with suppress(Exception):
                 self.own.close(timeout=_STOP_SECONDS)
-
-    def _gone(self) -> ClusterError:
-        hint = "start it again; finished steps are kept, and the same command goes on"
-        return ClusterError(f"the scheduler {self.client.scheduler.address} does not answer any more", hint=hint)
 
     def _join(self, address: str, facts: Any, wanted: frozenset[str]) -> Joined | None:
         """A worker that greets us as one who computes the same; of others it is told why not."""
@@ -184,3 +185,16 @@ class Cluster:
         if attempt := self._attempts.get(key):
             with suppress(RuntimeError):  # closed meanwhile
                 self._hears.submit(attempt.given.around.watch.progress, attempt.given.step.label, done, total)
+
+
+def _gone(scheduler: str) -> ClusterError:
+    hint = "start it again; finished steps are kept, and the same command goes on"
+    return ClusterError(f"the scheduler {scheduler} does not answer any more", hint=hint)
+
+
+def _none_left(scheduler: str, told: str) -> ClusterError:
+    """``told``: why each that there is is not used; no scheduler: workers of this machine."""
+    if not scheduler:
+        return ClusterError(f"no worker of this machine is left{told}", hint="the same command goes on")
+    hint = f"start one, `dask worker {scheduler}` (docs/cluster.md); the same command goes on"
+    return ClusterError(f"no worker of the scheduler {scheduler} can be used{told}", hint=hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Final
@@ -11,9 +12,11 @@ from typing import Final
 from lwq.errors import ClusterError
 from lwq.plan.cluster import Cluster
 from lwq.plan.dispatch import Dispatcher
+from lwq.plan.graph import Needs
 from lwq.plan.greeting import host, room_of
 from lwq.plan.plan import Machine
 from lwq.plan.shares import shares_of
+from lwq.plan.workers import Assignment, Joined, Outcome, Workers
 
 INSTALL: Final = "pip install 'lwq[cluster]'"
 _CONNECT_SECONDS: Final = 30
@@ -42,16 +45,53 @@ def crew_of(
         raise ClusterError("steps side by side need dask's distributed, which is not installed", hint=INSTALL)
     for name in ("distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    workers = _of_scheduler(scheduler, machine, device) if scheduler else _of_this_machine(n_workers, machine, device)
-    workers.on_note = on_note
-    crew = Dispatcher(workers, {host(): room_of(machine.toolchain)}, leaves=leave)
+    workers: Workers
+    if scheduler:
+        workers = _of_scheduler(scheduler, machine, device, on_note)
+    else:
+        workers = _Starting(lambda: _of_this_machine(n_workers, machine, device, on_note))
+    rooms: dict[str, Needs] = {host(): room_of(machine.toolchain)}
+    crew = Dispatcher(workers, rooms, shares_here=not scheduler, leaves=leave)
     try:
         yield crew
     finally:
         crew.close()
 
 
-def _of_this_machine(n_workers: int, machine: Machine, device: str) -> Cluster:
+class _Starting:
+    """Workers that are being started: none joins until they are, and what goes on without them does."""
+
+    def __init__(self, start: Callable[[], Cluster]) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lwq-start")
+        self._made = self._pool.submit(start)
+
+    @property
+    def n_failures(self) -> int:
+        return self._made.result().n_failures
+
+    def begin(self) -> None:
+        if self._made.done():
+            self._made.result().begin()
+
+    def look(self, wanted: frozenset[str]) -> tuple[list[Joined], list[str]]:
+        return self._made.result().look(wanted) if self._made.done() else ([], [])
+
+    def start(self, given: Assignment, tell: Callable[[Outcome], None]) -> None:
+        self._made.result().start(given, tell)
+
+    def stop(self, place: str, key: str) -> None:
+        self._made.result().stop(place, key)
+
+    def lack(self) -> ClusterError | None:
+        return self._made.result().lack() if self._made.done() else None
+
+    def close(self, *, leave: bool) -> None:
+        self._pool.shutdown()
+        if not self._made.exception():
+            self._made.result().close(leave=leave)
+
+
+def _of_this_machine(n_workers: int, machine: Machine, device: str, on_note: Callable[[str], None]) -> Cluster:
     """Each with its share of the processors."""
     from distributed import Client, LocalCluster
 
@@ -64,10 +104,11 @@ def _of_this_machine(n_workers: int, machine: Machine, device: str) -> Cluster:
         memory_limit=0,
         silence_logs=logging.CRITICAL,
     )
-    return Cluster(Client(cluster, set_as_default=False), machine, device, own=cluster, cpus=shares_of(n_workers))
+    client = Client(cluster, set_as_default=False)
+    return Cluster(client, machine, device, on_note, own=cluster, cpus=shares_of(n_workers))
 
 
-def _of_scheduler(address: str, machine: Machine, device: str) -> Cluster:
+def _of_scheduler(address: str, machine: Machine, device: str, on_note: Callable[[str], None]) -> Cluster:
     from distributed import Client
 
     try:
@@ -75,4 +116,4 @@ def _of_scheduler(address: str, machine: Machine, device: str) -> Cluster:
     except (OSError, TimeoutError, ValueError) as error:
         hint = "`dask scheduler` starts one (docs/cluster.md); without --scheduler steps run on this machine"
         raise ClusterError(f"no dask scheduler answers at {address}: {error}", hint=hint) from error
-    return Cluster(client, machine, device)
+    return Cluster(client, machine, device, on_note)

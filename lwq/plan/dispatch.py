@@ -42,15 +42,24 @@ class _Share:
 class Dispatcher:
     """A ``Crew``: carries out steps of any number of callers, at all places that there are."""
 
-    def __init__(self, workers: Workers, rooms: dict[str, Needs] | None = None, *, leaves: bool = False) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        rooms: dict[str, Needs] | None = None,
+        *,
+        shares_here: bool = False,
+        leaves: bool = False,
+    ) -> None:
         """
         Args:
             rooms: host → what its steps may need together, of hosts that are known before their workers are.
+            shares_here: workers have a share of this machine each.
             leaves: what workers have begun when the user interrupts goes on there.
         """
         self._workers = workers
         self._events: _Events = queue.SimpleQueue()
-        self._deciding = _Deciding(workers, Lineup(rooms or {}, n_brief=_N_BRIEF), self._events)
+        lineup = Lineup(rooms or {}, n_brief=_N_BRIEF, shares_here=shares_here)
+        self._deciding = _Deciding(workers, lineup, self._events)
         self._deciding.leaves = leaves
         self._thread = threading.Thread(target=self._deciding.run, name="lwq-dispatch", daemon=True)
         self._thread.start()

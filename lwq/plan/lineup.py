@@ -84,17 +84,43 @@ class _Places:
             self.brief[name] = self.all[name]
 
 
+class _Ready:
+    """Tasks that wait for nothing but a place: those that most is behind first, then as they came."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[float, int, Pending]] = []
+        self.n_here = 0
+        """How many need no place."""
+        self._n = 0
+
+    def add(self, task: Pending, rank: float) -> None:
+        self._n += 1
+        self.n_here += task.where != "anywhere"
+        insort(self.entries, (-rank, self._n, task))
+
+    def take(self, i: int) -> None:
+        self.n_here -= self.entries.pop(i)[2].where != "anywhere"
+
+    def drop(self, key: str) -> None:
+        for i in reversed([i for i, (*_, task) in enumerate(self.entries) if task.key == key]):
+            self.take(i)
+
+
 class Lineup:
     """Tasks that wait, run and are over, and the places for them."""
 
-    def __init__(self, rooms: Mapping[str, Needs], *, n_brief: int = 1) -> None:
+    def __init__(self, rooms: Mapping[str, Needs], *, n_brief: int = 1, shares_here: bool = False) -> None:
         """
         Args:
             rooms: host → what its steps may need together, what is not named being unbounded.
             n_brief: how many brief tasks a place is given at a time.
+            shares_here: places have a share of the client's machine each; a task that nothing can run beside is done in
+                the client's process, which has all of it.
         """
         self.rooms = dict(rooms)
-        self._places = _Places(n_brief)
+        self._places, self._shares_here = _Places(n_brief), shares_here
+        self._whole: set[str] = set()
+        """Keys of what runs in the client's process with all of the machine."""
         self.tasks: dict[str, Pending] = {}
         self.running: dict[str, str] = {}
         """Key → the name of its place."""
@@ -104,10 +130,7 @@ class Lineup:
         """Host → keys of what runs there."""
         self._solitary: set[str] = set()
         self._ranks: dict[str, float] = {}
-        self._ready: list[tuple[float, int, str]] = []
-        self._n = 0
-        self._n_here = 0
-        """Of those that are ready, how many need no place."""
+        self._ready = _Ready()
 
     @property
     def n_places(self) -> int:
@@ -160,23 +183,22 @@ class Lineup:
     def drop(self, key: str) -> None:
         """Takes a task away that nobody wants any more; what waits for it must go too."""
         self._release(key)
-        ready = [entry for entry in self._ready if entry[2] != key]
-        if len(ready) < len(self._ready):
-            self._ready = ready
-            self._n_here -= self.tasks[key].where != "anywhere"
+        self._ready.drop(key)
         self._forget(key)
 
     def next(self) -> tuple[Pending, WorkPlace | None] | None:
         """A task that starts now, and its place (None: in the client's process); None where nothing may start."""
         places = self._places
-        if not places.free and not places.brief and not self._n_here:
+        if not places.free and not places.brief and not self._ready.n_here and not self._shares_here:
             return None
-        timed = any(self.tasks[key].where == "alone" for key in self.running)
+        timed = any(self.tasks[key].where == "alone" or key in self._whole for key in self.running)
         shut, is_full = places.here() if timed else set[str](), False
         is_shut_here = timed
-        for i, (_, _, key) in enumerate(self._ready):
-            task = self.tasks[key]
+        for i, (_, _, task) in enumerate(self._ready.entries):
             if task.where == "anywhere":
+                if not timed and self._is_only(task):
+                    self._whole.add(task.key)
+                    return self._start(i, task, None)
                 if not is_full and (place := self._place_for(task, shut)):
                     return self._start(i, task, place)
                 is_full = is_full or not places.free  # nor is a place filled up with what is behind this one
@@ -191,8 +213,7 @@ class Lineup:
         return None
 
     def _start(self, i: int, task: Pending, place: WorkPlace | None) -> tuple[Pending, WorkPlace | None]:
-        del self._ready[i]
-        self._n_here -= task.where != "anywhere"
+        self._ready.take(i)
         self.running[task.key] = place.name if place else HERE
         if place:
             self._places.give(place.name, task)
@@ -214,6 +235,13 @@ class Lineup:
         room = self.rooms.get(host, {})
         return all(n + sum(t.needs.get(what, 0) for t in beside) <= room.get(what, n) for what, n in task.needs.items())
 
+    def _is_only(self, task: Pending) -> bool:
+        """Whether nothing that takes long runs, or could."""
+        if not self._shares_here or _is_brief(task):
+            return False
+        others = (*map(self.tasks.__getitem__, self.running), *(other for *_, other in self._ready.entries))
+        return all(other is task or other.where == "here" for other in others)
+
     def _shut_for(self, task: Pending, shut: set[str]) -> None:
         """Keeps the machine that has most room for a task from those behind it, or it might wait for ever."""
         if hosts := {place.host for place in self._places.free.values()} - shut:
@@ -225,12 +253,11 @@ class Lineup:
 
     def _make_ready(self, key: str) -> None:
         if key in self.tasks and not self._after[key] and key not in self.running:
-            self._n += 1
-            self._n_here += self.tasks[key].where != "anywhere"
-            insort(self._ready, (-self._ranks[key], self._n, key))
+            self._ready.add(self.tasks[key], self._ranks[key])
 
     def _release(self, key: str) -> str:
         name = self.running.pop(key, HERE)
+        self._whole.discard(key)
         for keys in self._at.values():
             keys.discard(key)
         self._places.take(name, key)

@@ -58,8 +58,9 @@ class Joined:
 class Workers(Protocol):
     """Who carries steps out. All but ``start``'s functions is called by one thread."""
 
-    n_failures: int
-    """How often a step may lose its worker."""
+    @property
+    def n_failures(self) -> int:
+        """How often a step may lose its worker."""
 
     def begin(self) -> None:
         """There is something to do, after there was nothing: from now on ``lack`` waits for workers."""

@@ -104,14 +104,15 @@ def test_what_cannot_be_had_is_told(folder: Path) -> None:
     assert lwq("run", "one.toml", "--workers", "0", cwd=folder).code == 2
 
 
-def wait_for_step(cluster: DaskCluster, kind: str, names: tuple[str, ...]) -> str:
-    """The worker that carries out a step of that kind."""
-    for _ in range(60_000):
-        for name in names:
-            if list((cluster.folder / name / "lwq").glob(f"steps/.{kind}-*.*/")):
-                return name
+def at_work(cluster: DaskCluster, kinds: set[str]) -> dict[str, str]:
+    """Workers that carry out steps of these kinds now, and the kinds; waits for one."""
+    for _ in range(20_000):
+        begun = ((name, path) for name in "ab" for path in (cluster.folder / name / "lwq").glob("steps/.*-*.*/"))
+        found = {name: kind for name, path in begun if (kind := path.name[1:].partition("-")[0]) in kinds}
+        if found:
+            return found
         time.sleep(0.005)
-    raise AssertionError(kind)
+    raise AssertionError(kinds)
 
 
 @pytest.mark.slow
@@ -121,12 +122,14 @@ def test_a_worker_killed_in_each_kind_of_step_loses_nothing(
     with dask_cluster(tmp_path / "cluster", tools_home, "a", "b") as cluster:
         monkeypatch.setenv("LWQ_SCHEDULER", cluster.address)
         process = start("run", "one.toml", cwd=folder)
-        for kind in KINDS:
-            name = wait_for_step(cluster, kind, ("a", "b"))
-            victim = cluster.worker_process(name)
-            tools = victim.children(recursive=True)
-            victim.kill()
-            assert not psutil.wait_procs([victim, *tools], timeout=30)[1]
+        left = set(KINDS)
+        while left:
+            for name, kind in at_work(cluster, left).items():  # of both, where two run
+                victim = cluster.worker_process(name)
+                tools = victim.children(recursive=True)
+                victim.kill()
+                assert not psutil.wait_procs([victim, *tools], timeout=30)[1]
+                left.discard(kind)
         said = ended(process)
         assert said.code == 0, said.err
     assert said.err.count("✓") == 17
@@ -140,7 +143,7 @@ def test_a_scheduler_that_starts_again_is_gone_on_with(
     with dask_cluster(tmp_path / "cluster", tools_home, "a", "b") as cluster:
         monkeypatch.setenv("LWQ_SCHEDULER", cluster.address)
         process = start("run", "one.toml", cwd=folder)
-        wait_for_step(cluster, "quantize", ("a", "b"))
+        at_work(cluster, {"quantize"})
         for name in ("scheduler", "a", "b"):
             cluster.stop(name)
         before = set(n_keys(tools_home))
@@ -163,10 +166,10 @@ def test_an_interrupt_stops_the_workers_or_leaves_them_as_was_asked(
     with dask_cluster(tmp_path / "cluster", tools_home, "a", "b") as cluster:
         monkeypatch.setenv("LWQ_SCHEDULER", cluster.address)
         process = start("run", "one.toml", *(["--detach"] if detach else []), cwd=folder)
-        name = wait_for_step(cluster, "continuations", ("a", "b"))
+        (name,) = at_work(cluster, {"continuations"})
         home = cluster.folder / name / "lwq"
-        at_work = orders(tools_home)["one"].at_work
-        assert [one.where[:10] for one in at_work if one.step == "continuations"] == ["127.0.0.1:"]
+        told = orders(tools_home)["one"].at_work
+        assert [one.where[:10] for one in told if one.step == "continuations"] == ["127.0.0.1:"]
         os.kill(process.pid, signal.SIGINT)
         assert ended(process).code == 130
         assert orders(tools_home)["one"].state == "stopped"

@@ -19,8 +19,8 @@ def task(key: str, *after: str, **fields: Any) -> Pending:
     return Pending(key=key, after=frozenset(after), **fields)
 
 
-def lineup(n: int, *, room: int | None = None, hosts: int = 1, n_brief: int = 1) -> Lineup:
-    made = Lineup({f"h{i}": {"memory": room} if room else {} for i in range(hosts)}, n_brief=n_brief)
+def lineup(n: int, *, room: int | None = None, hosts: int = 1, **options: Any) -> Lineup:
+    made = Lineup({f"h{i}": {"memory": room} if room else {} for i in range(hosts)}, **options)
     for i in range(n):
         made.join(WorkPlace(name=f"w{i}", host=f"h{i % hosts}", is_here=i % hosts == 0))
     return made
@@ -175,3 +175,38 @@ def test_brief_tasks_beside_each_other_need_their_room() -> None:
     line = lineup(1, room=10 * GIB, n_brief=8)
     line.add(task(f"b{i}", seconds=0.01, needs={"memory": 4 * GIB}) for i in range(6))
     assert len(begun(line)) == 2
+
+
+def test_where_places_share_the_machine_a_task_that_nothing_is_beside_has_all_of_it() -> None:
+    line = lineup(2, shares_here=True)
+    line.add([task("base"), task("a", "base"), task("b", "base"), task("end", "a", "b")])
+    assert begun(line) == [("base", None)]
+    line.add([task("of another")])
+    assert begun(line) == []  # it would fight for the cores
+    line.finished("base")
+    assert [place for _, place in begun(line)] == ["w0", "w1"]
+    line.finished("a")
+    assert begun(line) == [("of another", "w0")]
+    line.finished("b")
+    assert begun(line) == [("end", "w1")]
+    line.again("end")
+    line.finished("of another")
+    assert begun(line) == [("end", None)]
+
+
+def test_with_no_place_yet_the_only_task_starts_and_several_wait() -> None:
+    line = lineup(0, shares_here=True)
+    line.add([task("a"), task("b", "a"), task("c", "a")])
+    assert begun(line) == [("a", None)]
+    line.finished("a")
+    assert begun(line) == []
+
+
+def test_quick_tasks_beside_it_take_no_task_its_machine() -> None:
+    line = lineup(2, shares_here=True)
+    line.add([task("q", where="here"), task("a"), task("brief", seconds=0.01)])
+    assert dict(begun(line)) == {"a": "w0", "brief": "w1", "q": None}
+    line.finished("brief")
+    line.finished("a")
+    line.add([task("b")])
+    assert begun(line) == [("b", None)]

@@ -49,7 +49,7 @@ def crew_of(
     if scheduler:
         workers = _of_scheduler(scheduler, machine, device, on_note)
     else:
-        workers = _Starting(lambda: _of_this_machine(n_workers, machine, device, on_note))
+        workers = Starting(lambda: _of_this_machine(n_workers, machine, device, on_note))
     rooms: dict[str, Needs] = {host(): room_of(machine.toolchain)}
     crew = Dispatcher(workers, rooms, shares_here=not scheduler, leaves=leave)
     try:
@@ -58,7 +58,7 @@ def crew_of(
         crew.close()
 
 
-class _Starting:
+class Starting:
     """Workers that are being started: none joins until they are, and what goes on without them does."""
 
     def __init__(self, start: Callable[[], Cluster]) -> None:
@@ -92,19 +92,24 @@ class _Starting:
 
 
 def _of_this_machine(n_workers: int, machine: Machine, device: str, on_note: Callable[[str], None]) -> Cluster:
-    """Each with its share of the processors."""
+    """Each with its share of the processors; raises ClusterError where they cannot be started."""
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(
-        n_workers=n_workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",  # None would take port 8787 of all interfaces, and say so where it is taken
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-    )
-    client = Client(cluster, set_as_default=False)
+    try:
+        cluster = LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # None would take port 8787 of all interfaces, and tell where it is taken
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+        client = Client(cluster, set_as_default=False)
+    except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+        why = f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
+        hint = "without --workers steps run one after another; finished ones are kept"
+        raise ClusterError(f"no workers can be started on this machine: {why}", hint=hint) from error
     return Cluster(client, machine, device, on_note, own=cluster, cpus=shares_of(n_workers))
 
 

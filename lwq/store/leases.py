@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lwq.errors import FileError
-from lwq.store.files import lock, lock_if_free, os_errors, read_json, write_json
+from lwq.store.files import begun_with, lock, lock_if_free, os_errors, read_json, write_json
 
 _FOLDER = "at-work"
 
@@ -60,7 +60,7 @@ def needed(root: Path) -> Iterator[frozenset[str] | None]:
     with lock(_of_removal(folder)):
         names: set[str] = set()
         n_alive = 0
-        for path in folder.glob("*.json"):
+        for path in sorted({found.with_suffix(".json") for found in folder.glob("*-*") if found.suffix != ".tmp"}):
             with lock_if_free(path.with_suffix(".lock")) as is_free:
                 if is_free:
                     _forget(path)
@@ -76,5 +76,5 @@ def _of_removal(folder: Path) -> Path:
 
 def _forget(path: Path) -> None:
     with os_errors("remove what a run that ended left", path):
-        path.unlink(missing_ok=True)
-        path.with_suffix(".lock").unlink(missing_ok=True)
+        for left in (path, *begun_with(path.parent, f".{path.name}."), path.with_suffix(".lock")):
+            left.unlink(missing_ok=True)

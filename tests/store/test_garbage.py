@@ -171,3 +171,16 @@ def test_a_run_loses_nothing_beside_a_collector_at_any_moment(tmp_path: Path, se
     assert process.exitcode == 0
     collect(Cache(tmp_path))
     assert names(Cache(tmp_path)) == []
+
+
+@pytest.mark.parametrize("left", [".lock", ".json .lock", ".tmp .lock", ".tmp .json .lock", ".json"])
+def test_what_killed_runs_left_of_their_lease_goes(left: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.hold([("quantize", "0" * 64)])
+    (tmp_path / "at-work" / "notes.txt").write_text("somebody's")
+    before = sorted(path.name for path in (tmp_path / "at-work").iterdir())
+    for end in left.split():
+        name = ".123-7.json.123-8.tmp" if end == ".tmp" else f"123-7{end}"
+        (tmp_path / "at-work" / name).write_text("[]" if end == ".json" else "")
+    assert names(cache) == []
+    assert sorted(path.name for path in (tmp_path / "at-work").iterdir()) == before

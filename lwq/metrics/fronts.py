@@ -102,7 +102,7 @@ def _advantage(winner: Point, loser: Point, criterion: str) -> str:
     if criterion == "bytes":
         return f"{loser.n_bytes - winner.n_bytes:,} bytes smaller"
     if criterion == "kld":
-        return f"closer (KLD {winner.kld.value:.6f} against {loser.kld.value:.6f} nats)"
+        return f"closer (KLD {winner.kld.value:.3g} against {loser.kld.value:.3g} nats)"
     if criterion == "tg":
         mine, its = (p.speed[0].tokens_per_second.value for p in (winner, loser))
         return f"faster ({mine:.2f} against {its:.2f} t/s of {winner.speed[0].test})"

@@ -12,7 +12,7 @@ from lwq.record.record import Record, Row
 from lwq.record.search import FrontierPoint, Sensitivity
 from lwq.report.layer_ranks import barred_layers, first_choices, removable
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import brief, count, fixed
+from lwq.report.numerals import brief, count, fixed, rounded
 from lwq.report.rows import alike, mixture, pareto, searched, text_of
 from lwq.report.searches import (
     ComparedCandidate,
@@ -119,7 +119,7 @@ def _layers(record: Record, pruning: PruningFacts) -> FigureText:
     kept = barred_layers(pruning)
     free = removable(pruning.layers, kept)
     cheapest = "; ".join(
-        f"layer {s.layer}, {fixed(s.kld.value, 6)}" for s in sorted(free, key=lambda s: (s.kld.value, s.layer))[:3]
+        f"layer {s.layer}, {rounded(s.kld)}" for s in sorted(free, key=lambda s: (s.kld.value, s.layer))[:3]
     )
     firsts = tuple(
         f"{c.score} would remove layer {c.layer} first, by measurement place {c.place} of {len(free)}"
@@ -181,7 +181,7 @@ def _predicted_against_measured(record: Record, points: tuple[ComparedCandidate,
 
 
 def _frontier(record: Record, sensitivity: Sensitivity) -> FigureText:
-    rows = "; ".join(f"{row.name} {fixed(row.evaluation.kld.value, 6)}" for row in on_frontier(record))
+    rows = "; ".join(f"{row.name} {rounded(row.evaluation.kld)}" for row in on_frontier(record))
     text = text_of(record, "evaluation")
     on = f" ({code(text.file)})" if text else ""
     beside = f" Measured files: {rows}." if rows else ""
@@ -199,14 +199,14 @@ def _frontier(record: Record, sensitivity: Sensitivity) -> FigureText:
 def _kld_against_size(record: Record) -> FigureText:
     rows = compared(record)
     unbeaten = "; ".join(
-        f"{row.name} {human_bytes(row.file_bytes)}, KLD {fixed(row.evaluation.kld.value, 6)}" for row in front(record)
+        f"{row.name} {human_bytes(row.file_bytes)}, KLD {rounded(row.evaluation.kld)}" for row in front(record)
     )
     text = text_of(record, "evaluation")
     on = f" on {code(text.file)}" if text else ""
     floor = (
         "The dashed line is the floor, the base against its own stored log-probs."
         if floor_in_view(record)
-        else f"The floor, {fixed(record.floor.value, 6)} nats, lies below the axis."
+        else f"The floor, {rounded(record.floor)} nats, lies below the axis."
     )
     below = [plain(row.name) for row in rows if row.evaluation.kld.value <= 0]
     beneath = f" At or below zero, so at the lower edge: {', '.join(below)}." if below else ""

@@ -10,9 +10,9 @@ from lwq.metrics.arrays import Doubles
 from lwq.metrics.paired import MIN_WINDOWS, block_stderr, mean_interval, ratio_interval
 from lwq.metrics.values import Interval
 from lwq.record.record import Record, Row
-from lwq.report.numerals import fixed
+from lwq.report.numerals import brief, rounded, rounded_range
 from lwq.report.rows import alike, tensor_bytes
-from lwq.report.tables import MODEL, Column, Table, columns, label
+from lwq.report.tables import MODEL, Column, Table, columns, kld_text, label
 
 _UNIT: Final = 1e-5
 """The last decimal of a running mean; a window's own figure is known to n − ½ of it."""
@@ -70,11 +70,11 @@ def _own(row: Row) -> tuple[str, ...]:
     kld, ratios = np.array(damage.window_kld()), np.array(damage.window_ln_ppl_ratio())
     return (
         label(row),
-        fixed(damage.kld.value, 6),
-        fixed(block_stderr(kld), 6),
-        _interval(mean_interval(kld), 5) if judged and _is_seen(kld) else "–",
-        fixed(damage.ppl_ratio.value, 6),
-        _interval(ratio_interval(ratios), 4) if judged and _is_seen(ratios) else "–",
+        kld_text(row),
+        brief(block_stderr(kld), 2) if judged else "–",
+        _interval(mean_interval(kld)) if judged and _is_seen(kld) else "–",
+        rounded(damage.ppl_ratio),
+        _interval(ratio_interval(ratios)) if judged and _is_seen(ratios) else "–",
     )
 
 
@@ -87,14 +87,15 @@ def _compared(row: Row, other: Row | None) -> tuple[str, str, str]:
     if other is None:
         return "–", "–", "–"
     interval = mean_interval(np.subtract(row.evaluation.window_kld(), other.evaluation.window_kld()))
-    difference = f"{row.evaluation.kld.value - other.evaluation.kld.value:+.5f}"
+    difference = row.evaluation.kld.value - other.evaluation.kld.value
     if interval is None:
-        return other.name, difference, "–"
+        return other.name, f"{difference:+.3g}", "–"
     conclusion = (
         "closer to the base" if interval.high < 0 else "farther from the base" if interval.low > 0 else "not told apart"
     )
-    return other.name, f"{difference} ({_interval(interval, 5)})", conclusion
+    decimals = len(rounded_range(interval.low, interval.high)[0].partition(".")[2])
+    return other.name, f"{difference:+.{decimals}f} ({_interval(interval)})", conclusion
 
 
-def _interval(interval: Interval | None, decimals: int) -> str:
-    return f"{fixed(interval.low, decimals)} … {fixed(interval.high, decimals)}" if interval else "–"
+def _interval(interval: Interval | None) -> str:
+    return " … ".join(rounded_range(interval.low, interval.high)) if interval else "–"

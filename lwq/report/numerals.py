@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from lwq.metrics.values import Estimate
+from lwq.metrics.values import Damage, Estimate
 
 GIB: Final = 1 << 30
 MIB: Final = 1 << 20
@@ -32,10 +32,24 @@ def percent(measured: Estimate, decimals: int) -> str:
 def rounded(measured: Estimate) -> str:
     """``0.0328 ±0.0009``: to the first digit of the error that counts (two where that is 1); four without an error."""
     if not measured.stderr:
-        return brief(measured.value) if measured.value else "0"
+        return f"{measured.value:.4g}"
     first = math.floor(math.log10(measured.stderr))
     decimals = max(0, -first + (measured.stderr < 2 * 10**first))
     return _with_error(measured.value, measured.stderr, decimals)
+
+
+def rounded_ppl(damage: Damage) -> str:
+    """``25.13 ±1.70``: to the first digit that differs from the base's on the same tokens by more than its error."""
+    error = damage.ppl_difference.stderr
+    decimals = min(6, max(0, 1 - math.floor(math.log10(error)))) if error else 4
+    return estimate(damage.ppl, decimals)
+
+
+def rounded_range(low: float, high: float, *, most: int = 6) -> tuple[str, str]:
+    """The ends of an interval, to the second digit of its width that counts: ``0.0269``, ``0.0349``."""
+    width = high - low
+    decimals = max(0, 1 - math.floor(math.log10(width))) if width > 0 else most
+    return fixed(low, min(decimals, most)), fixed(high, min(decimals, most))
 
 
 def rounded_percent(measured: Estimate) -> str:
@@ -95,9 +109,9 @@ def size_unit(n_bytes: Iterable[int]) -> tuple[str, int]:
     return ("GiB", GIB) if max(n_bytes, default=0) >= GIB else ("MiB", MIB)
 
 
-def brief(value: float) -> str:
-    """Four digits that count: ``0.03181``, ``1.250e-05``."""
-    return f"{value:#.4g}".removesuffix(".")
+def brief(value: float, digits: int = 4) -> str:
+    """So many digits that count: ``0.03181``, ``1.250e-05``."""
+    return f"{value:#.{digits}g}".removesuffix(".")
 
 
 def parameters(n: int) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from lwq.record.record import Record, Row
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import count, estimate, fixed
+from lwq.report.numerals import brief, count, estimate, fixed, rounded
 from lwq.report.rows import alike, base_row, chosen_on, healed_on, is_healed, layers, n_scored, text_of
 from lwq.report.running import same_labels
 
@@ -93,8 +93,8 @@ def _about_comparing(record: Record) -> Iterator[str]:
 def _without_layers(row: Row, record: Record) -> str:
     """Against what a pruned row is measured, and its parts where they were measured."""
     apart = (
-        f" Apart: KLD {fixed(row.parts.prune.kld.value, 6)} nats for its pruned base against the original, and"
-        f" {fixed(row.parts.quant.kld.value, 6)} nats for the file against its pruned base. Only the latter is"
+        f" Apart: KLD {rounded(row.parts.prune.kld)} nats for its pruned base against the original, and"
+        f" {rounded(row.parts.quant.kld)} nats for the file against its pruned base. Only the latter is"
         " comparable with a card that scores a pruned model against its own pruned base."
         if row.parts
         else ""
@@ -115,7 +115,7 @@ def _about_rows(record: Record) -> Iterator[str]:
         if _on_the_floor(row, record):
             yield (
                 f"{plain(row.name)} cannot be told from the base on this text: its KLD of"
-                f" {fixed(row.evaluation.kld.value, 6)} nats is within two standard errors of the floor."
+                f" {rounded(row.evaluation.kld)} nats is within two standard errors of the floor."
             )
         yield from _slower_than_asked(row)
         if row.predicted_file_bytes not in (None, row.file_bytes):
@@ -144,7 +144,7 @@ def _below_base(row: Row, base: Row) -> str:
     gain = base.evaluation.ppl.value - row.evaluation.ppl.value
     stderr = row.evaluation.ppl_difference.stderr
     within = stderr is not None and gain <= 2 * stderr
-    size = f"by {fixed(gain, 6)}, which is {'within' if within else 'beyond'} two standard errors"
+    size = f"by {brief(gain, 2)}, which is {'within' if within else 'beyond'} two standard errors"
     return (
         f"**{plain(row.name)} has a lower perplexity than the base** ({size}). Losing precision teaches a model"
         " nothing: this is chance or a fit to the text, not quality. Judge it by KLD."

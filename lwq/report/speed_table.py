@@ -86,10 +86,10 @@ def _cells(row: Row, size: str, test: Speed, against: Row | None) -> tuple[str, 
 
 
 def ratio_cell(ratio: Ratio | None) -> str:
-    """``1.052 [1.021, 1.084]``, with ``tied`` where the interval holds 1; ``–`` where nothing pairs the two."""
+    """``1.05 [1.02, 1.08]``, with ``tied`` where the interval holds 1; ``–`` where nothing pairs the two."""
     if ratio is None:
         return "–"
-    interval = f"{fixed(ratio.value, 3)} [{fixed(ratio.low, 3)}, {fixed(ratio.high, 3)}]"
+    interval = f"{fixed(ratio.value, 2)} [{fixed(ratio.low, 2)}, {fixed(ratio.high, 2)}]"
     return f"{interval}, tied" if ratio.is_tied else interval
 
 

@@ -7,7 +7,20 @@ from typing import Final
 
 from lwq.record.record import FileHash, Record, Row
 from lwq.report.markdown import code_cell, file_link, plain
-from lwq.report.numerals import NOT_MEASURED, count, estimate, fixed, gib, mib, parameters, percent, share
+from lwq.report.numerals import (
+    NOT_MEASURED,
+    count,
+    estimate,
+    fixed,
+    gib,
+    mib,
+    parameters,
+    percent,
+    rounded,
+    rounded_percent,
+    rounded_ppl,
+    share,
+)
 from lwq.report.rows import alike, base_row, chosen_on, how_made, removal
 
 
@@ -44,6 +57,11 @@ def label(row: Row) -> str:
     marks = ["base"] if row.origin == "base" else ["third party"] if row.origin == "third-party" else []
     marks += removal(row)
     return f"{row.name} ({', '.join(marks)})" if marks else row.name
+
+
+def kld_text(row: Row) -> str:
+    """KLD from the base, which is 0 for the base: what storing its log-probabilities costs is the floor."""
+    return "0" if row.origin == "base" else rounded(row.evaluation.kld)
 
 
 def sizes(record: Record) -> Table:
@@ -135,14 +153,19 @@ def _types(row: Row) -> str:
     return ", ".join(f"{t.name} {share(t.n_bytes, total, 0)}" for t in row.types if t.n_bytes > 0.005 * total)
 
 
-def quality(record: Record) -> tuple[Table, ...]:
-    """The reference card's table, one for each group of rows that may be compared."""
+def quality(record: Record, *, exact: bool = False) -> tuple[Table, ...]:
+    """The reference card's table, one for each group of rows that may be compared.
+
+    Args:
+        exact: with all digits that the tools print, else as many as the errors leave.
+    """
     groups = alike(record.rows)
-    return tuple(_quality(group, beside_others=len(groups) > 1) for group in groups)
+    return tuple(_quality(group, beside_others=len(groups) > 1, exact=exact) for group in groups)
 
 
-def _quality(rows: tuple[Row, ...], *, beside_others: bool) -> Table:
+def _quality(rows: tuple[Row, ...], *, beside_others: bool, exact: bool) -> Table:
     caption = "Damage against the base, measured on the evaluation text."
+    caption += " All digits that the tools print." if exact else ""
     if beside_others:
         caption += f" Only these rows can be compared with each other: {conditions(rows)}."
     return Table(
@@ -152,11 +175,13 @@ def _quality(rows: tuple[Row, ...], *, beside_others: bool) -> Table:
             (
                 label(row),
                 fixed(row.bpw, 4),
-                estimate(row.evaluation.ppl, 6),
+                estimate(row.evaluation.ppl, 6) if exact else rounded_ppl(row.evaluation),
                 f"{fixed(100 * row.evaluation.cor_ln_ppl, 2)}%",
-                estimate(row.evaluation.kld, 6),
-                percent(row.evaluation.rms_delta_p, 3),
-                percent(row.evaluation.same_top_p, 3),
+                estimate(row.evaluation.kld, 6) if exact else kld_text(row),
+                *(
+                    percent(share, 3) if exact else rounded_percent(share)
+                    for share in (row.evaluation.rms_delta_p, row.evaluation.same_top_p)
+                ),
             )
             for row in rows
         ),
@@ -192,7 +217,7 @@ def selection(record: Record) -> Table:
 def _selection_figures(row: Row | None) -> tuple[str, str]:
     if row is None or row.selection is None:
         return NOT_MEASURED, NOT_MEASURED
-    return estimate(row.selection.ppl, 6), estimate(row.selection.kld, 6)
+    return rounded_ppl(row.selection), rounded(row.selection.kld)
 
 
 def table_rows(table: Table) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from lwq.record.record import Record, Row
 from lwq.record.values import CompensatedValues, StockTwin
 from lwq.report.markdown import code, either, plain
-from lwq.report.numerals import count, estimate, fixed
+from lwq.report.numerals import count, fixed, rounded, rounded_ppl
 from lwq.report.rows import is_compensated
 from lwq.report.tables import MODEL, Table, columns, label
 
@@ -52,7 +52,7 @@ def _beside(twin: StockTwin | None) -> str:
     if twin is None:
         return ""
     command = next((c.argv for c in twin.commands if c.step == "quantize"), ())
-    kld = estimate(twin.evaluation.kld, 6)
+    kld = rounded(twin.evaluation.kld)
     return f". With stock values, same types and bytes, KLD {kld} nats: {code(shlex.join(command))}"
 
 
@@ -76,11 +76,11 @@ def _line(row: Row, twin: StockTwin) -> tuple[str, ...]:
     kld, stock = row.evaluation.kld, twin.evaluation.kld
     return (
         label(row),
-        estimate(kld, 6),
-        estimate(stock, 6),
+        rounded(kld),
+        rounded(stock),
         fixed(kld.value / stock.value, 3) if stock.value > 0 else "–",
-        estimate(row.evaluation.ppl, 6),
-        estimate(twin.evaluation.ppl, 6),
+        rounded_ppl(row.evaluation),
+        rounded_ppl(twin.evaluation),
     )
 
 

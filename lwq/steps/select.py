@@ -10,7 +10,7 @@ from lwq.record.record import FileFacts, Selection, Verdict
 from lwq.steps.step import Context, Made
 
 NAME = "select"
-VERSION = 4
+VERSION = 5
 USES_TOOLS = False
 IN_PROCESS = False
 

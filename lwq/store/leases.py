@@ -64,10 +64,20 @@ def needed(root: Path) -> Iterator[frozenset[str] | None]:
             with lock_if_free(path.with_suffix(".lock")) as is_free:
                 if is_free:
                     _forget(path)
-                elif path.exists():
+                elif (held := _names(path)) is not None:
                     n_alive += 1
-                    names |= set(read_json(path))
+                    names |= held
         yield frozenset(names) if n_alive else None
+
+
+def _names(path: Path) -> set[str] | None:
+    """What a lease names; None where it ended this moment."""
+    try:
+        return set(read_json(path))
+    except FileError:
+        if path.exists():
+            raise
+        return None
 
 
 def _of_removal(folder: Path) -> Path:

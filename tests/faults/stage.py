@@ -98,6 +98,8 @@ class Faults:
 
 
 NONE: Final = Faults()
+_TOLD: Final = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end lwq, and must not end what starts it in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +188,13 @@ class World:
             return self.stage.popen(self, arguments, environ, faults, (out, err))
         sys.stdout.flush()
         sys.stderr.flush()
+        for path in (out, err):  # also of one that is killed before it could open them
+            path.touch()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
         pid = os.fork()
         if not pid:
             self.stage.become(self, arguments, environ, faults, (out, err))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
         return Started(pid, out, err)
 
     def lwq(self, *arguments: str, faults: Faults = NONE, real: bool = False) -> Ended:
@@ -341,8 +347,9 @@ class Stage:
         code = 70
         try:
             os.setsid()
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _TOLD:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
             os.chdir(world.work)
             os.environ |= environ
             tempfile.tempdir = None

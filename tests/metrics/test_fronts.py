@@ -28,7 +28,7 @@ def test_smaller_and_surely_closer_beats_and_says_why() -> None:
     found = front([good, bad], ("bytes", "kld"))
     assert [p.name for p in found.kept] == ["good"]
     told = reason(good, bad, ("bytes", "kld"))
-    assert told == f"good is 20 bytes smaller and closer (KLD {good.kld.value:.6f} against {bad.kld.value:.6f} nats)"
+    assert told == f"good is 20 bytes smaller and closer (KLD {good.kld.value:.3g} against {bad.kld.value:.3g} nats)"
 
 
 def test_larger_file_whose_gain_is_within_chance_is_not_kept() -> None:

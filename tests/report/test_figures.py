@@ -48,6 +48,6 @@ def test_frontier_ends_where_no_file_is_near_and_says_so() -> None:
 
 def test_figure_of_layers_names_the_cheapest_and_where_scores_mislead() -> None:
     text = next(f for f in figure_texts(sample_record()) if f.name == "layers")
-    assert text.alt.endswith("cheapest: layer 20, 0.164060; layer 5, 0.212816; layer 10, 0.213594.")
+    assert text.alt.endswith("cheapest: layer 20, 0.164 ±0.004; layer 5, 0.213 ±0.005; layer 10, 0.214 ±0.005.")
     assert "Block Influence would remove layer 22 first, by measurement place 15 of 28." in text.caption
     assert "(figures/layers.png)" in whole(sample_record()).split("## Layers\n")[1].split("\n## ")[0]

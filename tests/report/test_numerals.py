@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from lwq.metrics.values import Estimate
-from lwq.report.card import card
-from lwq.report.numerals import brief, duration, estimate, fixed, gib, mib, parameters, percent, share
+from lwq.report.numerals import (
+    brief,
+    duration,
+    estimate,
+    fixed,
+    gib,
+    mib,
+    parameters,
+    percent,
+    rounded,
+    rounded_percent,
+    rounded_ppl,
+    rounded_range,
+    share,
+)
+from tests.report.test_card import whole
 from tests.sample_record import sample_record
 
 
@@ -25,9 +39,35 @@ def test_sizes_shares_and_times_are_told_in_fitting_units() -> None:
 
 def test_negative_zero_has_no_sign_and_a_small_negative_kld_keeps_it() -> None:
     assert fixed(-0.0, 6) == fixed(-0.0000001, 6) == "0.000000"
-    assert "| -0.000001 ±0.000000 |" in card(sample_record())
+    assert "| -0.000001 ±0.000000 |" in whole(sample_record())
 
 
 def test_small_figures_are_told_with_four_digits_and_sizes_in_mib() -> None:
     assert [brief(v) for v in (1.9, 0.9134, 1234.4, 1.25e-05)] == ["1.900", "0.9134", "1234", "1.250e-05"]
     assert mib(14323703808) == "13,660.15"
+
+
+def test_figures_of_a_card_have_the_digits_that_their_errors_leave() -> None:
+    said = [
+        (0.03276, 0.00094),
+        (0.4834, 0.0118),
+        (25.129, 1.7046),
+        (1.0281, 0.0064),
+        (1200.0, 85.0),
+        (2.5, None),
+        (0.0, None),
+    ]
+    assert [rounded(Estimate(value=v, stderr=e)) for v, e in said] == [
+        "0.0328 ±0.0009", "0.483 ±0.012", "25.1 ±1.7", "1.028 ±0.006", "1200 ±85", "2.5", "0",
+    ]  # fmt: skip
+    assert rounded_percent(Estimate(value=0.87711, stderr=0.00681)) == "87.7 ±0.7"
+    assert rounded_range(0.026943, 0.034851) == ("0.0269", "0.0349")
+    assert rounded_range(-2.2, 130.4) == ("-2", "130")
+    assert rounded_range(0.5, 0.5) == ("0.500000", "0.500000")
+
+
+def test_perplexity_is_told_as_finely_as_files_differ_on_the_same_tokens() -> None:
+    row = next(row for row in sample_record().rows if row.name == "Q4_K_M")
+    assert row.evaluation.ppl_difference.stderr is not None
+    assert 0.1 < row.evaluation.ppl_difference.stderr < 0.2
+    assert rounded_ppl(row.evaluation) == "25.13 ±1.70"

@@ -113,7 +113,7 @@ def test_tables_have_captions_and_heads_for_columns_and_rows() -> None:
     text = whole_page(sample_record())
     reader = Reader(text)
     n_tables = len(reader.all("table"))
-    assert n_tables == len(reader.all("caption")) == text.count('<div class="wide"') == 27
+    assert n_tables == len(reader.all("caption")) == text.count('<div class="wide"') == 28
     assert {attrs.get("scope") for attrs in reader.all("th")} == {"col", "row"}
     for table in re.findall(r"<table>.*?</table>", text, re.DOTALL):
         assert table.startswith("<table>\n<caption")

@@ -19,7 +19,7 @@ def said(record: Record) -> str:
 
 def test_warnings_name_each_matter_of_the_sample() -> None:
     text = said(sample_record())
-    assert "Q8_0 has a lower perplexity than the base** (by 0.016847, which is within two standard errors)" in text
+    assert "Q8_0 has a lower perplexity than the base** (by 0.017, which is within two standard errors)" in text
     assert "8 chunks give 2,040 scored tokens" in text
     assert "±6.8%" in text
     assert "lacks layer 20 of 30" in text

@@ -39,7 +39,7 @@ def test_a_file_says_how_many_tensors_hold_which_values_and_what_stock_values_co
     (told,) = files(sample_record())
     assert told == (
         "**Q4_K_M-by-hand.** Values: compensated in 205 of 211 tensors; stock in 6: no better on held-out tokens (5)"
-        " and no multiplication by it was seen (1). With stock values, same types and bytes, KLD 0.035914 ±0.001013"
+        " and no multiplication by it was seen (1). With stock values, same types and bytes, KLD 0.0359 ±0.0010"
         " nats: `llama-quantize --tensor-type-file SmolLM2-135M-Instruct-Q4_K_M-by-hand.tensor_types.txt"
         " SmolLM2-135M-Instruct-F16.gguf SmolLM2-135M-Instruct-Q4_K_M-by-hand-stock-values.gguf 2`."
     )
@@ -70,11 +70,11 @@ def test_the_table_has_a_line_for_each_twin_with_the_ratio() -> None:
     assert found.rows == (
         (
             NAME,
-            "0.031822 ±0.000871",
-            "0.035914 ±0.001013",
+            "0.0318 ±0.0009",
+            "0.0359 ±0.0010",
             "0.886",  # 0.031822 ÷ 0.035914
-            "25.101145 ±1.701729",
-            "25.121407 ±1.703610",
+            "25.10 ±1.70",
+            "25.12 ±1.70",
         ),
     )
 

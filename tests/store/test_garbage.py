@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lwq.errors import FileError, ToolError
+from lwq.store import leases
 from lwq.store.cache import Cache, key_of
 from lwq.store.garbage import garbage, remove
 from tests.store.test_cache import FACTS, VALUE, write
@@ -184,3 +185,22 @@ def test_what_killed_runs_left_of_their_lease_goes(left: str, tmp_path: Path) ->
         (tmp_path / "at-work" / name).write_text("[]" if end == ".json" else "")
     assert names(cache) == []
     assert sorted(path.name for path in (tmp_path / "at-work").iterdir()) == before
+
+
+def test_a_lease_that_ends_while_it_is_read_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    cache.hold([("quantize", "0" * 64)])
+
+    def gone(path: Path) -> Any:
+        path.unlink()
+        raise FileError("no such file")
+
+    monkeypatch.setattr(leases, "read_json", gone)
+    with garbage(cache) as found:
+        assert found.is_quiet
+    damaged = Cache(tmp_path)
+    damaged.hold([("quantize", "1" * 64)])
+    monkeypatch.undo()
+    damaged.lease.path.write_text("not JSON")
+    with pytest.raises(FileError, match="is not JSON"), garbage(cache):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,8 @@ def publish_command(
 
     What goes: the files that the selection keeps, a projector, their tensor types and importance matrices, recipe,
     card, details, page, figures and record. Before, all is compared with the record and searched for local paths and
-    access tokens; afterwards each file is compared with what the Hub has. The same command goes on where it was cut.
+    access tokens, and a card that nobody edited is drawn again with OWNER/REPO in its commands; afterwards each file is
+    compared with what the Hub has. The same command goes on where it was cut.
     """
     from lwq.plan.leaks import check_leaks
     from lwq.plan.outgoing import publish_set
@@ -52,10 +54,8 @@ def publish_command(
     record, folder = read_record(folder)
     with showing(settings.verbosity) as progress:
         progress.note(f"reading {folder}")
-        if record.card.repository != repo:
-            told = f"name {record.card.repository}" if record.card.repository else "name no repository"
-            key = f'repository = "{repo}" below [card] and `lwq run` change that'
-            progress.note(f"note: the card's commands {told}; {key}, nothing is measured anew")
+        publish_set(record, folder)
+        record = _named(record, folder, repo, progress.note)
         files = publish_set(record, folder)
         check_leaks((folder / file.path for file in files), folder, hub_token())
         if dry_run:
@@ -69,6 +69,21 @@ def publish_command(
         print_json({"files": [dataclasses.asdict(f) for f in files], **dataclasses.asdict(done)})
         return
     click.echo(f"published: {done.address}, commit {done.commit}, {len(files)} files compared")
+
+
+def _named(record: Record, folder: Path, repo: str, note: Callable[[str], None]) -> Record:
+    """The record, whose card names that repository in its commands, unless the user edited the card."""
+    from lwq.report.write import write_for
+
+    if record.card.repository == repo:
+        return record
+    if drawn := write_for(record, folder, repo):
+        note(f"note: card, details and page in {folder} were drawn again, their commands name {repo}")
+        return drawn
+    told = f"name {record.card.repository}" if record.card.repository else "name no repository"
+    key = f'repository = "{repo}" below [card] and `lwq run` would change that'
+    note(f"note: the card's commands {told}; it was edited, or drawn by templates of your own, and stays. {key}")
+    return record
 
 
 def _print_set(files: tuple[OutFile, ...], where: str, *, as_json: bool) -> None:

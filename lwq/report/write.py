@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,24 @@ def write_report(record: Record, folder: Path, *, figures: bool = True, template
     write_atomic(folder / "index.html", page(record, drawn, logo=_logo(record, folder), templates=templates))
     write_atomic(folder / "record.json", record_to_json(record))
     return folder / "README.md"
+
+
+def write_for(record: Record, folder: Path, repository: str) -> Record | None:
+    """The record as of that repository on the Hub, after its card, details and page were drawn again for it.
+
+    None, and nothing is written, where card or details there are not what lwq draws of the record: they were edited,
+    or are of the publisher's own templates.
+    """
+    for name, draw in (("README.md", card), ("DETAILS.md", details)):
+        path = folder / name
+        with os_errors("read it", path):
+            text = path.read_bytes() if path.is_file() else b""
+        if text not in {draw(publishable(record), figures=figures).encode() for figures in (True, False)}:
+            return None
+    figures = any((folder / "figures").glob("*.png"))
+    record = replace(record, card=replace(record.card, repository=repository))
+    write_report(record, folder, figures=figures)
+    return record
 
 
 def _logo(record: Record, folder: Path) -> str:

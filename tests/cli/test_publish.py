@@ -101,3 +101,26 @@ def test_a_record_of_a_newer_lwq_is_told_with_the_way_out(tmp_path: Path, report
     for command in (("diff", tmp_path, report[0]), ("publish", tmp_path, "--to", "me/it", "--dry-run")):
         error = failed(*command)
         assert ("schema 99" in error.message, "newer lwq" in error.hint) == (True, True)
+
+
+def test_a_card_that_nobody_edited_is_drawn_again_for_its_repository(report: tuple[Path, Record]) -> None:
+    folder, record = report
+    assert record.card.repository != "me/it"
+    said = lwq("publish", folder, "--to", "me/it", "--dry-run")
+    assert "were drawn again, their commands name me/it" in said
+    assert "llama-server -hf me/it:" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "me/it" in (folder / "index.html").read_text(encoding="utf-8")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again = lwq("publish", folder, "--to", "me/it", "--dry-run")
+    assert "note:" not in again
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["README.md", "DETAILS.md"])
+def test_a_card_that_somebody_edited_stays_and_that_is_told(name: str, report: tuple[Path, Record]) -> None:
+    folder = report[0]
+    (folder / name).write_text((folder / name).read_text(encoding="utf-8") + "\nMine.\n", encoding="utf-8")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    said = lwq("publish", folder, "--to", "me/it", "--dry-run")
+    assert "it was edited, or drawn by templates of your own, and stays" in said
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lwq.llama.limits import memory_limits
-from lwq.llama.process_group import STOPPING
+from lwq.store.signals import STOPPING
 
 DEFAULT_STALL_SECONDS: Final = 900.0
 

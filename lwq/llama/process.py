@@ -22,7 +22,8 @@ from typing import Final
 
 from lwq.errors import FileError, ToolchainError, ToolError
 from lwq.llama.confinement import Limits, child_setup
-from lwq.llama.process_group import StallWatch, ending, heed, peak_bytes, signal_group, signal_members, signals_held
+from lwq.llama.process_group import StallWatch, ending, heed, peak_bytes, signal_group, signal_members
+from lwq.store.signals import signals_held
 
 OnOutput = Callable[[str, str], None]
 

@@ -29,18 +29,7 @@ _WORDS: Final = {
     signal.SIGILL: "SIGILL: built for another CPU?",
     signal.SIGBUS: "SIGBUS: a file shrank while it was mapped, or the disk is full?",
 }
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _THREAD: Final = threading.local()
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Stopping signals wait until a child is fully started, so that none of it is left half-made."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

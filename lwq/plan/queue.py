@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final, Protocol
 
 from lwq.errors import FileError, Interrupted, LwqError, SpaceError
-from lwq.llama.process_group import signals_held
 from lwq.store.ledger import End, Ledger, Order
+from lwq.store.signals import signals_held
 
 _LOOK_SECONDS: Final = 0.5
 _SIGNAL_SECONDS: Final = 2.0

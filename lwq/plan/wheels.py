@@ -19,6 +19,7 @@ from lwq.gguf.header import is_named_gguf
 from lwq.llama.confinement import Limits
 from lwq.llama.process import run_tool
 from lwq.store.files import lock, os_errors, read_json, sha256_file, write_json
+from lwq.store.temporary import temporary_folder
 
 OnNote = Callable[[str], None]
 _DOWNLOADING: Final = Limits(stall_seconds=300, network=True)
@@ -70,8 +71,7 @@ def _unpacked_before(root: Path, package: str, version: str | None) -> Path | No
 
 def _fetch(root: Path, package: str, version: str | None) -> Path:
     wanted = f"{package}=={version}" if version else package
-    with os_errors("download a wheel", root), tempfile.TemporaryDirectory(dir=root, prefix=".wheel-") as name:
-        scratch = Path(name)
+    with os_errors("download a wheel", root), temporary_folder(root, prefix=".wheel-") as scratch:
         has_pip = find_spec("pip") is not None
         wheel = _by_pip(wanted, scratch) if has_pip else _by_index(package, version, scratch)
         return _unpack(wheel, root, package)

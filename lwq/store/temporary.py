@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lwq.errors import Interrupted
 from lwq.store.files import os_errors
+from lwq.store.signals import signals_held
 
 
 @contextmanager
@@ -18,7 +20,21 @@ def temporary_folder(parent: Path | None = None, *, prefix: str = "lwq-") -> Ite
     Raises:
         FileError, SpaceError: it cannot be made.
     """
-    with os_errors("make a temporary folder (TMPDIR names where)", parent or Path(os.environ.get("TMPDIR", "/tmp"))):
+    place = parent or Path(os.environ.get("TMPDIR", "/tmp"))
+    with os_errors("make a temporary folder (TMPDIR names where)", place):
         made = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
-    with made as name:
-        yield Path(name)
+    try:
+        yield Path(made.name)
+    finally:
+        _remove(made)
+
+
+def _remove(made: tempfile.TemporaryDirectory[str]) -> None:
+    """Also where more signals come: the first is on its way up already."""
+    while True:
+        try:
+            with signals_held():
+                made.cleanup()
+                return
+        except (Interrupted, KeyboardInterrupt):
+            continue

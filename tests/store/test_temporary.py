@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,34 @@ def test_one_that_vanished_or_stays_ends_nothing(tmp_path: Path, monkeypatch: py
         (folder / "held").mkdir()
         monkeypatch.setattr("os.rmdir", lambda *a, **k: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     assert folder.exists()
+
+
+STORM = """
+import os, signal, sys, threading, time
+import subprocess
+import sys
+from pathlib import Path
+from lwq.store.temporary import temporary_folder
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+def storm():
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.0005)
+
+signal.signal(signal.SIGTERM, stop)
+with temporary_folder(Path(sys.argv[1])) as folder:
+    for i in range(3000):
+        (folder / str(i)).touch()
+    threading.Thread(target=storm, daemon=True).start()
+    time.sleep(60)
+"""
+
+
+def test_a_storm_of_signals_leaves_no_folder(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", STORM, str(tmp_path)], check=False, capture_output=True)
+    assert ended.returncode != 0
+    assert b"KeyboardInterrupt" in ended.stderr
+    assert not list(tmp_path.iterdir())

@@ -45,16 +45,27 @@ def test_sums_and_counts_are_read_by_name_with_where_they_come_from(tmp_path: Pa
         assert one.counts.tolist() == [192] * len(sums[one.name])
 
 
-def test_of_what_an_imatrix_does_not_say_there_is_none(tmp_path: Path) -> None:
-    writer = GGUFWriter(tmp_path / "bare.gguf", arch="")
+def bare(path: Path, *counts: float) -> Path:
+    """Sums 1 to 4 of one tensor, and how often it was counted, without any key."""
+    writer = GGUFWriter(path, arch="")
     writer.kv_data[0].clear()
     writer.add_tensor("x.in_sum2", np.array([[1.0, 2, 3, 4]], np.float32))
-    writer.add_tensor("x.counts", np.array([[2.6], [0.4]], np.float32))
+    writer.add_tensor("x.counts", np.array(counts, np.float32).reshape(-1, 1))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    found = read_imatrix(tmp_path / "bare.gguf")
+    return path
+
+
+def test_counts_are_numbers_that_64_bits_hold(tmp_path: Path) -> None:
+    assert read_imatrix(bare(tmp_path / "a.gguf", 2.0**61)).entries[0].counts.tolist() == [2**61]
+    with pytest.raises(FileError, match="x was counted 4.61169e\\+18 times"):
+        read_imatrix(bare(tmp_path / "b.gguf", 2.0**62))
+
+
+def test_of_what_an_imatrix_does_not_say_there_is_none(tmp_path: Path) -> None:
+    found = read_imatrix(bare(tmp_path / "bare.gguf", 2.6, 0.4))
     assert (found.datasets, found.n_chunks, found.chunk_size) == ((), 0, 0)
     assert found.entries[0].in_sum2.tolist() == [[1, 2], [3, 4]]
     assert found.entries[0].counts.tolist() == [3, 0]  # whole numbers

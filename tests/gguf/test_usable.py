@@ -17,7 +17,15 @@ from lwq.gguf.scan import not_finite
 from lwq.gguf.types import TensorInfo
 from lwq.gguf.usable import cautions, check_context, check_usable, trained_on
 from lwq.gguf.write import NewValue, write_gguf
-from tests.tiny_models import write_split_llama, write_tiny_glm4, write_tiny_llama, write_tiny_moe, write_tiny_phi3
+from tests.tiny_models import (
+    write_split_llama,
+    write_tiny_deci,
+    write_tiny_glm4,
+    write_tiny_lfm2,
+    write_tiny_llama,
+    write_tiny_moe,
+    write_tiny_phi3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,7 @@ def refused(header: GgufHeader) -> str:
 
 def test_language_models_are_taken(model: GgufHeader, tmp_path: Path) -> None:
     check_usable(model)
-    for write in (write_tiny_moe, write_tiny_phi3, write_tiny_glm4):
+    for write in (write_tiny_moe, write_tiny_phi3, write_tiny_glm4, write_tiny_lfm2, write_tiny_deci):
         check_usable(read_header(write(tmp_path / f"{write.__name__}.gguf")))
 
 

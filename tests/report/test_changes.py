@@ -233,6 +233,11 @@ def test_ratios_of_perplexity_and_shares_of_top_words_are_judged_too() -> None:
     found = _told(a, _with_row(a, evaluation=worse), "PPL ÷ PPL of the original")
     assert found.after == "1.500 ±0.010"
     assert found.verdict.startswith("more than noise (95 % 1.0")
+    steps = [0.02, -0.018, 0.015, -0.02, 0.019, -0.016, 0.018, -0.019]
+    ratio = _running([float(x) for x in np.add(damage.window_ln_ppl_ratio(), steps)])
+    hardly = replace(damage, ppl_ratio=Estimate(value=1.03, stderr=0.01), chunk_ln_ppl_ratio=ratio)
+    found = _told(a, _with_row(a, evaluation=hardly), "PPL ÷ PPL of the original")
+    assert found.verdict.startswith("within noise (95 % 0.9")
     top = replace(damage, same_top_p=Estimate(value=0.5, stderr=0.01))
     found = _told(a, _with_row(a, evaluation=top), "same top p (%)")
     assert (found.before, found.after) == ("87.7 ±0.7", "50.0 ±1.0")

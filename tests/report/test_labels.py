@@ -7,6 +7,7 @@ import random
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from lwq.report.labels import (
@@ -47,7 +48,10 @@ def test_names_cover_neither_each_other_nor_a_point_nor_the_edge(n: int, seed: i
     axes.margins(x=0.13)
     boxes = place_labels(axes, points, [(p.x, p.y) for p in sorted(points)[:2]])
     assert len(boxes) == n
+    figure.draw_without_rendering()
+    written = {text.get_text(): Text.get_window_extent(text).extents for text in axes.texts}  # without its line
     for i, box in enumerate(boxes):
+        assert written[points[i].name] == pytest.approx(box, abs=1)  # a name stands where its box says, to a pixel
         assert overlap(box, axes.bbox.extents) > 0.99 * area(box)
         assert all(overlap(box, other) == 0 for other in boxes[:i])
         for point in points:

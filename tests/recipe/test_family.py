@@ -122,6 +122,7 @@ def test_names_come_from_references() -> None:
     assert name_of("hf://owner/Model-8B", 5) == "Model"
     assert name_of("/", 90) == "model"
     assert name_of("hf://owner/Model-8B/", 90) == "Model-8B"
+    assert name_of("hf://owner/Model-X/", 90) == "Model-X"
     assert name_of("big-00001-of-00003.gguf", 90) == "big"
     assert name_of("a/+b c@d/e.gguf", 90) == "b-c"
     assert name_of("._+-", 90) == "model"

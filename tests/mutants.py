@@ -69,10 +69,13 @@ PACKAGES: Final = {
     "recipe": _package("recipe"),
     "tasks": _package("tasks"),
     "bits": _package(
-        "bits", "damage", "estimates", "frontier", "knapsack", "options", elsewhere=("carried_errors", "_change")
+        "bits", "damage", "estimates", "frontier", "knapsack", "options",
+        elsewhere=("carried_errors", "carrying_layers"),
     ),
     "values": _package("values", "codes", "factor", "lattices", "layouts"),
-    "report": _package("report", *_OF_REPORT, tests=[f"tests/report/test_{name}.py" for name in _OF_REPORT]),
+    "report": _package(
+        "report", *_OF_REPORT, tests=[f"tests/report/test_{name}.py" for name in (*_OF_REPORT, "card")]
+    ),
     "cache": Package(
         modules=("lwq/store/cache.py",), goal=MACHINE,
         tests=tuple(f"tests/store/test_{name}.py" for name in ("cache", "garbage", "verify")),

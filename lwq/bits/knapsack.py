@@ -215,14 +215,14 @@ def _solved(table: _OptionTable, open_: Places, room: int, upper: float, covers:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_matrix
 
-    n, n_groups, groups = len(open_), len(table.starts), table.group_of[open_]
+    n, groups = len(open_), table.group_of[open_]
     sizes, _ = _beyond(table, open_)
     unit = max(1, int(np.gcd.reduce(sizes.astype(np.int64))))  # whole numbers, as small as can be
     with _silent():
         result = milp(
             table.damage[open_] * (_UNITS / (upper or 1.0)),
             constraints=[
-                LinearConstraint(csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(n_groups, n)), 1, 1),
+                LinearConstraint(csr_matrix((np.ones(n), (groups, np.arange(n)))), 1, 1),
                 LinearConstraint(csr_matrix(sizes / unit), -np.inf, room // unit),
                 *(LinearConstraint(csr_matrix(flags.astype(np.float64)), -np.inf, most) for flags, most in covers),
             ],

@@ -93,13 +93,9 @@ def _values(header: GgufHeader, name: str, ggml_type: str, data: NDArray[np.uint
 def raw_tensor(header: GgufHeader, name: str) -> RawTensor:
     """The tensor's bytes as stored, mapped from the file (read-only, nothing copied)."""
     shard, tensor = header.find(name)
-    n_rows = tensor.n_elements // tensor.ne[0] if tensor.n_elements else 0
-    row_bytes = tensor_bytes(tensor.ne[:1], tensor.ggml_type)
-    if tensor.n_bytes == 0:
-        data = np.empty((n_rows, row_bytes), dtype=np.uint8)
-    else:
-        at = shard.data_offset + tensor.offset
-        data = np.memmap(shard.path, dtype=np.uint8, mode="r", offset=at, shape=(n_rows, row_bytes))
+    shape = (tensor.n_elements // tensor.ne[0], tensor_bytes(tensor.ne[:1], tensor.ggml_type))
+    at = shard.data_offset + tensor.offset
+    data = np.memmap(shard.path, dtype=np.uint8, mode="r", offset=at, shape=shape)
     return RawTensor(ggml_type=tensor.ggml_type, ne=tensor.ne, data=data)
 
 

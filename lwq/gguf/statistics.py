@@ -129,7 +129,7 @@ def _entropy(a: NDArray[np.float32], total: Any) -> Any:
     p = (a / total).astype(np.float32)
     p = p[p > 0]
     terms = p * np.log2(p.astype(np.float64)).astype(np.float32)
-    return -_sum(terms.astype(np.float32)) if p.size else np.float32(0)
+    return np.float32(0) - _sum(terms.astype(np.float32)) if p.size else np.float32(0)  # no zero with a sign
 
 
 def _cossim(entry: ImatrixEntry, by_name: Mapping[str, ImatrixEntry]) -> float | None:

@@ -159,13 +159,14 @@ def _item_type(items: tuple[Scalar, ...], is_array: bool, entry: MetaEntry | Non
     """The value type that the key has, if the new value is of its sort; else the usual one."""
     sort: type = str if any(isinstance(i, str) for i in items) else int
     sort = float if any(isinstance(i, float) for i in items) else sort
+    are_flags = all(isinstance(i, bool) for i in items)
     if entry is not None and entry.value_type.startswith("array[") == is_array:
         present = entry.value_type.removeprefix("array[").removesuffix("]")
         present_sort = str if present == "string" else float if present.startswith("float") else int
-        if present_sort is sort or (present_sort is float and sort is int):
+        if (present_sort is sort or (present_sort is float and sort is int)) and (are_flags or present != "bool"):
             return present
     if sort is int:
-        if items and all(isinstance(i, bool) for i in items):
+        if items and are_flags:
             return "bool"
         return "int32" if is_array or any(i < 0 for i in items if not isinstance(i, str)) else "uint32"
     return "string" if sort is str else "float32"

@@ -71,9 +71,8 @@ def checked(values: dict[str, Any], source: str) -> Recipe:
 def told(error: ValidationError, keys_near: Callable[[tuple[int | str, ...]], list[str]]) -> list[str]:
     """A sentence for each mistake; ``keys_near`` knows the keys of the table that a place is in."""
     details = error.errors(include_url=False)
-    inner = {d["loc"][0] for d in details if len(d["loc"]) > 1}
-    reported = (d for d in details if d["type"] != "too_short" or d["loc"][0] not in inner)
-    return [_sentence(detail, keys_near) for detail in reported]
+    above = {d["loc"][:n] for d in details for n in range(len(d["loc"]))}  # a list lacks what is wrong in it
+    return [_sentence(d, keys_near) for d in details if d["type"] != "too_short" or d["loc"] not in above]
 
 
 def _clashes(values: dict[str, Any]) -> Iterator[str]:
@@ -81,7 +80,7 @@ def _clashes(values: dict[str, Any]) -> Iterator[str]:
     rows = [row for key in ("targets", "third_party") for row in _tables(values.get(key))]
     names = [name for row in rows if (name := _written_name(row))]
     yield from _alike("targets, third_party", "rows are named", names)
-    if not rows and not any(key in values for key in ("targets", "third_party")):
+    if not any(values.get(key) for key in ("targets", "third_party")):
         yield "targets: missing; name the files to make, or in third_party those of others to compare"
     sets = [str(row.get("name")) for row in _tables(values.get("tasks"))]
     yield from _alike("tasks", "sets are named", sets)

@@ -65,23 +65,17 @@ class Coded:
 
 
 _NL: Final = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
-
-
-def _levels(first: int, last: int) -> tuple[int, ...]:
-    return tuple(range(first, last + 1))
-
-
 GRIDS: Final[dict[str, Grid]] = {
-    "q4_0": Grid(sub=32, levels=_levels(-8, 7)),
-    "q4_1": Grid(sub=32, levels=_levels(0, 15), mins=(1, 1)),
-    "q5_0": Grid(sub=32, levels=_levels(-16, 15)),
-    "q5_1": Grid(sub=32, levels=_levels(0, 31), mins=(1, 1)),
-    "q8_0": Grid(sub=32, levels=_levels(-128, 127)),
-    "q2_K": Grid(sub=16, levels=_levels(0, 3), scales=(0, 15), mins=(0, 15)),
-    "q3_K": Grid(sub=16, levels=_levels(-4, 3), scales=(-32, 31)),
-    "q4_K": Grid(sub=32, levels=_levels(0, 15), scales=(0, 63), mins=(0, 63)),
-    "q5_K": Grid(sub=32, levels=_levels(0, 31), scales=(0, 63), mins=(0, 63)),
-    "q6_K": Grid(sub=16, levels=_levels(-32, 31), scales=(-128, 127)),
+    "q4_0": Grid(sub=32, levels=tuple(range(-8, 8))),
+    "q4_1": Grid(sub=32, levels=tuple(range(16)), mins=(1, 1)),
+    "q5_0": Grid(sub=32, levels=tuple(range(-16, 16))),
+    "q5_1": Grid(sub=32, levels=tuple(range(32)), mins=(1, 1)),
+    "q8_0": Grid(sub=32, levels=tuple(range(-128, 128))),
+    "q2_K": Grid(sub=16, levels=tuple(range(4)), scales=(0, 15), mins=(0, 15)),
+    "q3_K": Grid(sub=16, levels=tuple(range(-4, 4)), scales=(-32, 31)),
+    "q4_K": Grid(sub=32, levels=tuple(range(16)), scales=(0, 63), mins=(0, 63)),
+    "q5_K": Grid(sub=32, levels=tuple(range(32)), scales=(0, 63), mins=(0, 63)),
+    "q6_K": Grid(sub=16, levels=tuple(range(-32, 32)), scales=(-128, 127)),
     "iq4_nl": Grid(sub=32, levels=_NL),
     "iq4_xs": Grid(sub=32, levels=_NL, scales=(-32, 31)),
 }

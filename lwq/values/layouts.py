@@ -105,38 +105,36 @@ def _high_bits(packed: Bytes) -> Codes:
 # one type each: bytes → (codes, scales, mins, d, m), and back
 
 
-def _q4(has_min: bool) -> tuple[Callable[..., Any], Callable[..., None]]:
-    start = 4 if has_min else 2
-
-    def decode(b: Bytes) -> tuple[Any, ...]:
-        m = -_half(b, 2) if has_min else np.zeros((len(b), 1), np.float32)
-        return _nibbles(b[:, start:], 16), 1, int(has_min), _half(b, 0), m
-
-    def encode(b: Bytes, codes: Codes, scales: Integers, mins: Integers, d: Floats, m: Floats) -> None:
-        _put_half(b, 0, d)
-        if has_min:
-            _put_half(b, 2, -m)
-        b[:, start:] = _packed(codes, 16)
-
-    return decode, encode
+def _one_or_two(b: Bytes, n_floats: int) -> tuple[Any, ...]:
+    """(scale, min, d, m) of types with one scale: a factor, and a min where two float16 come first."""
+    m = -_half(b, 2) if n_floats == 2 else np.zeros((len(b), 1), np.float32)
+    return 1, n_floats - 1, _half(b, 0), m
 
 
-def _q5(has_min: bool) -> tuple[Callable[..., Any], Callable[..., None]]:
-    start = 4 if has_min else 2
+def _put_one_or_two(b: Bytes, n_floats: int, d: Floats, m: Floats) -> None:
+    _put_half(b, 0, d)
+    if n_floats == 2:
+        _put_half(b, 2, -m)
 
-    def decode(b: Bytes) -> tuple[Any, ...]:
-        codes = _nibbles(b[:, start + 4 :], 16) | (_high_bits(b[:, start : start + 4]) << 4)
-        m = -_half(b, 2) if has_min else np.zeros((len(b), 1), np.float32)
-        return codes, 1, int(has_min), _half(b, 0), m
 
-    def encode(b: Bytes, codes: Codes, scales: Integers, mins: Integers, d: Floats, m: Floats) -> None:
-        _put_half(b, 0, d)
-        if has_min:
-            _put_half(b, 2, -m)
-        b[:, start : start + 4] = np.packbits(codes >> 4, axis=1, bitorder="little")
-        b[:, start + 4 :] = _packed(codes & 15, 16)
+def _decode_q4(b: Bytes) -> tuple[Any, ...]:
+    return _nibbles(b[:, -16:], 16), *_one_or_two(b, (b.shape[1] - 16) // 2)
 
-    return decode, encode
+
+def _encode_q4(b: Bytes, codes: Codes, scales: Integers, mins: Integers, d: Floats, m: Floats) -> None:
+    _put_one_or_two(b, (b.shape[1] - 16) // 2, d, m)
+    b[:, -16:] = _packed(codes, 16)
+
+
+def _decode_q5(b: Bytes) -> tuple[Any, ...]:
+    codes = _nibbles(b[:, -16:], 16) | (_high_bits(b[:, -20:-16]) << 4)
+    return codes, *_one_or_two(b, (b.shape[1] - 20) // 2)
+
+
+def _encode_q5(b: Bytes, codes: Codes, scales: Integers, mins: Integers, d: Floats, m: Floats) -> None:
+    _put_one_or_two(b, (b.shape[1] - 20) // 2, d, m)
+    b[:, -20:-16] = np.packbits(codes >> 4, axis=1, bitorder="little")
+    b[:, -16:] = _packed(codes & 15, 16)
 
 
 def _decode_q8_0(b: Bytes) -> tuple[Any, ...]:
@@ -247,16 +245,16 @@ def _encode_iq4_xs(b: Bytes, codes: Codes, scales: Integers, mins: Integers, d: 
 
 
 _LAYOUTS: Final[dict[str, tuple[Callable[[Bytes], tuple[Any, ...]], Callable[..., None]]]] = {
-    "q4_0": _q4(False),
-    "q4_1": _q4(True),
-    "q5_0": _q5(False),
-    "q5_1": _q5(True),
+    "q4_0": (_decode_q4, _encode_q4),
+    "q4_1": (_decode_q4, _encode_q4),
+    "q5_0": (_decode_q5, _encode_q5),
+    "q5_1": (_decode_q5, _encode_q5),
     "q8_0": (_decode_q8_0, _encode_q8_0),
     "q2_K": (_decode_q2, _encode_q2),
     "q3_K": (_decode_q3, _encode_q3),
     "q4_K": (_decode_q4_k, _encode_q4_k),
     "q5_K": (_decode_q5_k, _encode_q5_k),
     "q6_K": (_decode_q6, _encode_q6),
-    "iq4_nl": _q4(False),
+    "iq4_nl": (_decode_q4, _encode_q4),
     "iq4_xs": (_decode_iq4_xs, _encode_iq4_xs),
 }

@@ -102,6 +102,27 @@ def test_a_type_without_a_curve_counts_as_the_nearest_in_size() -> None:
     assert tensor({}, {}).predicted_or_near("q4_K") == 0
 
 
+def test_of_two_types_as_near_in_size_the_first_by_name_counts() -> None:
+    damage = tensor({"q5_0": 0.3, "q5_K": 0.1}, {"q5_K": 1e-4, "q5_0": 2e-4})
+    assert damage.predicted_or_near("q5_1") == 0.3  # 6 bpw, half a bit from both
+    assert damage.predicted_or_near("bf16") == 0
+    assert damage.predicted_or_near("q8_0") == 0.3
+
+
+def test_errors_that_are_nothing_have_the_alpha_of_the_nearest_probe_and_no_damage() -> None:
+    damage = tensor({"q3_K": 2e-2, "q4_K": 5e-3, "q8_0": 1.0}, {**ERRORS, "q6_K": 0.0, "q8_0": 1e-13})
+    assert damage.alpha("q6_K") == pytest.approx(5)  # the probe in q8_0, whose error is nothing, tells of no error
+    assert damage.predicted("q6_K") == 0
+    assert damage.alpha("q3_K") == pytest.approx(2)
+
+
+def test_probes_at_the_same_error_give_one_alpha() -> None:
+    damage = tensor({"q4_K": 1e-3, "q4_0": 3e-3, "q2_K": 0.3}, {"q4_K": 1e-3, "q4_0": 1e-3, "q5_K": 1e-4, "q2_K": 0.1})
+    assert damage.alpha("q5_K") == pytest.approx(1)
+    assert damage.alpha("q4_0") == pytest.approx(1)
+    assert damage.alpha("q2_K") == pytest.approx(3)
+
+
 @MODEST
 @given(
     scale=st.floats(0.01, 100),
@@ -122,7 +143,17 @@ def test_one_mix_fixes_the_scale_alone_and_none_nothing() -> None:
     assert fit_interaction([], []) == fit_interaction([0.0, 1.0], [1.0, 0.0]) == Interaction()
 
 
+def test_mixes_of_nearly_one_size_tell_no_exponent() -> None:
+    near, apart = ([0.5, 0.5 * ratio] for ratio in (1.005, 1.02))  # logarithms spread by 1.2e-5 and by 2.0e-4
+    assert fit_interaction(near, [0.1, 0.4]) == Interaction(scale=pytest.approx(0.4 / 1.005**0.5), exponent=1.0)
+    found = fit_interaction(apart, [2 * s**3 for s in apart])
+    assert (found.scale, found.exponent) == (pytest.approx(2), pytest.approx(3))
+    with pytest.raises(ValueError, match="zip"):
+        fit_interaction([0.5], [0.1, 0.2])
+
+
 def test_no_damage_stays_none_in_a_mix() -> None:
+    assert Interaction(scale=2.0, exponent=0.0).damage_of_mix(-0.1) == 0.0
     assert Interaction(scale=2.0, exponent=0.5).damage_of_mix(0.0) == 0.0
     assert Interaction(scale=2.0, exponent=0.5).damage_of_mix(9.0) == 6.0
 
@@ -172,6 +203,29 @@ def test_an_estimate_is_probed_before_a_like_measurement_even_at_its_own_type() 
     assert most_extrapolated(dict.fromkeys(known, "q4_K"), known, 9) == [("guessed", "q4_K")]
     # one decade off: guessed 1e-2 · (2.3 + 0.5), seen 2e-2 · 2.3
     assert most_extrapolated(dict.fromkeys(known, "q3_K"), known, 9) == [("seen", "q3_K"), ("guessed", "q3_K")]
+
+
+def test_an_estimate_of_unknown_error_or_of_nothing_is_in_no_doubt() -> None:
+    guessed = measured("a", ERRORS, "q4_K", 2e-3, is_probed=False)
+    unknown = replace(guessed, kld=Estimate(value=2e-3))
+    nothing = replace(guessed, kld=Estimate(value=0.0, stderr=0.1))
+    made = measured("a", ERRORS, "q4_K", 2e-3)
+    assert [damages([t], {})["a"].doubt for t in (guessed, unknown, nothing, made)] == [0.5, 0, 0, 0]
+
+
+def test_equals_among_the_most_unsure_go_by_name() -> None:
+    known = {name: tensor({"q3_K": 0.01}) for name in "bca"}
+    assert most_extrapolated(dict.fromkeys("bca", "q5_K"), known, 2) == [("a", "q5_K"), ("b", "q5_K")]
+
+
+def test_how_far_a_probe_is_away_counts_as_a_logarithm_from_the_nearest() -> None:
+    known = {
+        "one": tensor({"q2_K": 0.1, "q4_K": 1e-3}),  # q5_K 1e-4, one decade from the nearer probe
+        "two": tensor({"q2_K": 0.11}),  # q5_K 1.1e-4, three decades
+        "three": tensor({"q6_K": 2.5e-5}),  # q5_K 2.5e-4, one decade from below
+    }
+    found = most_extrapolated(dict.fromkeys(known, "q5_K"), known, 9)
+    assert [name for name, _ in found] == ["two", "three", "one"]  # 3.3, 2.5 and 1 e-4 · ln 10
 
 
 # gains of compensated values

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lwq.bits.estimates import carried_errors, carrying_layers, estimated, loudest
+from lwq.bits.estimates import _change, carried_errors, carrying_layers, estimated, loudest
 from lwq.bits.mixes import Mixer
 from lwq.llama.toolchain import Toolchain
+from lwq.metrics.values import Estimate
 from tests.engine.test_engine import opened
 from tests.tiny_models import write_tiny_lfm2, write_tiny_llama
 
@@ -40,6 +41,37 @@ def test_layers_have_effects_of_their_own_and_scatter_in_common() -> None:
     found = estimated(carried, {"a": math.exp(-0.1), "b": math.exp(0.1), "d": 5.0})
     assert (found["c"].value, found["e"].value) == (pytest.approx(1), pytest.approx(10))
     assert found["e"].stderr == pytest.approx(10 * math.sqrt(0.02 * 2))
+
+
+def test_scatter_is_pooled_by_degrees_of_freedom() -> None:
+    logs = {"a": -0.3, "b": 0.0, "c": 0.3, "e": -0.1, "f": 0.1}
+    carried = [dict.fromkeys("abcd", 1.0), dict.fromkeys("efg", 1.0)]
+    found = estimated(carried, {name: math.exp(x) for name, x in logs.items()})
+    # squares 0.18 of two degrees of freedom and 0.02 of one: 0.2 / 3; and of the means of three and of two
+    assert set(found) == {"d", "g"}
+    assert (found["d"].value, found["g"].value) == (pytest.approx(1), pytest.approx(1))
+    assert found["d"].stderr == pytest.approx(math.sqrt(0.2 / 3 * (1 + 1 / 3)))
+    assert found["g"].stderr == pytest.approx(math.sqrt(0.2 / 3 * 1.5))
+
+
+def test_one_probe_in_all_leaves_an_estimate_as_unsure_as_a_factor_of_e() -> None:
+    # nothing scatters, so one for the logarithm's variance, and one more for that of the mean of one
+    found = estimated([{"a": 2.0, "b": 4.0}], {"a": 1.0})["b"]
+    assert found == Estimate(value=found.value, stderr=found.stderr, unit="nats")
+    assert (found.value, found.stderr) == (pytest.approx(2), pytest.approx(2 * math.sqrt(2)))
+
+
+def test_a_probe_below_zero_says_nothing_of_its_layer() -> None:
+    found = estimated([{"a": 1.0, "b": 1.0, "c": 1.0}], {"a": 2.0, "b": -1e-6})
+    assert found["c"].value == pytest.approx(2.0)
+
+
+def test_a_change_is_the_mean_over_tokens_of_squares_relative_to_the_stream() -> None:
+    before = np.array([[9, 9], [3, 4], [0, 0], [0, 2]], np.float32)
+    after = np.array([[0, 0], [3, 5], [7, 7], [3, 2]], np.float32)
+    # token 0 is not scored, token 2 has no stream; 1 / 25 and 9 / 4
+    found = _change(before.view(np.uint8).reshape(-1), after.view(np.uint8).reshape(-1), 4, 1)
+    assert found == pytest.approx((1 / 25 + 9 / 4) / 2)
 
 
 def test_nothing_measured_and_nothing_carried_is_no_damage() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lwq.bits.frontier import N_POINTS, frontier, totals
+from lwq.bits.damage import damages
+from lwq.bits.frontier import N_POINTS, choices, frontier, least_and_most, totals
 from lwq.bits.knapsack import Group, Option
 from lwq.gguf.header import GgufHeader
 from lwq.gguf.parse import Shard
@@ -91,3 +92,63 @@ def test_totals_add_the_chosen_options() -> None:
     ways = (Option(label="a", n_bytes=3, damage=0.5), Option(label="b", n_bytes=5, damage=0.25))
     groups = [Group(name=n, members=(n,), options=ways) for n in ("x", "y")]
     assert totals(groups, {"x": "a", "y": "b"}) == (8, 0.75)
+
+
+def test_the_smallest_and_the_largest_choice_are_added_up() -> None:
+    ways = [Option(label=q, n_bytes=n, damage=0.0) for q, n in (("a", 5), ("b", 3), ("c", 9))]
+    groups = [
+        Group(name="x", members=("x",), options=tuple(ways)),
+        Group(name="y", members=("y",), options=tuple(ways[:2])),
+    ]
+    assert least_and_most(groups) == (6, 14)
+    assert least_and_most([]) == (0, 0)
+
+
+def unread(tensor: TensorInfo) -> TensorSensitivity:
+    """Of a tensor that predicting the next token does not read."""
+    return TensorSensitivity(
+        tensor=tensor.name, layer=tensor.layer, tensor_class=tensor.tensor_class, n_elements=tensor.n_elements,
+        probe_type="q8_0", kld=Estimate(value=0.0), alpha=0.0, errors=(("q8_0", 1e-5),),
+    )  # fmt: skip
+
+
+def test_tensors_that_predicting_does_not_read_are_as_large_as_the_others_on_average() -> None:
+    read = (matrix(0, 4), matrix(1, 4))
+    aside = (
+        TensorInfo(name="blk.2.ffn_up.weight", ne=(256, 6), ggml_type="f16"),
+        TensorInfo(name="blk.2.ffn_down.weight", ne=(96, 2), ggml_type="f16"),
+    )
+    measured = [*(probed(t, 2.0) for t in read), *map(unread, aside)]
+    first, last = frontier(header((*read, *aside, NORM)), measured, Constraints(types=TYPES), 2)
+    n_params = 8 * 256 + 6 * 256 + 2 * 96 + 256
+    # all others in q2_K: 84 bytes for each of 6 rows, and q4_0, 18 bytes for each 32 of rows that hold no 256
+    assert first.n_bytes == 8 * 84 + 6 * 84 + 2 * 3 * 18 + 1024
+    assert last.n_bytes == 8 * 272 + 6 * 272 + 2 * 3 * 34 + 1024
+    assert (first.bpw, last.bpw) == (8 * first.n_bytes / n_params, 8 * last.n_bytes / n_params)
+    assert first.predicted_kld == pytest.approx(2 * 2.0 * 4**-2.625)
+
+
+def test_bits_of_what_is_not_read_are_rounded_to_the_nearest_type() -> None:
+    # one row of q2_K and one of q8_0 among two: 8 · (84 + 272) / 512 = 5.5625 bits, nearest to 5.5: q5_0 before q5_K
+    read, aside = (matrix(0, 1), matrix(1, 1)), TensorInfo(name="blk.2.x.weight", ne=(256, 1), ggml_type="f16")
+    only = Constraints(types=TYPES, fixed=(("blk.0", "q2_K"), ("blk.1", "q8_0")))
+    (point,) = frontier(header((*read, aside)), [*(probed(t, 1.0) for t in read), unread(aside)], only)
+    assert point.n_bytes == 84 + 272 + 8 * 22
+
+
+def test_a_single_point_is_the_smallest_and_a_model_without_choices_is_what_it_is() -> None:
+    tensors = (matrix(0, 4), NORM)
+    (point,) = frontier(header(tensors), [probed(tensors[0], 1.0)], Constraints(types=TYPES), 1)
+    assert point.n_bytes == 4 * 84 + 1024
+    (bare,) = frontier(header((NORM,)), [], Constraints(types=TYPES))
+    assert (bare.n_bytes, bare.bpw, bare.predicted_kld) == (1024, 32, 0)
+
+
+def test_layers_that_go_leave_the_choices_and_the_bytes_of_the_others() -> None:
+    kept = TensorInfo(name="blk.1.attn_norm.weight", ne=(256,), ggml_type="f32")
+    tensors = (matrix(0, 4), matrix(1, 4), kept, NORM)
+    known = damages([probed(t, 1.0) for t in tensors[:2]], {})
+    groups, others = choices(header(tensors), known, Constraints(types=TYPES), (1,))
+    assert ([g.members for g in groups], others) == ([(tensors[0].name,)], 1024)
+    groups, others = choices(header(tensors), known, Constraints(types=TYPES))
+    assert ([g.members for g in groups], others) == ([(t.name,) for t in tensors[:2]], 2048)

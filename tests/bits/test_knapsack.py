@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import os
 import random
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lwq.bits.knapsack import BudgetError, Group, Option, solve, undominated
+from lwq.bits.knapsack import (
+    BudgetError,
+    Group,
+    Option,
+    _beyond,
+    _cover,
+    _greedy,
+    _option_table,
+    _OptionTable,
+    _price,
+    _silent,
+    _solved,
+    solve,
+    undominated,
+)
 from lwq.gguf.types import tensor_bytes, type_bpw
 from lwq.recipe.constraints import TYPE_SETS
 
@@ -173,3 +192,135 @@ def test_1500_tensors_of_20_types_are_solved() -> None:
     prices = [10 ** (-12 + i / 12.5) for i in range(100)]
     bound = max(sum(min(o.damage + p * o.n_bytes for o in g.options) for g in groups) - p * budget for p in prices)
     assert bound <= damage <= bound * 1.01
+
+
+@pytest.mark.parametrize(("scale", "more"), [(1e-7, 0), (1.0, 0), (1e6, 0), (1.0, 100_000)])
+@pytest.mark.parametrize("seed", range(4))
+def test_forty_groups_are_solved_as_by_tables_of_every_budget(seed: int, scale: float, more: int) -> None:
+    """Also where every way costs so much that the best and a good one differ by a millionth."""
+    chance = random.Random(seed)
+    groups = [
+        Group(
+            name=f"g{i:02}",
+            members=(),
+            options=tuple(
+                Option(label=f"o{j}", n_bytes=chance.randint(0, 40), damage=scale * (more + chance.randint(0, 1000)))
+                for j in range(5)
+            ),
+        )
+        for i in range(40)
+    ]
+    least = sum(min(o.n_bytes for o in g.options) for g in groups)
+    budget = least + chance.randint(50, 400)
+    best = np.zeros(budget + 1)  # least damage of the groups so far within each number of bytes
+    for group in groups:
+        wider = np.full(budget + 1, np.inf)
+        for o in group.options:
+            wider[o.n_bytes :] = np.minimum(wider[o.n_bytes :], best[: budget + 1 - o.n_bytes] + o.damage)
+        best = wider
+    n_bytes, damage = totals(groups, solve(groups, budget))
+    assert n_bytes <= budget
+    assert damage == pytest.approx(best[budget], rel=2e-7)
+
+
+# its parts
+
+WAYS = ((0, 8.0), (4, 3.0), (10, 0.0)), ((1, 5.0), (3, 1.0)), ((2, 0.5),)
+"""(bytes, damage) of three groups."""
+
+
+def table() -> _OptionTable:
+    return _option_table([[Option(label="", n_bytes=b, damage=d) for b, d in ways] for ways in WAYS])
+
+
+def test_a_table_holds_options_one_group_after_another() -> None:
+    found = table()
+    assert found.damage.tolist() == [8, 3, 0, 5, 1, 0.5]
+    assert found.n_bytes.tolist() == [0, 4, 10, 1, 3, 2]
+    assert found.starts.tolist() == [0, 3, 5]
+    assert found.group_of.tolist() == [0, 0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("price", "least", "picked"),
+    [(0.0, [0, 1, 0.5], [2, 4, 5]), (1.0, [7, 4, 2.5], [1, 4, 5]), (1.25, [8, 4.75, 3], [0, 4, 5]),
+     (3.0, [8, 8, 6.5], [0, 3, 5])],
+)  # fmt: skip
+def test_at_a_price_of_bytes_each_group_takes_its_cheapest_the_first_of_equals(
+    price: float, least: list[float], picked: list[int]
+) -> None:
+    costs, at = table().cheapest(price)
+    assert (costs.tolist(), at.tolist()) == (least, picked)
+    assert table().bytes_at(price) == sum([0, 4, 10, 1, 3, 2][i] for i in picked)
+
+
+# bytes of the cheapest: 15 below 1/2, 9 up to 5/4, 5 up to 2, 3 from there on
+@pytest.mark.parametrize(("budget", "price"), [(15, 0.0), (14, 0.5), (9, 0.5), (8, 1.25), (5, 1.25), (4, 2.0)])
+def test_the_price_is_the_least_at_which_the_cheapest_fit(budget: int, price: float) -> None:
+    assert _price(table(), budget) == pytest.approx(price)
+    assert table().bytes_at(_price(table(), budget)) <= budget
+
+
+def test_a_price_is_found_whatever_the_units() -> None:
+    for unit in (1e-12, 1.0, 1e12):
+        found = _price(
+            _OptionTable(
+                damage=unit * table().damage, **{n: getattr(table(), n) for n in ("n_bytes", "starts", "group_of")}
+            ),
+            8,
+        )
+        assert found == pytest.approx(1.25 * unit)
+
+
+@pytest.mark.parametrize(
+    ("budget", "picked"), [(3, [0, 3, 5]), (4, [0, 3, 5]), (5, [0, 4, 5]), (7, [1, 3, 5]), (15, [2, 4, 5])]
+)
+def test_what_is_left_of_a_budget_buys_the_largest_improvement_that_fits(budget: int, picked: list[int]) -> None:
+    # from the smallest on: for 4 bytes 5 of damage, for 2 bytes 4
+    assert _greedy(table(), 3.0, budget).tolist() == picked
+
+
+def test_bytes_beyond_the_smallest_of_what_is_still_open() -> None:
+    sizes, first = _beyond(table(), np.array([1, 2, 3, 4, 5]))
+    assert (sizes.tolist(), first) == ([0, 6, 0, 2, 0], 4 + 1 + 2)
+
+
+def test_a_choice_within_the_room_is_the_best_and_covers_rule_out_others() -> None:
+    open_ = np.arange(6)
+    # with 4 bytes beyond the smallest: 5 of damage for 4 bytes beats 4 for 2
+    taken = _solved(table(), open_, 4, 13.5, [])
+    assert taken is not None
+    assert np.flatnonzero(taken).tolist() == [1, 3, 5]
+    without = _solved(table(), open_, 4, 13.5, [(np.array([False, True, True, False, False, False]), 0)])
+    assert without is not None
+    assert np.flatnonzero(without).tolist() == [0, 4, 5]
+    assert _solved(table(), open_, 4, 13.5, [(np.array([True, True, True, False, False, False]), 0)]) is None
+
+
+def test_a_cover_is_the_largest_that_break_the_room_and_all_as_large_in_their_groups() -> None:
+    groups, sizes = np.array([0, 0, 0, 1, 1, 2, 2]), np.array([0.0, 5, 9, 0, 4, 0, 3])
+    taken = np.array([False, True, False, False, True, False, True])
+    # 5 and 4 are more than 8: of group 0 the options from 5 on, of group 1 those from 4 on, at most one of them
+    flags, most = _cover(groups, sizes, taken, 8)
+    assert (np.flatnonzero(flags).tolist(), most) == ([1, 2, 4], 1)
+    flags, most = _cover(groups, sizes, taken, 11)
+    assert (np.flatnonzero(flags).tolist(), most) == ([1, 2, 4, 6], 2)
+    flags, most = _cover(groups, sizes, taken, 9)  # exactly as much as there is room for
+    assert (np.flatnonzero(flags).tolist(), most) == ([1, 2, 4, 6], 2)
+
+
+def test_nothing_of_what_the_solver_prints_is_seen_and_all_else_is(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libc, n_open = ctypes.CDLL(None), len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch, open(1, "w", closefd=False) as stdout:
+        patch.setattr(sys, "stdout", stdout)
+        print("before")
+        with suppress(ZeroDivisionError), _silent():
+            libc.puts(b"by the solver")
+            os.write(1, b"of a thread")
+            sys.stdout.flush()
+            raise ZeroDivisionError  # whatever happens within
+        print("after")
+    assert capfd.readouterr().out == "before\nafter\n"
+    assert len(os.listdir("/proc/self/fd")) == n_open

@@ -109,6 +109,44 @@ def test_ties_hold_within_a_layer_only() -> None:
     assert all(len({tensor(name).layer for name in group}) == 1 for group in members)
 
 
+def test_groups_are_named_after_their_first_member_and_offer_types_by_size() -> None:
+    names = ["output.weight", "blk.1.ffn_up.weight", "blk.1.ffn_gate.weight"]
+    found = groups(
+        [tensor(n) for n in names],
+        {n: damage(n, types=("q5_K", "q5_0", "q2_K")) for n in names},
+        Constraints(types=("q5_K", "q2_K", "q5_0"), ties=(("ffn_up", "ffn_gate"),)),
+    )
+    assert [(g.name, g.members, g.layer) for g in found] == [
+        ("output.weight", ("output.weight",), None),
+        ("blk.1.ffn_gate.weight", ("blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"), 1),
+    ]
+    assert [[o.label for o in g.options] for g in found] == [["q2_K", "q5_0", "q5_K"]] * 2  # equals by name
+
+
+def test_another_exponent_bends_the_damages_of_all_options() -> None:
+    (plain,), (bent,) = (
+        groups([tensor("a")], {"a": damage("a", 3.0)}, Constraints(types=("q2_K", "q4_K")), *more)
+        for more in ((), (1.5,))
+    )
+    ratio = 4 ** -(type_bpw("q4_K") - type_bpw("q2_K"))
+    assert [o.damage for o in bent.options] == pytest.approx(
+        [plain.options[0].damage, plain.options[1].damage * ratio**0.5]
+    )
+
+
+def test_types_that_a_tie_has_in_common_are_those_that_each_member_may_be() -> None:
+    names = ["blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"]
+    least = Constraints(types=("q2_K", "q4_K", "q6_K"), ties=(("ffn_up", "ffn_gate"),), min_types=(("ffn_up", "q4_K"),))
+    assert made(names, least) == {names[0]: ("q4_K", "q6_K")}
+
+
+def test_a_floor_is_that_of_what_the_rows_fall_back_to() -> None:
+    odd = tensor("blk.0.x.weight", (96, 4))
+    known = {odd.name: damage(odd.name, types=("q4_0", "q5_0", "q8_0"))}
+    (group,) = groups([odd], known, Constraints(types=("q4_0", "q5_0", "q8_0"), min_types=(("x", "q4_K"),)))
+    assert [o.label for o in group.options] == ["q5_0", "q8_0"]  # q4_K falls back to q5_0
+
+
 def test_a_least_type_beyond_the_set_takes_measured_types_from_outside_it() -> None:
     least = Constraints(types=("q2_K", "q3_K"), min_types=(("attn_v", "q5_K"),))
     found = made(["blk.0.attn_v.weight", "blk.0.attn_q.weight"], least)
@@ -155,11 +193,16 @@ def test_another_exponent_bends_the_damage_from_the_probe_on() -> None:
     assert damage_with_exponent(known, "q4_K", 1.0) == known.predicted("q4_K")
     assert damage_with_exponent(known, "q4_K", 1.5) == pytest.approx(known.predicted("q4_K") * ratio**0.5)
     assert damage_with_exponent(known, "q2_K", 1.5) == known.predicted("q2_K")
+    assert damage_with_exponent(known, "f16", 1.5) == 0.0
+    assert damage_with_exponent(TensorDamage(name="n", errors=known.errors, probes={}), "q4_K", 1.5) == 0.0
+    unknown = TensorDamage(name="u", errors={"q4_K": 1e-3}, probes={"q4_0": 0.2})
+    assert damage_with_exponent(unknown, "q4_K", 1.5) == unknown.predicted("q4_K")
     assert damage_with_exponent(TensorDamage(name="z", errors={"q2_K": 0.0}, probes={"q2_K": 0.0}), "q2_K", 1.1) == 0.0
 
 
 def test_a_tie_with_a_class_that_the_model_lacks_is_told() -> None:
     tensors = (TensorInfo(name="blk.0.ffn_up.weight", ne=(256, 8), ggml_type="f16"),)
     check_ties(tensors, Constraints(ties=(("ffn_up",),)))
-    with pytest.raises(UsageError, match="'ffn_gat'"):
+    with pytest.raises(UsageError, match="'ffn_gat'") as caught:
         check_ties(tensors, Constraints(ties=(("ffn_up", "ffn_gat"),)))
+    assert caught.value.hint == "it has ffn_up"

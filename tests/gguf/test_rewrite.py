@@ -15,6 +15,7 @@ from lwq.engine.engine import Engine
 from lwq.engine.generation import check_generates
 from lwq.engine.session import spread_over
 from lwq.errors import LwqError, ModelError
+from lwq.gguf import rewrite
 from lwq.gguf.data import raw_tensor, read_tensor, tensor_section_sha256
 from lwq.gguf.header import GgufHeader, read_array, read_header
 from lwq.gguf.rewrite import overwrite, rewrite_gguf
@@ -286,6 +287,58 @@ def test_the_size_label_is_of_what_is_left(model: str, label: str, expected: str
     assert untouched.text("general.size_label") == label
     written = rewrite_gguf(source, tmp_path / "c.gguf", layers=(1,), metadata=changes(source, (1,)), tensors={})
     assert written.text("general.size_label") == expected
+
+
+def test_without_data_a_copy_is_as_large_and_takes_no_room(tmp_path: Path) -> None:
+    source = read_header(write_tiny_llama(tmp_path / "tiny.gguf"))
+    whole = rewrite_gguf(source, tmp_path / "whole.gguf", layers=(1,), metadata=changes(source, (1,)), tensors={})
+    bare = rewrite_gguf(
+        source, tmp_path / "bare.gguf", layers=(1,), metadata=changes(source, (1,)), tensors={}, with_data=False
+    )
+    assert (bare.tensors, bare.metadata, bare.file_bytes) == (whole.tensors, whole.metadata, whole.file_bytes)
+    head = bare.data_offset
+    assert bare.path.read_bytes() == whole.path.read_bytes()[:head] + bytes(whole.file_bytes - head)
+    assert bare.path.stat().st_blocks * 512 < whole.file_bytes // 2
+
+
+def test_added_tensors_lie_behind_their_module_else_their_layer_else_at_the_end(tmp_path: Path) -> None:
+    source = read_header(write_tiny_llama(tmp_path / "tiny.gguf"))
+    names = ("blk.1.ffn_down.bias", "blk.1.x.weight", "output_norm.bias", "extra.weight", "blk.9.y.weight")
+    added = {name: np.arange(32, dtype=np.float32).reshape(2, 16) for name in names}
+    written = rewrite_gguf(source, tmp_path / "out.gguf", metadata={}, tensors=added)
+    found = [t.name for t in written.tensors]
+    before = {name: found[found.index(name) - 1] for name in names}
+    last = [t.name for t in written.tensors if t.layer == 1 and t.name not in names][-1]
+    assert before == {
+        "blk.1.ffn_down.bias": "blk.1.ffn_down.weight",
+        "blk.1.x.weight": last,
+        "output_norm.bias": "output_norm.weight",
+        "extra.weight": "token_embd.weight",
+        "blk.9.y.weight": found[-2],
+    }
+    assert found[-1] == "blk.9.y.weight"
+    for name in names:
+        info = written.find(name)[1]
+        assert (info.ne, info.ggml_type) == ((16, 2), "f32")
+        assert np.array_equal(read_tensor(written, name), added[name])
+
+
+def test_a_size_label_of_the_callers_own_stays(tmp_path: Path) -> None:
+    plain = read_header(write_tiny_llama(tmp_path / "tiny.gguf"))
+    source = rewrite_gguf(plain, tmp_path / "a.gguf", metadata={"general.size_label": "9B"}, tensors={})
+    own = {**changes(source, (1,)), "general.size_label": "own"}
+    written = rewrite_gguf(source, tmp_path / "b.gguf", layers=(1,), metadata=own, tensors={})
+    assert written.text("general.size_label") == "own"
+    bare = rewrite_gguf(plain, tmp_path / "c.gguf", layers=(1,), metadata=changes(plain, (1,)), tensors={})
+    assert "general.size_label" not in bare.metadata
+
+
+def test_large_tensors_are_copied_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewrite, "_PIECE_BYTES", 1000)
+    source = read_header(write_tiny_llama(tmp_path / "tiny.gguf", n_layer=1))
+    written = rewrite_gguf(source, tmp_path / "out.gguf", metadata={}, tensors={})
+    for t in source.tensors:
+        assert np.array_equal(raw_tensor(written, t.name).data, raw_tensor(source, t.name).data)
 
 
 # other bytes in place

@@ -20,6 +20,7 @@ from lwq.gguf.types import (
     anchored,
     bits_per_weight,
     fallback_type,
+    fits_rows,
     known_type,
     padded,
     renumber,
@@ -179,3 +180,19 @@ def test_any_name_has_a_layer_and_a_class(name: str) -> None:
 )  # fmt: skip
 def test_rows_that_are_no_whole_blocks_fall_back(asked: str, row_length: int, written: str) -> None:
     assert fallback_type(asked, row_length) == written
+
+
+def test_rows_fit_a_type_of_whole_blocks() -> None:
+    assert [fits_rows((n, 3), "q4_K") for n in (256, 512, 128)] == [True, True, False]
+
+
+def test_types_have_numbers_and_bits() -> None:
+    assert [type_name(n) for n in (0, 12, 30, 999)] == ["f32", "q4_K", "bf16", None]
+    assert (type_bpw("q4_K"), type_bpw("f16"), type_bpw("iq2_xxs")) == (4.5, 16, 2.0625)
+    assert tensor_bytes((512, 3), "q4_K") == 6 * 144
+
+
+def test_layers_are_numbered_anew_once_in_a_name() -> None:
+    assert renumber("blk.3.blk.3.x", iter((1,))) == "blk.2.blk.3.x"
+    assert renumber("blk.3.x", [1, 1]) == "blk.2.x"
+    assert renumber("blk.3.x", []) == "blk.3.x"

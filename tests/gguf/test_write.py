@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from gguf.quants import quantize
 
 from lwq.errors import ModelError
 from lwq.gguf.data import RawTensor
-from lwq.gguf.write import write_gguf
+from lwq.gguf.header import read_header
+from lwq.gguf.reader import BigArray, MetaEntry
+from lwq.gguf.write import encoded_key, rounded, write_gguf
 
 T = GGUFValueType
 SCALARS: dict[str, tuple[Any, GGUFValueType]] = {
@@ -83,6 +86,9 @@ def test_an_empty_array_is_left_out(tmp_path: Path) -> None:
     ("metadata", "tensors", "error", "reason"),
     [
         ({"a": 2**32}, {}, ModelError, "a: 4294967296 does not fit in uint32"),
+        ({"a": -(2**31) - 1}, {}, ModelError, "a: -2147483649 does not fit in int32"),
+        ({"a": (1, 2**31)}, {}, ModelError, r"a: \(1, 2147483648\) does not fit in int32"),
+        ({"a": BigArray(item_type="string", n_items=9, offset=0, n_bytes=9)}, {}, TypeError, "a: read the array with"),
         ({"a": (1, "x")}, {}, ValueError, "a: an array holds values of one type"),
         ({}, {"x": np.ones(3, np.uint8)}, ValueError, "x: uint8 is no ggml type"),
         ({}, {"x": RawTensor(ggml_type="q4_0", ne=(64, 5), data=Q4_0)}, ValueError, "x: 216 bytes are not"),
@@ -94,3 +100,55 @@ def test_what_cannot_be_written_is_refused_before_the_file_is_touched(
     with pytest.raises(error, match=reason):
         write_gguf(tmp_path / "a.gguf", metadata, tensors)
     assert not list(tmp_path.iterdir())
+
+
+def entry(value_type: str) -> MetaEntry:
+    return MetaEntry(key="a", value_type=value_type, value=0, offset=0, n_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "stored"),
+    [
+        (3, None, "uint32"), (-3, None, "int32"), (True, None, "bool"), (0.5, None, "float32"), ("x", None, "string"),
+        ((1, 2), None, "array[int32]"), ((True, False), None, "array[bool]"), ((0.5, 1.0), None, "array[float32]"),
+        (("a", "b"), None, "array[string]"), ((1, 0.5), None, "array[float32]"), ((1, True), None, "array[int32]"),
+        (3, "uint8", "uint8"), (3, "int64", "int64"), (3, "float64", "float64"), (3, "bool", "uint32"),
+        (0.5, "float64", "float64"), (0.5, "uint8", "float32"), (3, "string", "uint32"), ("x", "uint8", "string"),
+        ("x", "string", "string"), (True, "uint8", "uint8"),
+        ((1, 2), "array[uint16]", "array[uint16]"), ((1, 2), "uint16", "array[int32]"), (1, "array[uint16]", "uint32"),
+        ((1, 2), "array[float32]", "array[float32]"), (("a",), "array[string]", "array[string]"),
+        ((0.5,), "array[float64]", "array[float64]"), ((0.5,), "array[int8]", "array[float32]"),
+        ((True,), "array[bool]", "array[bool]"), ((1, 0), "array[bool]", "array[int32]"),
+        ((), "array[bool]", "array[bool]"),
+        ((), None, "array[int32]"),
+    ],
+)  # fmt: skip
+def test_a_new_value_keeps_the_type_of_the_old_one_where_it_is_of_its_sort(
+    value: Any, before: str | None, stored: str, tmp_path: Path
+) -> None:
+    raw = encoded_key("a", value, entry(before) if before else None)
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + struct.pack("<Iqq", 3, 0, 1) + raw)
+    (found,) = read_header(tmp_path / "a.gguf").entries
+    assert (found.key, found.value_type, found.value) == ("a", stored, value)
+    assert found.n_bytes == len(raw)
+
+
+@pytest.mark.parametrize("ggml_type", ["f32", "f16", "bf16"])
+def test_values_are_rounded_to_nearest_even_and_beyond_f16_to_infinity(ggml_type: str) -> None:
+    values = np.array([[1.0, 1e6, -1e6, 1 + 2**-11, 1 + 3 * 2**-11, 1e-9, -0.0]], np.float32)
+    (piece,) = rounded(np.asfortranarray(values.astype(np.float64)), ggml_type)
+    raw = np.frombuffer(piece, np.uint8)
+    if ggml_type == "bf16":
+        found = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        expected = np.array([1.0, 999424.0, -999424.0, 1.0, 1.0, 9.968062e-10, -0.0], np.float32)
+        assert found == pytest.approx(expected, rel=1e-6)
+        return
+    kind: type = np.float16 if ggml_type == "f16" else np.float32
+    with np.errstate(over="ignore"):
+        assert raw.view(kind).tobytes() == values.astype(kind).tobytes()
+
+
+def test_an_alignment_that_is_no_number_is_the_usual_one(tmp_path: Path) -> None:
+    found = written(tmp_path / "a.gguf", {"general.alignment": "x"}, {"t": VALUES})
+    assert len(found) % 32 == 0
+    assert found[-VALUES.nbytes :] == VALUES.tobytes()

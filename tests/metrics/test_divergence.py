@@ -10,6 +10,7 @@ from scipy.special import log_softmax, logsumexp
 
 from lwq.metrics.arrays import Doubles, Floats
 from lwq.metrics.divergence import Scores, stderr, token_kld
+from lwq.metrics.values import Estimate
 
 MODEST = settings(max_examples=60, deadline=None)
 
@@ -106,12 +107,32 @@ def test_windows_of_few_tokens_have_a_piece_for_each() -> None:
     assert scores([[1, 2, 3]]).pieces().tolist() == [1, 2, 3]
 
 
+def test_estimate_is_the_mean_with_the_error_of_its_pieces_and_never_below_zero() -> None:
+    found = scores([[1, 3, 5, 5, 0, 0, 2, 4], [1, 1, 1, 1, 1, 1, 1, 1]])
+    assert found.estimate() == Estimate(value=1.75, stderr=found.kld_stderr(), unit="nats")
+    below = scores([[-1e-9, -3e-9]])
+    assert below.estimate() == Estimate(value=0.0, stderr=below.kld_stderr(), unit="nats")
+    assert below.kld_stderr() == pytest.approx(1e-9)
+
+
+def test_windows_and_quarters_of_the_first_have_means_of_their_own() -> None:
+    found = Scores(
+        kld=np.array([[1.0, 3, 5, 5, 0, 0, 2, 4], [1, 1, 1, 1, 1, 1, 1, 9]]),
+        nll=np.array([[2.0, 2, 1, 1, 3, 5, 0, 1], [7, 7, 7, 7, 7, 7, 7, 7]]),
+    )
+    assert found.by_window().tolist() == [2.5, 2]
+    assert found.quarters() == ([2, 5, 0, 3], [2, 1, 4, 0.5])
+    assert scores([[1, 2, 3]]).quarters() == ([1, 2, 3], [2, 2, 2])
+
+
 def test_one_piece_has_no_finite_error() -> None:
+    assert stderr(np.array([0.5, 1.5])) == pytest.approx(0.5)  # s = 1 / √2
     assert stderr(np.array([0.5])) == float("inf")
 
 
 def test_more_windows_stand_behind_the_first() -> None:
     both = scores([[1, 1]], 1.0).with_more(scores([[3, 3]], 3.0))
     assert both.kld.tolist() == [[1, 1], [3, 3]]
+    assert both.nll.tolist() == [[1, 1], [3, 3]]
     assert both.mean_kld == 2
     assert both.ppl == pytest.approx(np.exp(2))  # mean nll (1 + 3) / 2

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import fft, signal, stats
 
+from lwq.metrics.arrays import Doubles
 from lwq.metrics.paired import (
+    _errors,
+    _lowest_frequencies,
+    _resampled_ratios,
     average_difference,
     block_stderr,
     mean_interval,
     quotient_interval,
     quotient_terms,
     ratio_interval,
+    student,
 )
 
 RNG = np.random.default_rng(11)
@@ -136,3 +142,145 @@ def test_intervals_of_one_small_set_cover_as_they_say() -> None:
 def test_a_level_is_between_nothing_and_all(level: float) -> None:
     with pytest.raises(ValueError, match=f"not a level: {level}"):
         mean_interval(WINDOWS, level)
+
+
+def test_a_level_that_is_nearly_nothing_or_all_is_one() -> None:
+    for level in (1e-9, 1 - 1e-9):
+        assert mean_interval(WINDOWS, level)
+    with pytest.raises(ValueError, match="not a level: 1"):
+        average_difference({"x": [True]}, {"x": [False]}, 1)
+
+
+@pytest.mark.parametrize("shape", [(), (3, 4), (40, 1)])
+def test_figures_stand_in_one_row(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="not one finite figure for each window: shape"):
+        mean_interval(np.zeros(shape))
+
+
+# parts of the interval, each as its source has it
+
+
+@pytest.mark.parametrize(("n", "q"), [(8, 6), (27, 6), (64, 8), (216, 18), (1000, 50)])
+def test_lowest_frequencies_are_the_first_of_the_cosine_transform_without_the_mean(n: int, q: int) -> None:
+    assert _lowest_frequencies(n) == pytest.approx(fft.dct(np.eye(n), axis=0, norm="ortho")[1 : q + 1])
+
+
+def test_error_is_the_root_of_the_mean_power_of_the_lowest_frequencies() -> None:
+    series = np.random.default_rng(1).normal(size=(64, 3))
+    power = (fft.dct(series, axis=0, norm="ortho")[1:9] ** 2).mean(axis=0)
+    assert _errors(series, _lowest_frequencies(64)) == pytest.approx(np.sqrt(power / 64))
+
+
+def resampled(x: Doubles, seed: int, n_resamples: int) -> Doubles:
+    """Mean over error of series of the residuals with their own correlation, by scipy's filter and transform."""
+    n, q = len(x), max(6, round(len(x) ** (2 / 3) / 2))
+    seen = sum(a * b for a, b in zip(x[1:], x, strict=False)) / sum(a * a for a in x)
+    rho = min(0.75, max(0.0, seen + (1 + 3 * seen) / n))
+    residuals = signal.lfilter([1, -rho], [1], x)[1:]
+    residuals -= residuals.mean()
+    rng = np.random.default_rng(seed)
+    drawn = residuals[rng.integers(0, n - 1, (20 + n, n_resamples))]
+    drawn = drawn + 0.5 * residuals.std() * rng.standard_normal(drawn.shape)
+    series = signal.lfilter([1], [1, -min(0.75, rho + 0.6 / n**0.5)], drawn, axis=0)[20:]
+    power = (fft.dct(series, axis=0, norm="ortho")[1 : q + 1] ** 2).mean(axis=0)
+    found: Doubles = series.mean(axis=0) / np.sqrt(power / n)
+    return found
+
+
+def series_of(kind: str) -> Doubles:
+    noise = np.random.default_rng(6).gamma(2, 1, 60)
+    filters: dict[str, tuple[list[float], list[float]]] = {
+        "alone": ([1], [1]), "like neighbours": ([1], [1, -0.4]), "a drift": ([1], [1, -0.98]),
+        "turns": ([1], [1, 0.6]),
+    }  # fmt: skip
+    return np.asarray(signal.lfilter(*filters[kind], noise))
+
+
+KINDS = ["alone", "like neighbours", "a drift", "turns"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resampled_series_are_as_correlated_and_as_skewed_as_the_windows(kind: str) -> None:
+    centred = series_of(kind) - series_of(kind).mean()
+    found = _resampled_ratios(centred, _lowest_frequencies(60), np.random.default_rng(4), 200)
+    assert found == pytest.approx(resampled(centred, 4, 200), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_interval_is_the_mean_less_quantiles_of_the_resampled_ratios_times_its_error(kind: str, level: float) -> None:
+    x = series_of(kind)
+    found = mean_interval(x, level, rng=np.random.default_rng(4), n_resamples=300)
+    assert found
+    low, high = np.quantile(resampled(x - x.mean(), 4, 300), [(1 - level) / 2, (1 + level) / 2])
+    error = float(_errors(x[:, None], _lowest_frequencies(60))[0])
+    assert (found.low, found.high) == pytest.approx((x.mean() - high * error, x.mean() - low * error))
+    assert mean_interval(x, level) == mean_interval(x, level, rng=np.random.default_rng(0), n_resamples=1999)
+
+
+def test_options_of_an_interval_hold_for_ratios_and_quotients_too() -> None:
+    x = series_of("alone") / 100
+    plain = mean_interval(x, 0.8, rng=np.random.default_rng(5), n_resamples=99)
+    ratio = ratio_interval(x, 0.8, rng=np.random.default_rng(5), n_resamples=99)
+    assert plain
+    assert ratio
+    assert (ratio.low, ratio.high) == pytest.approx((np.exp(plain.low), np.exp(plain.high)))
+    quotient = quotient_interval(x, 1 + x[::-1], 0.8, rng=np.random.default_rng(5))
+    assert quotient == mean_interval(quotient_terms(x, 1 + x[::-1]), 0.8, rng=np.random.default_rng(5))
+
+
+def test_ratio_beyond_floats_is_infinite_and_one_within_is_not() -> None:
+    within, beyond = (ratio_interval(np.full(8, ln)) for ln in (699.0, 701.0))
+    assert within
+    assert beyond
+    assert (within.low, within.high) == (np.exp(699), np.exp(699))
+    assert (beyond.low, beyond.high) == (np.inf, np.inf)
+
+
+def test_equal_windows_have_no_width_even_where_their_mean_is_rounded() -> None:
+    flat = np.full(11, 0.7)
+    assert flat.mean() != 0.7
+    found = mean_interval(flat)
+    assert found
+    assert found.low == found.high == flat.mean()
+
+
+def test_students_quantile_is_scipys() -> None:
+    assert student(2, 0.975) == pytest.approx(stats.t.ppf(0.975, 2))
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 27, 40])
+def test_block_error_is_that_of_every_block_round_the_circle(n: int) -> None:
+    x = WINDOWS[:n]
+    block = {2: 1, 3: 1, 8: 2, 27: 3, 40: 3}[n]
+    means = [np.mean([x[(i + k) % n] for k in range(block)]) for i in range(n)]
+    expected = np.sqrt(np.var(means) * block / (n - block))
+    assert block_stderr(x) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_interval_of_an_average_is_of_items_drawn_anew_from_shrunk_shares() -> None:
+    a = {"small": [True] * 9 + [False], "large": [True] * 30 + [False] * 20}
+    b = {"small": [True] * 2 + [False] * 8, "large": [False] * 5 + [True] * 35 + [False] * 10}
+    # small: 7 won, none lost; large: 5 won, 10 lost. Half an item more of each and one of those alike
+    shares = {"small": np.array([7.5, 0.5, 4]) / 12, "large": np.array([5.5, 10.5, 36]) / 52}
+    rng, steps = np.random.default_rng(0), np.zeros(1999)
+    for name, n in (("small", 10), ("large", 50)):
+        won, lost, _ = rng.multinomial(n, shares[name], size=1999).T
+        steps += (won - lost) / n / 2
+    middle = (7 / 12 - 5 / 52) / 2
+    found = average_difference(a, b)
+    assert found.value == pytest.approx((0.7 - 0.1) / 2)
+    assert found.stderr == pytest.approx(steps.std())
+    low, high = np.quantile(steps, [0.025, 0.975])  # of what is drawn from these shares the mean is theirs
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert found.interval.low < middle < found.interval.high
+    few = average_difference(a, b, 0.5, rng=np.random.default_rng(0), n_resamples=1999)
+    assert (few.interval.low, few.interval.high) == pytest.approx(tuple(np.quantile(steps, [0.25, 0.75])))
+
+
+def test_differences_want_the_same_items_and_some() -> None:
+    for a, b in (({}, {}), ({"x": []}, {"x": []}), ({"x": [True], "y": []}, {"x": [True], "y": []})):
+        with pytest.raises(ValueError, match="no items to average over"):
+            average_difference(a, b)
+    with pytest.raises(ValueError, match="not the same items: {'x': 1} and {'x': 2}"):
+        average_difference({"x": [True]}, {"x": [True, False]})

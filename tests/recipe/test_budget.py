@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lwq.gguf.types import FTYPES
-from lwq.recipe.budget import Budget, context_bytes, parse_budget
+from lwq.recipe.budget import Budget, context_bytes, parse_budget, parse_size
 
 MODEST = settings(max_examples=60, deadline=None)
 
@@ -18,6 +18,10 @@ MODEST = settings(max_examples=60, deadline=None)
         ("Q4_K_M", Budget(kind="stock", ftype="Q4_K_M")),
         ("4.25 bpw", Budget(kind="bpw", amount=4.25)),
         ("4BPW", Budget(kind="bpw", amount=4)),
+        ("1 bpw", Budget(kind="bpw", amount=1)),
+        ("16 bpw", Budget(kind="bpw", amount=16)),
+        ("2 kB", Budget(kind="file", amount=2000)),
+        ("3 MiB", Budget(kind="file", amount=3 * 2**20)),
         ("12 GiB", Budget(kind="file", amount=12 * 2**30)),
         ("700 MB", Budget(kind="file", amount=700_000_000)),
         (" 1.5 GB ", Budget(kind="file", amount=1_500_000_000)),
@@ -87,6 +91,28 @@ def test_a_budget_is_shown_in_words_and_in_a_file_name(text: str, shown: str, la
     assert parse_budget("8 GiB", 512).label == "lwq-8GiB-ram"
 
 
+@pytest.mark.parametrize(
+    ("n_bytes", "shown", "label"),
+    [
+        (2**30, "1 GiB", "1GiB"),
+        (2**30 - 2**20, "1023 MiB", "1023MiB"),
+        (2**20 // 4, "0.25 MiB", "0.25MiB"),
+        (13_256_278_887, "12.3459 GiB", "12.35GiB"),
+    ],
+)
+def test_sizes_are_in_gib_from_one_on(n_bytes: int, shown: str, label: str) -> None:
+    file, ram = Budget(kind="file", amount=n_bytes), Budget(kind="ram", amount=n_bytes, n_ctx=65536)
+    assert (str(file), file.label) == (shown, f"lwq-{label}")
+    assert (str(ram), ram.label) == (f"{shown} of memory with 65,536 tokens of context", f"lwq-{label}-ram")
+
+
+def test_a_size_is_bytes_and_nothing_else_is_one() -> None:
+    assert [parse_size(t) for t in ("12 GiB", "500 MB", "1.5 kib", "7 b")] == [12 * 2**30, 500_000_000, 1536, 7]
+    for text in ("Q4_K_M", "4.25 bpw", "0 GiB", "", "12"):
+        with pytest.raises(ValueError, match=f"'{text}' is no size like 500 MB or 12 GiB"):
+            parse_size(text)
+
+
 @MODEST
 @given(n_bytes=st.integers(1, 2**45))
 def test_bytes_are_kept_exactly(n_bytes: int) -> None:
@@ -109,6 +135,16 @@ def test_context_memory_is_keys_and_values_of_all_layers_and_a_buffer() -> None:
 def test_layers_may_differ_in_heads() -> None:
     each = {"a.attention.head_count": (4, 2, 4), "a.attention.head_count_kv": (1, 0, 2)}
     assert context_bytes(SMALL | each, "a", 1000, 10) == 3 * 32 * 10 * 2 + BUFFER
+
+
+def test_what_the_model_does_not_say_is_one_or_follows_from_the_rest() -> None:
+    # one layer of one head with keys and values of one; a width of 1 and 4 times that
+    assert context_bytes({}, "a", 1000, 10) == 2 * 10 * 2 + 512 * 4 * (1000 + 2 * 4 + 8)
+    bare = {"a.embedding_length": 64, "a.block_count": 3, "b.block_count": 9, "a.attention.head_count": "many"}
+    assert context_bytes(bare, "a", 0, 1) == 3 * 1 * 128 * 2 + 512 * 4 * (2 * 256 + 8 * 64)
+    lists = {"a.feed_forward_length": (10, 30, 20), "a.attention.head_count_kv": (1, "x", 2)}
+    assert context_bytes(SMALL | lists, "a", 0, 1) == 3 * 32 * 2 + 512 * 4 * (2 * 30 + 8 * 64)
+    assert context_bytes(SMALL | {"a.feed_forward_length": ()}, "a", 0, 0) == 512 * 4 * (2 * 256 + 8 * 64)
 
 
 def test_a_model_without_attention_needs_no_cache() -> None:

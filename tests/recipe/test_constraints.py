@@ -29,6 +29,13 @@ def test_rows_that_no_type_fits_get_the_fallbacks() -> None:
     assert legal_types(tensor("b", (96, 2)), ("iq2_xxs",), has_importance=False) == ("iq4_nl",)
 
 
+def test_what_fits_goes_by_size_then_name() -> None:
+    assert legal_types(tensor("a"), iter(("q5_K", "q5_0", "q2_K")), has_importance=True) == ("q2_K", "q5_0", "q5_K")
+    # where one fits, none falls back; without importance data its types are left out before that
+    assert legal_types(tensor("b", (96, 2)), ("q2_K", "q8_0"), has_importance=True) == ("q8_0",)
+    assert legal_types(tensor("b", (96, 2)), ("iq2_xs", "q6_K"), has_importance=False) == ("q8_0",)
+
+
 @pytest.mark.parametrize("name", sorted(TYPE_SETS))
 def test_sets_hold_known_types_once(name: str) -> None:
     assert set(TYPE_SETS[name]) <= set(GGML_TYPES)

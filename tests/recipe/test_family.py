@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lwq.errors import RecipeError
-from lwq.recipe.family import OfFamily, name_of, parse_family, recipes_of
+from lwq.recipe.family import OfFamily, family_schema, name_of, parse_family, recipes_of
 from lwq.recipe.parse import parse_recipe, values_in
 from tests.recipe.test_schema import GOOD, faults
 
@@ -121,3 +121,62 @@ def test_names_come_from_references() -> None:
     assert name_of("models/Some Model.gguf", 90) == "Some-Model"
     assert name_of("hf://owner/Model-8B", 5) == "Model"
     assert name_of("/", 90) == "model"
+    assert name_of("hf://owner/Model-8B/", 90) == "Model-8B"
+    assert name_of("hf://owner/Model-X/", 90) == "Model-X"
+    assert name_of("big-00001-of-00003.gguf", 90) == "big"
+    assert name_of("a/+b c@d/e.gguf", 90) == "b-c"
+    assert name_of("._+-", 90) == "model"
+
+
+def test_names_are_cut_to_ninety_six_letters() -> None:
+    (alone,) = recipes(f'recipe = "r.toml"\nmodels = ["{"x" * 120}"]\n', GOOD.replace('name = "q"\n', ""))
+    assert alone.recipe.name == "x" * 96
+    (joined,) = recipes(f'recipe = "r.toml"\nmodels = ["{"x" * 120}"]\n')
+    assert joined.recipe.name == "q-" + "x" * 94
+
+
+def test_a_card_of_the_model_alone_is_enough_and_one_that_is_no_table_is_told() -> None:
+    family = 'recipe = "r.toml"\n[[models]]\nmodel = "hf://o/A"\ncard = { title = "Mine" }\n'
+    (own,) = recipes(family)
+    assert own.recipe.card.title == "Mine"
+    (replaced,) = recipes(family, "card = 5\n" + GOOD)
+    assert replaced.recipe.card.title == "Mine"
+    (fault,) = mistakes(TWO, "card = 5\n" + GOOD)
+    assert fault.startswith("r.toml: card: 5 ")
+
+
+def test_pictures_and_templates_are_seen_from_the_family_and_texts_are_not() -> None:
+    family = (
+        'recipe = "../recipes/r.toml"\n[[models]]\nmodel = "hf://o/A"\n'
+        'card = { logo = "a.png", templates = "t", footer = "b.md" }\n[[models]]\nmodel = "b"\ncard = { logo = "" }\n'
+    )
+    a, b = recipes(family)
+    assert (a.recipe.card.logo, a.recipe.card.templates, a.recipe.card.footer) == ("../all/a.png", "../all/t", "b.md")
+    assert (a.recipe.model, b.recipe.model, b.recipe.card.logo) == ("hf://o/A", "../all/b", "")
+    (beside,) = recipes('recipe = "./r.toml"\n[[models]]\nmodel = "./b"\ncard = { logo = "./a.png" }\n')
+    assert (beside.recipe.model, beside.recipe.card.logo) == ("./b", "./a.png")
+
+
+def test_faults_of_some_models_name_them_and_the_file() -> None:
+    three = 'recipe = "r.toml"\n' + "".join(
+        f'[[models]]\nmodel = "hf://o/{m}"\ncard = {{ licence = "{licence}" }}\n'
+        for m, licence in (("A", "mit, gpl-3.0"), ("B", "mit"), ("C", "mit, gpl-3.0"))
+    )
+    with pytest.raises(RecipeError) as caught:
+        recipes(three)
+    (fault,) = caught.value.faults
+    assert fault.startswith("models #1, #3: card.licence: 'mit, gpl-3.0' names several licences")
+    assert caught.value.message.startswith(f"{FILE}: ")
+    assert "lwq recipe schema" in caught.value.hint
+    with pytest.raises(RecipeError) as caught:
+        parse_family({}, "f.toml")
+    assert caught.value.message.startswith("f.toml: 2 mistakes")
+    assert "lwq recipe schema" in caught.value.hint
+
+
+def test_the_schema_for_editors_takes_names_of_models_and_tables() -> None:
+    schema = family_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    models = schema["properties"]["models"]
+    assert (schema["required"], models["minItems"], models["type"]) == (["recipe", "models"], 1, "array")
+    assert models["items"] == {"anyOf": [{"$ref": "#/$defs/FamilyModel"}, {"type": "string", "minLength": 1}]}

@@ -189,3 +189,100 @@ def test_what_compensated_values_are_not_made_for_is_told_once(toml: str, beside
 def test_values_of_another_name_are_told_with_those_there_are() -> None:
     (fault,) = faults('budget = "Q4_K_M"\nvalues = "gptq"')
     assert "'compensated' or 'stock'" in fault
+
+
+@pytest.mark.parametrize(
+    ("toml", "name"),
+    [
+        ('ftype = "Q4_K_M"\nprune_layers = [3]', "Q4_K_M"),
+        ('ftype = "Q4_K_M"\nprune = 2', "Q4_K_M_PRUNED2"),
+        ('budget = "Q4_K_M"\nprune = 2', "Q4_K_M_LWQPRUNED2"),
+        ('budget = "Q4_K_M"\nprune_layers = [3, 5, 6]', "Q4_K_M_LWQPRUNED3"),
+        ('budget = "Q4_K_M"\nprune = "auto"', "Q4_K_M_LWQAUTO"),
+        ('budget = "4.5 bpw"\nprune = "auto"', "lwq-4.5bpw_AUTO"),
+        ('budget = "4.5 bpw"\nmin_tg = 12.5', "lwq-4.5bpw-12.5tps"),
+        ('ram = "8 GiB"\nprune = 1\nmin_tg = 5', "lwq-8GiB-ram_PRUNED1-5tps"),
+        ('name = "own"\nbudget = "Q4_K_M"\nprune = "auto"', "own"),
+    ],
+)
+def test_names_say_the_size_what_is_removed_and_the_least_speed(toml: str, name: str) -> None:
+    (target,) = targets(toml)
+    assert target.name == name
+
+
+@pytest.mark.parametrize(
+    ("toml", "pruned", "cut", "healed"),
+    [
+        ('ftype = "Q4_K_M"', False, False, False),
+        ('ftype = "Q4_K_M"\nprune_layers = [3]', True, False, False),
+        ('ftype = "Q4_K_M"\nprune_layers = [3]\nheal = true', True, True, True),
+        ('budget = "Q4_K_M"\nprune_layers = [3]', True, True, False),
+        ('ftype = "Q4_K_M"\nprune = 2', True, True, True),
+        ('ftype = "Q4_K_M"\nprune = 2\nheal = false', True, True, False),
+        ('budget = "Q4_K_M"\nprune = "auto"', True, False, True),
+        ('budget = "Q4_K_M"', False, False, False),
+    ],
+)
+def test_who_removes_layers_and_whether_they_are_healed(toml: str, pruned: bool, cut: bool, healed: bool) -> None:
+    (target,) = targets(toml)
+    assert (target.is_pruned(), target.is_cut(), target.is_healed()) == (pruned, cut, healed)
+
+
+def test_a_file_is_labelled_by_its_ftype_else_by_its_budget_else_by_what_comes_out() -> None:
+    found = targets(
+        'ftype = "Q5_K_S"\nbudget = "Q6_K"', 'budget = "Q4_K_M"', 'budget = "Q5_K_M"\nmin_tg = 5', "bpw = 4"
+    )
+    assert [t.label_of(t.wanted()) for t in found] == ["Q5_K_S", "Q4_K_M", "", ""]
+
+
+def test_every_target_of_several_budgets_is_there_beside_all_others() -> None:
+    found = targets('budget = ["4 bpw", "5 bpw"]', 'budget = ["Q4_K_M", "Q5_K_M"]', 'ftype = "Q8_0"')
+    assert [t.name for t in found] == ["lwq-4bpw", "lwq-5bpw", "Q4_K_M_LWQ", "Q5_K_M_LWQ", "Q8_0"]
+    assert expanded(({"budget": ["4 bpw"]},)) == ({"budget": "4 bpw", "name": ""},)
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        (
+            'budget = "Q4_K_M"\ntypes = ["zzz"]',
+            "'zzz' is no type that lwq allocates, nor one of the sets all, no-iq, k, legacy",
+        ),
+        ('ftype = "zzz"', "'zzz' is not an ftype of llama-quantize"),
+        ('ftype = "q4_k_m"', "'q4_k_m' is not an ftype of llama-quantize; perhaps you meant 'Q4_K_M'"),
+        ('ftype = "Q4_K_M"\ntensor_types = ["=q4_k"]', "'=q4_k' is not PATTERN=TYPE"),
+        ('ftype = "Q4_K_M"\ntensor_types = ["a\tb=q4_k"]', "'a\\tb=q4_k' has white space, which ends an entry"),
+        ('ftype = "Q4_K_M"\nprune_layers = [7, 2, 7, 2]', "names layer 2 twice"),
+        ('ftype = "Q4_K_M"\nmin_tg = 5', "min_tg needs a budget; a mix without one is the ftype's"),
+        ('size = "lots"', "size: 'lots' is no budget"),
+        ('budget = "BF16"', "budget: BF16 is not a quantized mix"),
+        (
+            'ftype = "F32"\ntensor_types = ["a=q4_k"]',
+            "tensor types are ignored by llama-quantize for ftype F32; use Q8_0 as ftype",
+        ),
+        ('ftype = "Q4_K_M"\nname = "a b"', "name 'a b' may hold letters, digits and . _ + - only"),
+    ],
+)
+def test_a_mistake_ends_with_what_is_known(toml: str, told: str) -> None:
+    (fault,) = faults(toml)
+    assert told in fault
+    if told.endswith(("legacy", "quantize", "'", "twice", "ftype", "only", "entry")):
+        assert fault.endswith(told)
+
+
+def test_lists_are_kept_and_what_is_none_is_told() -> None:
+    (target,) = targets(
+        'budget = "Q4_K_M"\nties = [["ffn_up", "ffn_gate"], ["attn_q"]]\ntypes = ["q6_K", "q4_K", "q6_K"]'
+    )
+    assert target.ties == (("ffn_up", "ffn_gate"), ("attn_q",))
+    assert target.types == ("q6_K", "q4_K")
+    (fault,) = faults('budget = "Q4_K_M"\nties = ["ffn_up"]')
+    assert fault.startswith("targets #1.ties #1: 'ffn_up'")
+    (fault,) = faults('budget = "Q4_K_M"\ntypes = "k"')
+    assert fault.startswith("targets #1.types: 'k'")
+
+
+@pytest.mark.parametrize("ftype", ["F32", "F16", "BF16"])
+def test_an_unquantized_mix_is_made_as_it_is(ftype: str) -> None:
+    (target,) = targets(f'ftype = "{ftype}"\nname = "x"')
+    assert (target.wanted(), target.is_compensated()) == (None, False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from lwq.metrics.values import Estimate
 from lwq.report import prune_plots
 from lwq.report.figures import figure_texts
-from lwq.report.layer_ranks import first_choices, indices, rankings, removable
+from lwq.report.layer_ranks import barred_layers, first_choices, indices, rankings, removable
 from tests.sample_pruning import pruning
 from tests.sample_record import sample_record
 
@@ -34,3 +37,23 @@ def test_indices_are_low_where_a_layer_is_held_for_redundant_and_drawn_beneath_t
     ]
     caption = next(f for f in figure_texts(sample_record()) if f.name == "layers").caption
     assert "Middle, logarithmic: Block Influence and 1 − CosSim" in caption
+
+
+def test_places_go_by_value_then_by_layer_without_what_is_not_finite() -> None:
+    layers = pruning().layers[3:8]
+    layers = tuple(
+        replace(s, kld=Estimate(value=v), block_influence=b, cossim=c)
+        for s, v, b, c in zip(
+            layers, (0.3, 0.1, 0.1, 0.2, 0.4), (float("nan"), 5.0, 4.0, float("inf"), 6.0), (None,) * 5, strict=True
+        )
+    )
+    assert rankings(layers) == {
+        "measured KLD": {4: 1, 5: 2, 6: 3, 3: 4, 7: 5}, "Block Influence": {5: 1, 4: 2, 7: 3}, "CosSim": {},
+    }  # fmt: skip
+    assert [(c.score, c.layer, c.place) for c in first_choices(layers)] == [("Block Influence", 5, 2)]
+
+
+def test_layers_that_are_barred_may_not_go() -> None:
+    found = pruning()
+    assert barred_layers(found) == {layer for layer, _ in found.barred}
+    assert [s.layer for s in removable(found.layers[:4], iter((1, 2)))] == [0, 3]

@@ -68,6 +68,11 @@ def test_sources_that_are_no_paths_stay() -> None:
         ("models/x.gguf", "models/x.gguf"),
         ("and/or", "and/or"),
         ("-o", "-o"),
+        ("./a/b.txt", "b.txt"),
+        ("d:/x/y.gguf", "y.gguf"),
+        ("file:/x/y", "y"),
+        ("/", "/"),
+        ("a/../b", "a/../b"),
     ],
 )
 def test_local_paths_become_file_names_and_nothing_else_changes(given_text: str, kept: str) -> None:
@@ -97,3 +102,20 @@ def test_recipes_lose_their_paths_and_no_markup(text: str, kept: str) -> None:
 
 def test_search_holds_nothing_that_publishing_cuts() -> None:
     assert publishable(sample_record()) == sample_record()
+
+
+def test_commands_of_rows_and_of_their_twins_lose_their_paths() -> None:
+    argv = ("/x/llama-quantize", "--in=/y/a.gguf", "-o", "/z/b.gguf", "--n=5", "x=/y/z", "--a\n=/b/c")
+    cut = ("llama-quantize", "--in=a.gguf", "-o", "b.gguf", "--n=5", "x=/y/z", "--a\n=/b/c")
+    record = sample_record()
+    command = Command(step="q", argv=argv)
+    rows = tuple(
+        replace(r, commands=(command,), twin=replace(r.twin, commands=(command,)) if r.twin else None)
+        for r in record.rows
+    )
+    assert [r.twin for r in rows if r.twin]
+    found = publishable(replace(record, rows=rows, commands=(command,)))
+    commands = [*found.commands, *(c for r in found.rows for c in (*r.commands, *(r.twin.commands if r.twin else ())))]
+    assert {c.argv for c in commands} == {cut}
+    assert {c.step for c in commands} == {"q"}
+    assert [bool(r.twin) for r in found.rows] == [bool(r.twin) for r in rows]

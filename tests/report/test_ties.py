@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lwq.metrics.values import Estimate, TaskScore
+from lwq.metrics.values import Estimate, TaskScore, smallest_visible
 from lwq.report.choices import offered
 from lwq.report.numerals import rounded
 from lwq.report.ties import of_items, of_scores, p_value, paragraph, unranked
@@ -131,3 +131,72 @@ def test_where_tasks_no_longer_follow_kld_the_card_says_so() -> None:
     assert told(0, 30, 0) == ""
     assert told(0) == ""
     assert unranked(sample_record(tasks=False)) == ""
+
+
+def test_items_of_several_sets_are_counted_and_tested_together_where_sets_are_of_one_size() -> None:
+    a, b = pair(40, 8, 2, 50)
+    told = of_items({"x": {"S": a, "T": a}, "y": {"S": b, "T": b}})
+    # 20 of 200 items differ; 100 · 12 / 200 points
+    assert told.startswith("The highest average is x's (48.00%). Surely lower: y (−6.00 points, 95 % −")
+    assert "With 200 items in 2 sets, of which two rows answer 10.0% differently on average, differences under" in told
+    assert "p from exact McNemar tests over all items, adjusted" in told
+    seen = 100 * smallest_visible(200, 0.1)
+    assert f"differences under {seen:.1f} points cannot be seen (power 80 %)." in told
+    unlike = of_items({"x": {"S": a, "T": a[:50]}, "y": {"S": b, "T": b[:50]}})
+    assert (
+        "p from 99,999 random exchanges of the two rows' outcomes of each item, as sets differ in size, adj" in unlike
+    )
+    assert "With 150 items in 2 sets" in unlike
+
+
+def test_shares_that_differ_are_averaged_over_the_rows() -> None:
+    a, b = pair(40, 8, 2, 50)
+    told = of_items({"x": {"S": a}, "y": {"S": b}, "z": {"S": a}})
+    assert "With 100 items, of which two rows answer 5.0% differently on average" in told
+
+
+def test_a_reference_that_is_not_the_highest_has_rows_on_both_sides() -> None:
+    best, near = pair(400, 20, 15, 315)
+    _, far = pair(300, 120, 20, 310)
+    told = of_items({"a": {"S": best}, "b": {"S": near}, "c": {"S": far}}, "c")
+    assert told.startswith("Compared with c (42.67%): Surely higher: b (+12.67 points, 95 % +")
+    assert " and a (+13.33 points, 95 % +" in told
+    assert "Not told apart" not in told
+
+
+def test_one_row_gives_no_paragraph_and_equal_ones_no_sign() -> None:
+    one = {"a": Estimate(value=0.5, stderr=0.1)}
+    assert of_scores(one) == of_scores({}) == of_items({}) == ""
+    told = of_scores({**one, "b": Estimate(value=0.5, stderr=0.1)})
+    assert told.startswith("The highest average is a's (50.00%). Not told apart from it: b (±0.00 points, p = 1).")
+
+
+def test_of_scores_alone_sets_are_averaged_and_rows_without_all_of_them_left_out() -> None:
+    record = sample_record()
+    score = {"a": (0.5, 0.6), "b": (0.4, 0.5), "c": (0.9,), "d": ()}
+
+    def tasks(values: tuple[float, ...]) -> tuple[TaskScore, ...]:
+        pairs = zip("ST", values, strict=False)
+        return tuple(TaskScore(name=n, score=Estimate(value=v, stderr=0.03), n_items=100) for n, v in pairs)
+
+    rows = tuple(replace(r, name=n, tasks=tasks(v)) for r, (n, v) in zip(record.rows, score.items(), strict=False))
+    told = paragraph(replace(record, rows=rows))
+    both = {n: Estimate(value=sum(v) / 2, stderr=(2 * 0.03**2) ** 0.5 / 2) for n, v in score.items() if len(v) == 2}
+    assert told == of_scores(both)
+    assert told.startswith("The highest average is a's (55.00%).")
+    assert paragraph(replace(record, rows=())) == paragraph(replace(record, rows=rows[3:])) == ""
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.001, "p = .001"), (0.00099, "p < .001"), (0.0994, "p = .099"), (0.0995, "p = .10"), (0.994, "p = .99")],
+)  # fmt: skip
+def test_p_values_change_their_digits_at_a_tenth(p: float, text: str) -> None:
+    assert p_value(p) == text
+
+
+def test_files_that_did_not_answer_are_no_part_of_the_comparison() -> None:
+    record = sample_record()
+    assert unranked(replace(record, task_sets=())) == ""
+    blind = tuple(replace(r, tasks=tuple(replace(t, outcomes="") for t in r.tasks)) for r in record.rows)
+    assert unranked(replace(record, rows=blind)) == ""

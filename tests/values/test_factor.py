@@ -29,10 +29,17 @@ def test_product_of_the_factor_is_the_matrix(block: int, n: int, monkeypatch: py
 def test_dead_channels_stand_for_themselves() -> None:
     h = matrix(64)
     h[[3, 40]], h[:, [3, 40]] = 0.0, 0.0
+    before, mean = h.copy(), np.diagonal(h).mean()
     c = upper_factor(h, 1)
+    assert np.array_equal(h, before)
+    assert c.flags.c_contiguous
     for dead in (3, 40):
-        assert c[dead, dead] > 0
+        assert c[dead, dead] == pytest.approx(1e-2 * mean**0.5)  # its square is a ten-thousandth of the mean
         assert np.count_nonzero(c[dead]) == np.count_nonzero(c[:, dead]) == 1
+
+
+def test_gram_of_nothing_has_the_factor_that_changes_nothing() -> None:
+    assert np.array_equal(upper_factor(np.zeros((5, 5), np.float32), 1), np.eye(5))
 
 
 def test_bytes_are_the_same_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from lwq.engine.ggml import Ggml
 from lwq.values.forms import Points
 from lwq.values.lattices import LATTICES, point_values, pointed
 
+pytestmark = pytest.mark.tools
+
 
 @pytest.mark.parametrize("ggml_type", LATTICES)
 def test_a_sweep_lowers_the_loss_of_every_row_and_keeps_account_of_it(ggml: Ggml, ggml_type: str) -> None:

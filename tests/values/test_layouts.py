@@ -6,16 +6,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lwq.engine.ggml import Ggml
-from lwq.gguf.types import tensor_bytes
+from lwq.gguf.types import GGML_TYPES, tensor_bytes
 from lwq.values.codes import GRIDS, Coded, values
 from lwq.values.layouts import decoded, encoded
 from tests.coded_rows import any_codes, block_of
 
-pytestmark = pytest.mark.tools
 MODEST = settings(max_examples=15)
 SEEDS, ROWS, BLOCKS = st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 3)
 
@@ -25,6 +26,7 @@ def all_the_same(a: Coded, b: Coded) -> bool:
     return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("ggml_type", GRIDS)
 @MODEST
 @given(seed=SEEDS, n_rows=ROWS, n_blocks=BLOCKS)
@@ -41,11 +43,25 @@ def test_libggml_reads_from_the_bytes_what_the_codes_stand_for(
 @pytest.mark.parametrize("ggml_type", GRIDS)
 @MODEST
 @given(seed=SEEDS, n_rows=ROWS, n_blocks=BLOCKS)
+def test_codes_stand_for_what_the_gguf_package_reads_from_their_bytes(
+    ggml_type: str, seed: int, n_rows: int, n_blocks: int
+) -> None:
+    coded = any_codes(ggml_type, n_rows, n_blocks, np.random.default_rng(seed))
+    data, found = encoded(coded, ggml_type), values(coded, ggml_type)
+    assert data.dtype == np.uint8
+    assert found.dtype == np.float32
+    assert np.array_equal(found, dequantize(data, GGMLQuantizationType(GGML_TYPES[ggml_type][0])))
+
+
+@pytest.mark.parametrize("ggml_type", GRIDS)
+@MODEST
+@given(seed=SEEDS, n_rows=ROWS, n_blocks=BLOCKS)
 def test_codes_come_back_from_their_bytes(ggml_type: str, seed: int, n_rows: int, n_blocks: int) -> None:
     coded = any_codes(ggml_type, n_rows, n_blocks, np.random.default_rng(seed))
     assert all_the_same(decoded(encoded(coded, ggml_type), ggml_type), coded)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("ggml_type", GRIDS)
 @MODEST
 @given(seed=SEEDS, n_rows=ROWS, n_blocks=BLOCKS, weighted=st.booleans())
@@ -77,3 +93,19 @@ def test_any_bytes_come_back_from_their_codes(ggml_type: str, seed: int) -> None
     if there.all():  # a NaN is not told from another
         assert np.array_equal(encoded(decoded(flipped, ggml_type), ggml_type), flipped)
         assert not all_the_same(decoded(flipped, ggml_type), decoded(data, ggml_type)), (at, length)
+
+
+@pytest.mark.parametrize("ggml_type", GRIDS)
+def test_part_is_a_view_of_its_own_rows_and_blocks(ggml_type: str) -> None:
+    block = block_of(ggml_type)
+    whole = any_codes(ggml_type, 5, 3, np.random.default_rng(1))
+    part = whole.part(slice(1, 3), GRIDS[ggml_type], block, slice(block, 3 * block))
+    assert np.array_equal(values(part, ggml_type), values(whole, ggml_type)[1:3, block:])
+    part.codes[:] = 0
+    before = whole.d.copy()
+    part.d[:], part.m[:], part.scales[:], part.mins[:] = 2.0, 3.0, 1, 1
+    assert (whole.codes[1:3, block:] == 0).all()
+    assert (whole.d[1:3, 1:] == 2).all()
+    assert (whole.m[1:3, 1:] == 3).all()
+    assert np.array_equal(whole.d[[0, 3, 4]], before[[0, 3, 4]])
+    assert np.array_equal(whole.d[:, 0], before[:, 0])

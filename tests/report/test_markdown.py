@@ -122,6 +122,7 @@ def test_fences_are_longer_than_what_is_within() -> None:
 def test_links_are_to_files_beside_the_document_and_to_the_hub() -> None:
     assert file_link("a b_c.gguf") == "[a b_c.gguf](a%20b_c.gguf)"
     assert file_link("//a/b*.md") == r"[//a/b\*.md](a/b%2A.md)"
+    assert (file_link("X.gguf"), picture("X.png", "a")) == ("[X.gguf](X.gguf)", "![a](X.png)")
     assert picture("/figures/a b.png", "x [y]") == r"![x \[y\]](figures/a%20b.png)"
     assert repository("o/n_m") == "[o/n_m](https://huggingface.co/o/n_m)"
     assert repository("no_repository *") == r"no_repository \*"

@@ -7,16 +7,18 @@ from typing import Final
 
 from lwq.metrics.speeds import Ratio, ratio_to
 from lwq.record.record import Record, Row
+from lwq.report.domain_section import closest
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import NOT_MEASURED, fixed, hub_size, in_gb, rounded, rounded_percent, tokens
 from lwq.report.rows import alike, is_compensated, text_of
 from lwq.report.speed_table import is_stock, reference
 from lwq.report.tables import Column, Table, columns
-from lwq.report.task_section import average
+from lwq.report.task_section import mean_score
 
 _MUCH_SLOWER: Final = 0.95
 """Below which share of the other's speed a file is called slower, if the whole interval is."""
 _UNQUANTIZED: Final = ("f32",)
+_DOES: Final = {"pp": "reads prompts,", "tg": "writes,"}
 
 
 def offered(record: Record) -> tuple[Row, ...]:
@@ -37,7 +39,7 @@ def files(record: Record) -> Table:
     titles += [f"Writing speed vs {against.name}"] if against else []
     titles += ["Tasks (%)"] if tasked else []
     return Table(
-        caption="The files, smallest first.",
+        caption="The files, smallest first." if len(rows) > 1 else "The file.",
         columns=(
             Column(title="File", right=False, is_file=True),
             *columns("KLD (nats)", "Size"),
@@ -49,24 +51,24 @@ def files(record: Record) -> Table:
                 row.file,
                 rounded(row.evaluation.kld),
                 hub_size(row.file_bytes),
-                purpose(row, rows),
+                purpose(row, rows, record),
                 *(_memory(row, n) for n in contexts),
                 rounded_percent(row.evaluation.same_top_p),
                 *([_followed(row)] if followed else []),
                 *([_speed(row, against)] if against else []),
-                *([average(row.tasks, len(tasked))] if tasked else []),
+                *([_tasks(row, len(tasked))] if tasked else []),
             )
             for row in rows
         ),
     )
 
 
-def purpose(row: Row, rows: tuple[Row, ...]) -> str:
+def purpose(row: Row, rows: tuple[Row, ...], record: Record) -> str:
     """Its place among the files, and how its types were chosen or what is missing from it."""
     place = ""
     if len(rows) > 1 and row is rows[0]:
         place = "the smallest"
-    if row is min(rows, key=lambda r: r.evaluation.kld.value):
+    if len(rows) > 1 and row is closest(record, rows):
         place = "smallest and closest to the original" if place else "closest to the original"
     return f"{place}; {_made(row)}" if place else _made(row)
 
@@ -82,6 +84,11 @@ def _made(row: Row) -> str:
 def _followed(row: Row) -> str:
     """The mean of all prompts."""
     return fixed(fmean(row.continuation.agreed), 0) if row.continuation else NOT_MEASURED
+
+
+def _tasks(row: Row, n_tasks: int) -> str:
+    found = mean_score(row.tasks, n_tasks)
+    return rounded_percent(found) if found else "–"
 
 
 def _memory(row: Row, n_ctx: int) -> str:
@@ -142,8 +149,12 @@ def _slower(row: Row, record: Record) -> str:
     if stock is None or is_stock(row):
         return ""
     found = ((speed.test, ratio_to(speed, stock.speed)) for speed in row.speed)
-    slower = tuple(f"{test} {_ratio(ratio)}" for test, ratio in found if ratio and ratio.high < _MUCH_SLOWER)
-    return f"{plain(row.name)} is slower than {plain(stock.name)} here: {either(slower)}." if slower else ""
+    slower = tuple(
+        f"{_DOES.get(test[:2], 'does')} {test}, at {_ratio(ratio)} of its speed"
+        for test, ratio in found
+        if ratio and ratio.high < _MUCH_SLOWER
+    )
+    return f"{plain(row.name)} is slower than {plain(stock.name)} here: it {either(slower)}." if slower else ""
 
 
 def holds(record: Record) -> tuple[str, ...]:

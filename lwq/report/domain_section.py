@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 from lwq.metrics.values import Damage, Estimate
 from lwq.record.record import Record, Row
@@ -24,13 +25,35 @@ def table(record: Record) -> Table | None:
         rows=tuple(
             (
                 label(row),
-                rounded(_mean(record, row)),
-                *(rounded(damage.kld) for damage in _damages(row)),
-                _worst(record, row),
+                *_klds(record, row),
+                _worst(record, row) if row.origin != "base" else "–",
             )
             for row in rows
         ),
     )
+
+
+def _klds(record: Record, row: Row) -> tuple[str, ...]:
+    """The mean and each domain's; 0 for the base, whose own are the floor."""
+    found = (_mean(record, row), *(damage.kld for damage in _damages(row)))
+    return ("0",) * len(found) if row.origin == "base" else tuple(map(rounded, found))
+
+
+def closest(record: Record, rows: Sequence[Row]) -> Row:
+    """The row of lowest mean KLD over the domains, where all were measured on them; else on the evaluation text."""
+    if {row.name for row in rows} <= {row.name for row in _measured(record)}:
+        return min(rows, key=lambda row: _mean(record, row).value)
+    return min(rows, key=lambda row: row.evaluation.kld.value)
+
+
+def worst_of(record: Record, row: Row) -> str:
+    """A sentence on the domain that a file is worst in, with a space before it; empty where there is one alone."""
+    if row not in _measured(record):
+        return ""
+    at = _worst_at(row)
+    told = f"{plain(record.domains[at].name)}, where its KLD is {rounded(_damages(row)[at].kld)}"
+    first = plain(record.domains[0].name)
+    return f" That is on {first}; its worst domain is {told}." if at else f" That is on {first}, its worst domain."
 
 
 def meaning(record: Record) -> str:
@@ -85,5 +108,9 @@ def _mean(record: Record, row: Row) -> Estimate:
 
 
 def _worst(record: Record, row: Row) -> str:
-    at = max(range(len(record.domains)), key=lambda i: _damages(row)[i].kld.value)
-    return record.domains[at].name
+    return record.domains[_worst_at(row)].name
+
+
+def _worst_at(row: Row) -> int:
+    klds = [damage.kld.value for damage in _damages(row)]
+    return klds.index(max(klds))

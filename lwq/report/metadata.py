@@ -86,20 +86,17 @@ def _damage_results(row: Row, text: TextFacts) -> Iterator[EvalResult]:
 
     damage = row.evaluation
     dataset = _DATASET.match(text.source)
-    for kind, name, value, decimals in (
-        ("perplexity", "perplexity", damage.ppl, 6),
-        ("kl_divergence", "mean KL divergence against the base, nats", damage.kld, 6),
-        ("rms_delta_p", "RMS Δp against the base", damage.rms_delta_p, 5),
-        ("same_top_p", "same top p as the base", damage.same_top_p, 5),
+    for kind, name, value in (
+        ("perplexity", "perplexity", damage.ppl),
+        ("kl_divergence", "mean KL divergence against the base, nats", damage.kld),
     ):
         yield EvalResult(
             task_type="text-generation",
             dataset_type=dataset[1] if dataset else "custom",
             dataset_name=text.source,
-            dataset_args={"n_ctx": text.n_ctx, "n_chunks": text.n_chunks, "sha256": text.sha256},
             metric_type=kind,
             metric_name=f"{row.name}: {name}",
-            metric_value=_rounded(value, decimals),
+            metric_value=_rounded(value, 6),
         )
 
 

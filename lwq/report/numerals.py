@@ -32,7 +32,7 @@ def percent(measured: Estimate, decimals: int) -> str:
 def rounded(measured: Estimate) -> str:
     """``0.0328 ±0.0009``: to the first digit of the error that counts (two where that is 1); four without an error."""
     if not measured.stderr:
-        return f"{measured.value:.4g}"
+        return f"{measured.value:z.4g}"
     first = math.floor(math.log10(measured.stderr))
     decimals = max(0, -first + (measured.stderr < 2 * 10**first))
     return _with_error(measured.value, measured.stderr, decimals)

@@ -9,6 +9,7 @@ from lwq.metrics.paired import MIN_WINDOWS
 from lwq.metrics.values import Estimate
 from lwq.record.record import Record, Row, TextFacts
 from lwq.report.choices import offered
+from lwq.report.domain_section import closest, worst_of
 from lwq.report.markdown import code, either, plain
 from lwq.report.numerals import fixed, hub_size, rounded
 from lwq.report.rows import base_row, chosen_on, is_compensated, text_of
@@ -27,14 +28,17 @@ def top(record: Record) -> str:
     if not made:
         return "No file was made; the tables hold what was measured of others' files."
     ours = offered(record) or made
-    low = min(ours, key=lambda row: row.evaluation.kld.value)
+    low = closest(record, ours)
     small = min(ours, key=lambda row: row.file_bytes)
     files = "One file" if len(ours) == 1 else f"{len(ours)} files"
     files += f" (of {len(made)} that were made)" if len(made) > len(ours) else ""
     head = f"{files} quantized with llama.cpp, each measured against the {plain(record.model.base_type.upper())} base."
+    if len(ours) == 1:
+        return f"{head} It is {_in_brief(small)}.{worst_of(record, small)}"
     if small is low:
-        return f"{head} The smallest is also the closest to the base: {_in_brief(small)}."
-    return f"{head} The smallest is {_in_brief(small)}; the closest to the base is {_in_brief(low)}."
+        return f"{head} The smallest is also the closest to the base: {_in_brief(small)}.{worst_of(record, small)}"
+    ends = f" The smallest is {_in_brief(small)}; the closest to the base is {_in_brief(low)}."
+    return f"{head}{ends}{worst_of(record, low)}"
 
 
 def method(record: Record) -> str:

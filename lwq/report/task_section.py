@@ -36,13 +36,18 @@ def title(record: Record) -> str:
 
 def average(task_scores: tuple[TaskScore, ...], n_tasks: int) -> str:
     """The mean of all tasks in %; a dash where one is missing."""
+    found = mean_score(task_scores, n_tasks)
+    return percent(found, 2) if found else "–"
+
+
+def mean_score(task_scores: tuple[TaskScore, ...], n_tasks: int) -> Estimate | None:
+    """The mean of all tasks, a fraction; None where one is missing."""
     if len(task_scores) < n_tasks:
-        return "–"
+        return None
     errors = [task.score.stderr for task in task_scores]
     known = [error for error in errors if error is not None]
     stderr = math.hypot(*known) / n_tasks if len(known) == n_tasks else None
-    mean = sum(task.score.value for task in task_scores) / n_tasks
-    return percent(Estimate(value=mean, stderr=stderr), 2)
+    return Estimate(value=sum(task.score.value for task in task_scores) / n_tasks, stderr=stderr)
 
 
 def sets(record: Record) -> Table | None:

@@ -27,22 +27,22 @@ def test_files_that_are_kept_are_offered_smallest_first() -> None:
 
 def test_what_a_file_is_has_its_place_and_how_its_types_were_chosen() -> None:
     rows = choices.offered(sample_record())
-    assert [choices.purpose(row, rows) for row in rows] == [
+    assert [choices.purpose(row, rows, sample_record()) for row in rows] == [
         "the smallest; stock IQ4_XS",
         "mix chosen by measurement",
         "stock Q4_K_M",
         "hand-made mix",
         "closest to the original; stock Q8_0",
     ]
-    assert choices.purpose(rows[1], (rows[1],)) == "closest to the original; mix chosen by measurement"
+    assert choices.purpose(rows[1], (rows[1],), sample_record()) == "mix chosen by measurement"
     both = (replace(rows[4], file_bytes=1), *rows[:4])
-    assert choices.purpose(both[0], both) == "smallest and closest to the original; stock Q8_0"
+    assert choices.purpose(both[0], both, sample_record()) == "smallest and closest to the original; stock Q8_0"
     searched = rows[1]
     assert searched.search
     kept = replace(searched, search=replace(searched.search, chosen="stock Q4_K_M"))
-    assert choices.purpose(kept, (rows[0], kept, rows[4])) == "stock Q4_K_M"
+    assert choices.purpose(kept, (rows[0], kept, rows[4]), sample_record()) == "stock Q4_K_M"
     pruned = next(row for row in sample_record().rows if row.name == "Q4_K_M-pruned")
-    assert choices.purpose(pruned, (rows[0], pruned, rows[4])) == "layers removed"
+    assert choices.purpose(pruned, (rows[0], pruned, rows[4]), sample_record()) == "layers removed"
 
 
 def test_cells_stand_under_their_heads() -> None:
@@ -85,7 +85,7 @@ def test_a_file_of_chosen_types_that_is_surely_slower_is_named_at_the_top() -> N
     halved = tuple(replace(s, samples=tuple(x / 2 for x in s.samples)) for s in slow.speed)
     record = replace(record, rows=tuple(replace(r, speed=halved) if r is slow else r for r in record.rows))
     (warning,) = choices.warnings(record)
-    assert warning.startswith("Q4_K_M-lwq is slower than Q4_K_M here: pp128 0.50")
+    assert warning.startswith("Q4_K_M-lwq is slower than Q4_K_M here: it reads prompts, pp128, at 0.50")
     assert f"\n> {warning}\n" in card_body(record)
 
 
@@ -105,7 +105,7 @@ def test_a_record_of_others_files_offers_none() -> None:
         (0.035198, 0.001052, "0.0352 ±0.0011"),
         (95.196, 0.474, "95.2 ±0.5"),
         (412.3, 23.0, "412 ±23"),
-        (0.5, None, "0.5000"),
+        (0.5, None, "0.5"),
         (0.0, 0.0, "0"),
         (0.99, 0.0996, "0.99 ±0.10"),
     ],

@@ -54,3 +54,25 @@ def test_each_domain_has_its_table_in_the_details() -> None:
     text = details(with_domains(1, 1, 1))
     for name in ("prose", "code", "other \\<scripts\\>"):
         assert f"Damage in the domain {name}" in text
+
+
+def test_the_closest_file_is_closest_over_all_domains_and_its_worst_is_named() -> None:
+    record = with_domains(1, 1, 1)
+    near, far = (next(row for row in record.rows if row.name == name) for name in ("Q8_0", "Q4_K_M"))
+    assert domain_section.closest(record, [far, near]) is near
+    bad = replace(near.domains[0], kld=replace(near.domains[0].kld, value=9.0))
+    strange = replace(near, domains=(bad, near.domains[1]))
+    with_strange = replace(record, rows=tuple(strange if row is near else row for row in record.rows))
+    assert domain_section.closest(with_strange, [far, strange]) is far
+    assert domain_section.closest(sample_record(), [far, near]).name == near.name
+    told = domain_section.worst_of(record, far)
+    assert told.startswith(" That is on prose; its worst domain is code, where its KLD is 0.07")
+    alike = replace(far, domains=(far.evaluation, far.evaluation))
+    assert domain_section.worst_of(replace(record, rows=(alike,)), alike) == " That is on prose, its worst domain."
+    assert domain_section.worst_of(sample_record(), far) == ""
+
+
+def test_the_base_is_told_from_itself_nowhere() -> None:
+    table = domain_section.table(with_domains(1, 1, 1))
+    assert table
+    assert table.rows[0][1:] == ("0", "0", "0", "0", "–")

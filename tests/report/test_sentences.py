@@ -44,9 +44,7 @@ def test_the_first_sentence_says_how_many_files_from_where_to_where() -> None:
     record = sample_record()
     one = "Q8_0 (145 MB, KLD 0.00394 ±0.00009 nats, same top p 95.2 %)"
     head = "quantized with llama.cpp, each measured against the F16 base."
-    assert (
-        sentences.top(made(record, "Q8_0")) == f"One file {head} The smallest is also the closest to the base: {one}."
-    )
+    assert sentences.top(made(record, "Q8_0")) == f"One file {head} It is {one}."
     small = "Q4_K_M (105 MB, KLD 0.0352 ±0.0011 nats, same top p 87.7 %)"
     assert sentences.top(made(record, "Q8_0", "Q4_K_M")) == (
         f"2 files {head} The smallest is {small}; the closest to the base is {one}."

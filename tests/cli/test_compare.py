@@ -68,7 +68,7 @@ def test_eval_with_one_file_more_measures_that_one_only(folder: Path) -> None:
     assert more.code == 0, more.err
     fresh = [line for line in more.err.splitlines() if "✓" in line]
     assert len(fresh) == 2, more.err  # what it holds, and its damage
-    card = (folder / "seen" / "README.md").read_text(encoding="utf-8")
+    card = (folder / "seen" / "DETAILS.md").read_text(encoding="utf-8")
     for row in json.loads((folder / "seen" / "record.json").read_text(encoding="utf-8"))["rows"]:
         assert f"{row['evaluation']['kld']['value']:.6f}" in card
 

@@ -45,7 +45,7 @@ def test_run_writes_every_row_with_all_its_figures(finished) -> None:
         assert [s.test for s in row.speed] == ["pp32", "tg8"]
         assert row.predicted_file_bytes in (None, row.file_bytes)
     assert record.rows[3].n_params < record.rows[1].n_params
-    text = card.read_text(encoding="utf-8")
+    text = card.with_name("DETAILS.md").read_text(encoding="utf-8")
     for row in record.rows:
         assert f"{row.evaluation.kld.value:.6f}" in text
         assert f"{row.bpw:.4f}" in text

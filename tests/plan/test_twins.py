@@ -23,6 +23,7 @@ from lwq.plan.preview import planned_files
 from lwq.plan.sources import fetch
 from lwq.plan.twins import alike, has_own_values
 from lwq.recipe.parse import parse_recipe
+from lwq.report.numerals import rounded
 from lwq.steps import search
 from lwq.store.cache import Cache, Entry
 from lwq.store.files import sha256_file
@@ -105,7 +106,7 @@ def test_a_row_holds_what_its_twin_measured_and_only_the_file_is_published(folde
     assert [c.argv for c in row.commands if c.step == "compensate"] == [("lwq", "run", "tiny.toml")]
     assert "quantize" not in {c.step for c in row.commands}
     assert not (folder / "report" / TWIN).exists()
-    assert f"{row.twin.evaluation.kld.value:.6f}" in card.read_text(encoding="utf-8")
+    assert f"KLD {rounded(row.twin.evaluation.kld)} nats" in card.read_text(encoding="utf-8")
 
 
 @pytest.mark.tools

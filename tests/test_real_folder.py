@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,19 @@ def test_what_a_plan_says_of_experts_and_of_low_rank_attention_is_made(
         report = run(kind, kind, tmp_path)
         check_sizes(planned, report)
         assert read_header(next(report.glob("*-F16.gguf"))).architecture == architecture
+
+
+def test_a_folder_that_transformers_5_saved_is_converted_as_one_of_4(smollm2: Path, home: Path, tmp_path: Path) -> None:
+    """Its tokenizer has another class, lists further special tokens and repeats none of the added ones."""
+    older, newer = tmp_path / "older" / "moe", tmp_path / "newer" / "moe"
+    write("moe", older, smollm2)
+    shutil.copytree(older, newer)
+    stated = json.loads((newer / "tokenizer_config.json").read_text(encoding="utf-8"))
+    named = {key: stated[key] for key in ("bos_token", "eos_token", "unk_token", "model_max_length") if key in stated}
+    newly = {"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<jupyter_code>"]}
+    (newer / "tokenizer_config.json").write_text(json.dumps({**named, **newly}), encoding="utf-8")
+    made = []
+    for folder in (older, newer):
+        report = run("moe", "moe", folder.parent)
+        made.append(next(report.glob("*-F16.gguf")).read_bytes())
+    assert made[0] == made[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lwq.errors import ModelError
+from lwq.gguf.hf_tokenizer import as_before_5
 from lwq.gguf.reader import shown
 from lwq.gguf.safetensors import StoredTensor, read_safetensors
 from lwq.gguf.usable import check_class
@@ -83,10 +84,10 @@ class ModelFolder:
         return "f32" if "F32" in matrices and not self.quantized_as else "auto"
 
     def beside_a_tower(self) -> dict[str, Any]:
-        """Files that the converter wants of a tower and that folders with a ``tekken.json`` lack: name → what JSON."""
-        tekken, files = self.path / "tekken.json", dict[str, Any]()
+        """Files that the converter wants of a tower and a folder lacks, or has in a newer form: name → what JSON."""
+        tekken, files = self.path / "tekken.json", as_before_5(self.path)
         if not tekken.is_file():
-            return {}
+            return files
         if not (self.path / "preprocessor_config.json").is_file():
             files["preprocessor_config.json"] = _PIXTRAL_IMAGES
         if not (self.path / "tokenizer_config.json").is_file():

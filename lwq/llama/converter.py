@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lwq.errors import ModelError, ToolError
 from lwq.llama.confinement import Limits, most_memory_bytes
@@ -13,6 +17,7 @@ from lwq.llama.process import run_tool
 from lwq.llama.requests import Ran
 from lwq.llama.source_tree import OnProgress, fill_source, quiet
 from lwq.llama.toolchain import PIN, home, source_folder
+from lwq.store.files import write_atomic
 
 SCRIPT = "convert_hf_to_gguf.py"
 
@@ -20,6 +25,28 @@ SCRIPT = "convert_hf_to_gguf.py"
 def script(on_progress: OnProgress = quiet) -> Path:
     """The converter's program in the pinned sources, which are fetched where they are not here."""
     return fill_source(source_folder(), PIN, scratch=home() / "src", on_progress=on_progress) / SCRIPT
+
+
+@contextmanager
+def staged(folder: Path, at: Path, files: Mapping[str, Any]) -> Iterator[None]:
+    """The folder under another path, with these JSON files (name → what JSON) in place of its own or beside them."""
+    if not files:
+        at.symlink_to(folder.resolve())
+        try:
+            yield
+        finally:
+            at.unlink()
+        return
+    at.mkdir()
+    try:
+        for path in folder.iterdir():
+            if path.name not in files:
+                (at / path.name).symlink_to(path.resolve())
+        for name, content in files.items():
+            write_atomic(at / name, json.dumps(content))
+        yield
+    finally:
+        shutil.rmtree(at)
 
 
 def complaint_of(error: ToolError) -> tuple[str, str]:
@@ -58,6 +85,12 @@ _KNOWN: Final = (
         r"BPE pre-tokenizer was not recognized",
         "its tokenizer splits words in none of the ways that the pinned llama.cpp knows",
         "take the tokenizer as its publisher ships it; a newer lwq may pin a llama.cpp that knows it",
+    ),
+    (
+        r"^ValueError: Tokenizer class (\S+) does not exist",
+        "its tokenizer class {0} is none that the converter's transformers knows",
+        "take the tokenizer's files as the model's publisher ships them, or set LWQ_CONVERT_PYTHON to a Python whose"
+        " transformers knows it",
     ),
     (
         r"^struct\.error: (.+)$",

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from lwq.errors import ModelError, ToolError
+from lwq.gguf.hf_tokenizer import as_before_5
 from lwq.llama.confinement import Limits, most_memory_bytes
-from lwq.llama.converter import complaint_of, script
+from lwq.llama.converter import complaint_of, script, staged
 from lwq.llama.converter_env import converter_environ, converter_python, current, is_whole
 from lwq.llama.process import run_tool
 from lwq.llama.toolchain import COMMIT, home
@@ -81,9 +82,8 @@ def twin_of(folder: Path, outtype: str, name: str) -> Path | None:
 
 def _make(program: Path, folder: Path, outtype: str, name: str, twin: Path) -> None:
     said = hint = ""
-    with temporary_folder(twin.parent) as scratch:
+    with temporary_folder(twin.parent) as scratch, staged(folder, scratch / name, as_before_5(folder)):
         link, unfinished = scratch / name, scratch / "unfinished"
-        link.symlink_to(folder.resolve())
         arguments = (str(link), "--outfile", str(unfinished), "--outtype", outtype)
         command = (str(program), "-c", _WITHOUT_DATA, str(script()), *arguments)
         limits = Limits(memory_bytes=most_memory_bytes())

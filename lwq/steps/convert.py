@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +9,7 @@ from lwq.errors import ModelError
 from lwq.gguf.data import was_quantized
 from lwq.gguf.header import GgufHeader, read_header
 from lwq.gguf.hf_folder import ModelFolder, read_folder
+from lwq.gguf.hf_tokenizer import as_before_5
 from lwq.gguf.scan import scan_f16_range
 from lwq.gguf.usable import check_usable
 from lwq.layers.further import drop_further
@@ -18,7 +17,7 @@ from lwq.llama import converter, tools
 from lwq.llama.requests import QuantizeRequest
 from lwq.record.record import FileFacts, TypeShare, shares
 from lwq.steps.step import Context, Given, file_facts
-from lwq.store.files import human_bytes, need_space, write_atomic
+from lwq.store.files import human_bytes, need_space
 
 NAME = "convert"
 VERSION = 2
@@ -144,27 +143,22 @@ def _source(inputs: Inputs, ctx: Context, folder: ModelFolder | None) -> str:
     assert folder
     n_bytes = 4 if folder.outtype == "f32" else 2
     need_space(ctx.folder, n_bytes * sum(t.n_elements for t in folder.tensors), "the converted model")
-    name = ctx.place(inputs.source)
-    ctx.ran(converter.hf_to_gguf(name, _ORIGINAL, outtype=folder.outtype, cwd=ctx.folder))
+    name = inputs.source.name
+    with converter.staged(folder.path, ctx.folder / name, as_before_5(folder.path)):
+        ctx.ran(converter.hf_to_gguf(name, _ORIGINAL, outtype=folder.outtype, cwd=ctx.folder))
     return _ORIGINAL
 
 
 def _projector(inputs: Inputs, ctx: Context, folder: ModelFolder) -> tuple[str, tuple[str, ...]]:
     """The tower's file and nothing, or no file and why not: the language model is quantized all the same."""
     stem = inputs.file.removesuffix(f"-{inputs.base_type.upper()}.gguf")
-    file, staged = f"mmproj-{stem}-F16.gguf", ctx.folder / "with-tower"
-    staged.mkdir()
-    for path in folder.path.iterdir():
-        (staged / path.name).symlink_to(path.resolve())
-    for name, content in folder.beside_a_tower().items():
-        write_atomic(staged / name, json.dumps(content))
+    file, name = f"mmproj-{stem}-F16.gguf", "with-tower"
     try:
-        ctx.ran(converter.hf_to_gguf(staged.name, file, outtype="f16", cwd=ctx.folder, projector=True))
+        with converter.staged(folder.path, ctx.folder / name, folder.beside_a_tower()):
+            ctx.ran(converter.hf_to_gguf(name, file, outtype="f16", cwd=ctx.folder, projector=True))
     except ModelError as error:
         last = next((line for line in reversed(error.message.splitlines()) if line.strip()), "")
         return "", (f"The tower of the original ({folder.architecture}) could not be converted: {last}",)
-    finally:
-        shutil.rmtree(staged)
     return file, (f"The tower of the original lies beside the files, as {file}: give it to llama.cpp by --mmproj.",)
 
 

@@ -28,6 +28,7 @@ Traceback (most recent call last):
         ("FileNotFoundError: File not found: /some/where/tokenizer.model", "lacks tokenizer.model, which"),
         ("NotImplementedError: BPE pre-tokenizer was not recognized - update get_vocab_base_pre()", "its tokenizer"),
         ("struct.error: required argument is not a float", "is of another type than the converter expects"),
+        ("ValueError: Tokenizer class Foo does not exist or is not currently imported.", "its tokenizer class Foo is"),
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
     ],
 )

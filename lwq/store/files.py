@@ -234,7 +234,7 @@ def _beside(path: Path) -> Iterator[Path]:
     for left in begun_with(path.parent, f".{path.name[:100]}."):
         *_, whose, end = left.name.split(".")
         pid = whose.partition("-")[0]
-        if end == "tmp" and pid.isdecimal() and not _is_running(int(pid)):
+        if end == "tmp" and pid.isdecimal() and not is_running(int(pid)):
             left.unlink(missing_ok=True)
     temporary = path.parent / f".{path.name[:100]}.{os.getpid()}-{time.monotonic_ns()}.tmp"
     try:
@@ -251,7 +251,8 @@ def begun_with(folder: Path, start: str) -> list[Path]:
     return []
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine still runs, whoever's it is."""
     try:
         os.kill(pid, 0)
     except OSError as error:  # another user's runs too

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from lwq.store.cache import Cache
-from lwq.store.files import _is_running
+from lwq.store.files import is_running
 from lwq.store.verify import harmed
 from tests.faults.stage import Ended, World, outcome
 
@@ -75,9 +75,10 @@ def left_over(world: World) -> Iterator[str]:
     yield from (f"left: {p.name}" for p in (world.home / "at-work").glob("*") if p.name != "removal.lock")
     for folder in (world.home, world.work):
         for path in folder.rglob(".*.tmp"):
-            if not _is_running(int(path.name.split(".")[-2].partition("-")[0])):
+            if not is_running(int(path.name.split(".")[-2].partition("-")[0])):
                 yield f"left: {path.relative_to(world.root)}"
-    yield from (f"left: {p.name}" for p in world.home.glob(".calibration-*"))
+    folders = (p for kind in (".calibration-*", "twins/lwq-*", ".wheel-*") for p in world.home.glob(kind))
+    yield from (f"left: {p.name}" for p in folders)
     yield from (f"crash log: {p.read_text()[-1500:]}" for p in world.home.glob("log/crash-*"))
 
 

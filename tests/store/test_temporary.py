@@ -36,6 +36,25 @@ def test_one_that_vanished_or_stays_ends_nothing(tmp_path: Path, monkeypatch: py
     assert folder.exists()
 
 
+def test_what_killed_processes_left_beside_it_is_removed(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path, prefix=".some-") as first:
+        start, mine, _ = first.name.rsplit("-", 2)
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        left = tmp_path / f"{start}-{dead.pid}-abc"
+        others = (
+            tmp_path / f".other-{dead.pid}-abc",
+            tmp_path / f".some-00000000-{dead.pid}-abc",
+            tmp_path / f"{start}-x-abc",
+            tmp_path / f"{start}-{mine}-abc",
+        )
+        for folder in (left, *others):
+            (folder / "within").mkdir(parents=True)
+        with temporary_folder(tmp_path, prefix=".some-"):
+            assert not left.exists()
+            assert all(folder.exists() for folder in (first, *others))
+
+
 STORM = """
 import os, signal, sys, threading, time
 import subprocess

@@ -83,6 +83,8 @@ def _use(case: Case, world: World, path: Path, before: dict[str, int], *, verify
     case.faults += told(ended, codes=(0,))
     if not ended.code:
         case.faults += same(world, case.recipe, "the run")
+    if not verify:  # what the run had no use for, it did not look at
+        case.faults += told(world.lwq("cache", "verify", "--repair"), codes=(0,))
     case.faults += half_made(world)
     case.faults += left_over(world)
     own = path.parent.relative_to(world.home).as_posix()

@@ -8,7 +8,11 @@ from pathlib import Path
 
 folder, command = Path(sys.argv[1]), sys.argv[2:]
 before = set(os.listdir())
-done = subprocess.run(command, capture_output=True, check=False)
+last = b"Same top p:" if "--kl-divergence" in command else b"Final estimate"
+for _ in range(20):  # on a busy machine the last words can be lost, and would be for good
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode or Path(command[0]).name != "llama-perplexity" or last in done.stdout + done.stderr:
+        break
 making = folder.with_name(f"{folder.name}.{os.getpid()}")
 (making / "files").mkdir(parents=True)
 for name in sorted(set(os.listdir()) - before):

@@ -93,6 +93,11 @@ _KNOWN: Final = (
         " transformers knows it",
     ),
     (
+        r"^AttributeError: .*has no attribute '?mergeable_ranks",
+        "its tokenizer is not the one of this architecture's publisher, which has ranks of tiktoken and code of its own",
+        "take the tokenizer's files (tokenization_*.py and *.tiktoken too) as the model's publisher ships them",
+    ),
+    (
         r"^struct\.error: (.+)$",
         "a value in config.json is of another type than the converter expects ({0})",
         "compare it with the config.json of a published model of this architecture",

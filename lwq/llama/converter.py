@@ -84,7 +84,8 @@ _KNOWN: Final = (
     (
         r"BPE pre-tokenizer was not recognized",
         "its tokenizer splits words in none of the ways that the pinned llama.cpp knows",
-        "take the tokenizer as its publisher ships it; a newer lwq may pin a llama.cpp that knows it",
+        "take all files of the tokenizer as its publisher ships them, tokenizer.model too where there is one; a newer"
+        " lwq may pin a llama.cpp that knows it",
     ),
     (
         r"^ValueError: Tokenizer class (\S+) does not exist",
@@ -94,7 +95,7 @@ _KNOWN: Final = (
     ),
     (
         r"^AttributeError: .*has no attribute '?mergeable_ranks",
-        "its tokenizer is not the one of this architecture's publisher, which has ranks of tiktoken and code of its own",
+        "its tokenizer is not the one of this architecture's publisher, with ranks of tiktoken and code of its own",
         "take the tokenizer's files (tokenization_*.py and *.tiktoken too) as the model's publisher ships them",
     ),
     (

@@ -29,7 +29,7 @@ Traceback (most recent call last):
         ("NotImplementedError: BPE pre-tokenizer was not recognized - update get_vocab_base_pre()", "its tokenizer"),
         ("struct.error: required argument is not a float", "is of another type than the converter expects"),
         ("ValueError: Tokenizer class Foo does not exist or is not currently imported.", "its tokenizer class Foo is"),
-        ("AttributeError: GPT2TokenizerFast has no attribute mergeable_ranks", "has ranks of tiktoken"),
+        ("AttributeError: GPT2TokenizerFast has no attribute mergeable_ranks", "with ranks of tiktoken"),
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
     ],
 )

@@ -96,7 +96,7 @@ _KNOWN: Final = (
     (
         r"^AttributeError: .*has no attribute '?mergeable_ranks",
         "its tokenizer is not the one of this architecture's publisher, with ranks of tiktoken and code of its own",
-        "take the tokenizer's files (tokenization_*.py and *.tiktoken too) as the model's publisher ships them",
+        "take the tokenizer's files (its code and its ranks too) as the model's publisher ships them",
     ),
     (
         r"^struct\.error: (.+)$",

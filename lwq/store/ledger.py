@@ -253,7 +253,7 @@ class Ledger:
                     yield database
             finally:
                 database.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise in_words(self.path, error) from error
 
 

@@ -62,9 +62,9 @@ def seal_of(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
 
 
-def in_words(path: Path, error: sqlite3.Error) -> FileError | SpaceError:
-    """What sqlite says, as an error to show."""
-    code = getattr(error, "sqlite_errorcode", None)
+def in_words(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> FileError | SpaceError:
+    """What sqlite says, as an error to show; what it says of a damaged table may be no UTF-8."""
+    code = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL:
         return SpaceError(f"{path}: no room left to note what runs", hint="free some, or set LWQ_HOME to a larger disk")
     hint = "check the disk and who owns the file"
